@@ -1,0 +1,154 @@
+"""A read-through cache on Redis or Valkey. Without it the service is slower, never wrong or down.
+
+Invalidation leaves a mark for a moment instead of deleting, and values are only written where
+nothing is: a reader that fetched the old row just before a change cannot store it just after.
+"""
+
+import functools
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import structlog
+from fastapi import Depends, Request
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.database import WriteTransaction
+from app.settings import SERVICE_NAME, Settings
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
+
+TIMEOUT_SECONDS = 0.25  # of every command and connection attempt
+PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
+TTL_SECONDS = 60  # bounds staleness when an invalidation is lost with a failing Redis
+MARK = b""
+MARK_SECONDS = 10  # longer than any statement may run, so longer than a reader holds an old row
+
+
+class Cache:
+    """Values by key; every operation succeeds, whether Redis answers or not."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self._redis = redis
+        self._paused_until = 0.0
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._attempt("get", _name(key)) or None  # a mark is as good as nothing
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Store for a minute, unless something is there: a newer value, or an invalidation."""
+        await self._attempt("set", _name(key), value, nx=True, ex=TTL_SECONDS)
+
+    async def invalidate(self, key: str) -> None:
+        self._paused_until = 0.0  # worth a try even if Redis failed a moment ago
+        await self._attempt("set", _name(key), MARK, ex=MARK_SECONDS)
+
+    async def ping(self) -> None:
+        """For the health check: raises when a configured Redis does not answer."""
+        if self._redis is not None:
+            await self._redis.ping()
+
+    async def _attempt(self, command: str, *args: Any, **kwargs: Any) -> Any:
+        if self._redis is None or time.monotonic() < self._paused_until:
+            return None
+        try:
+            return await getattr(self._redis, command)(*args, **kwargs)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("cache unavailable", reason=f"{type(error).__name__}: {error}")
+            return None
+
+
+def _name(key: str) -> str:
+    return f"{SERVICE_NAME}:{key}"
+
+
+@asynccontextmanager
+async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
+    """Connect on first use; without REDIS_URL, a cache that never holds anything."""
+    if settings.redis_url is None:
+        yield Cache(None)
+        return
+    async with Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        max_connections=settings.database_pool_size,
+    ) as redis:
+        yield Cache(redis)
+
+
+async def get_cache(request: Request) -> Cache:
+    cache: Cache = request.state.cache
+    return cache
+
+
+CacheOfService = Annotated[Cache, Depends(get_cache)]
+
+
+def read_through(
+    key: str, model: type[M]
+) -> Callable[[Callable[P, Awaitable[M]]], Callable[..., Awaitable[M]]]:
+    """Decorate a dependency or route that finds one thing: look into the cache first.
+
+    Args:
+        key: with the function's parameters in braces, as in "bookmark:{bookmark_id}".
+        model: what the function returns, and what is stored, as JSON.
+    """
+
+    def decorate(find: Callable[P, Awaitable[M]]) -> Callable[..., Awaitable[M]]:
+        @functools.wraps(find)
+        async def find_cached(*, _cache: Cache, **kwargs: Any) -> M:
+            name = key.format(**kwargs)
+            stored = await _cache.get(name)
+            if stored is not None:
+                return model.model_validate_json(stored)
+            found = await find(**kwargs)  # type: ignore[call-arg]  # FastAPI passes keywords only
+            await _cache.put(name, found.model_dump_json().encode())
+            return found
+
+        return _with_parameters(find_cached, _cache=CacheOfService)
+
+    return decorate
+
+
+def invalidates(
+    key: str,
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[..., Awaitable[R]]]:
+    """Decorate a route that changes one thing: forget it once the change is committed."""
+
+    def decorate(change: Callable[P, Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+        @functools.wraps(change)
+        async def change_and_forget(
+            *, _cache: Cache, _transaction: WriteTransaction, **kwargs: Any
+        ) -> R:
+            name = key.format(**kwargs)
+            _transaction.after_commit(lambda: _cache.invalidate(name))
+            return await change(**kwargs)  # type: ignore[call-arg]  # FastAPI passes keywords only
+
+        return _with_parameters(
+            change_and_forget, _cache=CacheOfService, _transaction=WriteTransaction
+        )
+
+    return decorate
+
+
+def _with_parameters(function: Callable[..., R], **annotations: Any) -> Callable[..., R]:
+    """Let FastAPI inject more into a wrapper; within one request it injects the same objects."""
+    signature = inspect.signature(function)
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+        for name, annotation in annotations.items()
+    ]
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # functions may have one
+        parameters=[*signature.parameters.values(), *extra]
+    )
+    return function

@@ -1,0 +1,212 @@
+"""The command line: `app serve`, `app dev`, `app check` and the others of `app --help`.
+
+Commands import what they need when they run, so that each starts fast.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn
+
+import click
+import structlog
+
+from app.logs import configure_logs
+from app.settings import Settings, SettingsError, env_template, load_settings
+
+FAILED, BAD_CONFIGURATION = 1, 2
+APP = "app.main:create_served_app"
+
+log = structlog.get_logger()
+
+
+class Failure(click.ClickException):
+    """One clear sentence, and exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+@contextmanager
+def ready_settings() -> Iterator[Settings]:
+    """Settings to work with, and logs set up; wrong settings end the program.
+
+    In development, embedded servers stand in where no URL is given.
+    """
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        _refuse(error.problems)
+    configure_logs(settings)
+    if settings.database_url is None:
+        with _embedded() as variables:
+            os.environ.update({k: v for k, v in variables.items() if not os.environ.get(k)})
+            yield load_settings()
+    else:
+        _refuse_bad_urls(settings)
+        yield settings
+
+
+@contextmanager
+def _embedded() -> Iterator[dict[str, str]]:
+    try:
+        from app.dev import DataFolderError, embedded_services
+    except ImportError:
+        _refuse(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
+    try:
+        with embedded_services() as variables:
+            yield variables
+    except DataFolderError as error:
+        raise Failure(str(error)) from error
+
+
+def _refuse_bad_urls(settings: Settings) -> None:
+    from app.engine import parse_postgres_url
+
+    for name in ("database_url", "database_unpooled_url"):
+        url = getattr(settings, name)
+        try:
+            if url is not None:
+                parse_postgres_url(url.get_secret_value(), variable=name.upper())
+        except ValueError as error:
+            _refuse([str(error)])
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        click.echo(f"settings: {problem}", err=True)
+    sys.exit(BAD_CONFIGURATION)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run and look after the service."""
+
+
+@main.command()
+def serve() -> None:
+    """Serve until SIGTERM; expects a migrated database."""
+    with ready_settings() as settings:
+        _serve(settings, reload=False)
+
+
+@main.command()
+@click.option("--reload/--no-reload", default=True, help="Restart when a source file changes.")
+def dev(*, reload: bool) -> None:
+    """Migrate and serve on this machine, on embedded PostgreSQL if DATABASE_URL is not set."""
+    os.environ.setdefault("HOST", "127.0.0.1")
+    os.environ.setdefault("DRAIN_SECONDS", "0")
+    with ready_settings() as settings:
+        _migrate(settings)
+        _serve(settings, reload=reload)
+
+
+def _serve(settings: Settings, *, reload: bool) -> None:
+    from app.server import ListenError, serve
+
+    try:
+        serve(APP, settings, reload=reload)
+    except ListenError as error:
+        raise Failure(str(error)) from error
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the last migration; safe to run from many replicas at once."""
+    with ready_settings() as settings:
+        _migrate(settings)
+
+
+def _migrate(settings: Settings) -> None:
+    from app.migrate import MigrationError, migrate
+
+    try:
+        asyncio.run(migrate(settings))
+    except MigrationError as error:
+        log.critical("not migrated", reason=str(error))
+        sys.exit(FAILED)
+
+
+@main.command()
+@click.argument("message")
+def migration(message: str) -> None:
+    """Write a migration from the difference between the models and the database."""
+    from app.migrate import write_migration
+
+    with ready_settings() as settings:
+        _migrate(settings)
+        click.echo(asyncio.run(write_migration(settings, message)))
+
+
+@main.command()
+def seed() -> None:
+    """Add example data; what is there already stays."""
+    from app.bookmarks.seed import seed
+    from app.database import open_database
+
+    async def run(settings: Settings) -> int:
+        async with open_database(settings) as database:
+            return await seed(database)
+
+    with ready_settings() as settings:
+        _migrate(settings)
+        click.echo(f"{asyncio.run(run(settings))} bookmarks added")
+
+
+@main.command()
+@click.option("--settings", "only_settings", is_flag=True, help="Look at the settings only.")
+def check(*, only_settings: bool) -> None:
+    """Say what is wrong with settings, connections or schema; exit code 1 if anything is."""
+    if only_settings:
+        try:
+            settings = load_settings()
+        except SettingsError as error:
+            _refuse(error.problems)
+        _refuse_bad_urls(settings)
+        return
+
+    from app.main import create_app
+
+    async def run(settings: Settings) -> bool:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            components = await app.state.health.components()
+        for name, component in components.items():
+            note = component.reason or f"{component.latency_ms} ms"
+            click.echo(f"{name:<12}{component.status:<8}{note}")
+        return all(component.status == "ok" for component in components.values())
+
+    with ready_settings() as settings:
+        click.echo(f"{'settings':<12}{'ok':<8}{settings.environment}")
+        if not asyncio.run(run(settings)):
+            sys.exit(FAILED)
+
+
+@main.command()
+def env() -> None:
+    """Print every environment variable with its meaning and default, as a template for `.env`."""
+    click.echo(env_template(), nl=False)
+
+
+@main.command()
+def routes() -> None:
+    """Print every route."""
+    for path, operations in _openapi()["paths"].items():
+        for method, operation in operations.items():
+            click.echo(f"{method.upper():<8}{path:<32}{operation['operationId']}")
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    import orjson
+
+    click.echo(orjson.dumps(_openapi(), option=orjson.OPT_INDENT_2))
+
+
+def _openapi() -> dict[str, Any]:
+    from app.main import create_app
+
+    return create_app(Settings.model_construct()).openapi()

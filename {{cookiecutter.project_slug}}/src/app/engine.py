@@ -1,0 +1,177 @@
+"""From a database URL, in any form that platforms hand out, to an engine that bounds every wait."""
+
+import re
+import ssl
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from sqlalchemy import URL, Engine, event, exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.settings import Settings
+
+# A connection idle for longer is tested before it is handed out. Testing every time would
+# nearly double the cost of a small query.
+IDLE_SECONDS_BEFORE_PING = 1.0
+# The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
+_FORM = re.compile(
+    r"postgres(?:ql)?(?:\+\w+)?://"
+    r"(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
+    r"(?P<host>\[[^\]]+\]|[^:/?#@\[\],]*)(?::(?P<port>\d+))?"
+    r"(?:/(?P<name>[^/?]*))?(?:\?(?P<query>.*))?"
+)
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SERVER_SETTINGS = ("application_name", "options", "search_path", "timezone")
+# Meant for libpq or for other languages' drivers; nothing is lost without them.
+_IGNORED = ("channel_binding", "gssencmode", "sslnegotiation", "connection_limit", "pool_timeout")
+
+
+@dataclass(frozen=True)
+class PostgresTarget:
+    """Where to connect: a SQLAlchemy URL, and asyncpg arguments that have no place in one."""
+
+    url: URL
+    connect_args: dict[str, Any] = field(default_factory=dict)
+    is_pooled: bool = False  # behind a transaction pooler, which breaks prepared statements
+
+
+def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> PostgresTarget:
+    """Understand a URL in any form that a platform gives out.
+
+    Args:
+        text: `postgres://`, `postgresql://` or with a driver; percent-encoded or not; with
+            libpq's query parameters; IPv4, IPv6, name or socket directory (`?host=/path`).
+        variable: where it came from, for the error.
+
+    Raises:
+        ValueError: says what is wrong with the URL, without repeating it.
+    """
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{variable} is not of the form postgresql://user:password@host:5432/name")
+    query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
+    host = query.pop("host", None) or (match["host"] or "").strip("[]") or "localhost"
+    connect_args: dict[str, Any] = {}
+    server_settings: dict[str, str] = {}
+    is_pooled = query.pop("pgbouncer", "false") == "true"
+    ssl_mode, root_certificate = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    if ssl_mode:
+        connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
+    for name, value in query.items():
+        if name in _SERVER_SETTINGS:
+            server_settings[name] = value
+        elif name == "connect_timeout":
+            connect_args["timeout"] = float(value)
+        elif name == "target_session_attrs":
+            connect_args["target_session_attrs"] = value.replace("-", "_")
+        elif name not in _IGNORED:
+            raise ValueError(f"{variable} has the parameter {name!r}, which is not understood")
+    if server_settings:
+        connect_args["server_settings"] = server_settings
+    url = URL.create(
+        "postgresql+asyncpg",
+        username=_decode(match["user"]),
+        password=_decode(match["password"]),
+        host=None if host.startswith("/") else host,
+        port=int(match["port"]) if match["port"] else None,
+        database=_decode(match["name"]),
+        query={"host": host} if host.startswith("/") else {},
+    )
+    return PostgresTarget(url, connect_args, is_pooled)
+
+
+def _decode(part: str | None) -> str | None:
+    return unquote(part) if part else None
+
+
+def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
+    if mode not in _SSL_MODES:
+        raise ValueError(f"{variable} has sslmode={mode}; it can be {', '.join(_SSL_MODES)}")
+    if not mode.startswith("verify"):
+        return mode
+    try:
+        context = ssl.create_default_context(cafile=root_certificate)
+    except OSError as error:
+        raise ValueError(
+            f"{variable}: sslrootcert={root_certificate} cannot be read: {error.strerror}"
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+def create_engine(
+    settings: Settings, *, pool_size: int, for_migrations: bool = False
+) -> AsyncEngine:
+    """An engine with a pool of fixed size, bounded in every wait.
+
+    Args:
+        settings: where the database is, and the limits.
+        pool_size: connections at most; there is no overflow.
+        for_migrations: take the direct URL and let statements run as long as they need.
+
+    Raises:
+        ValueError: the URL cannot be understood.
+    """
+    unpooled = settings.database_unpooled_url if for_migrations else None
+    url = unpooled or settings.database_url
+    if url is None:
+        raise ValueError("DATABASE_URL is missing")
+    variable = "DATABASE_UNPOOLED_URL" if unpooled else "DATABASE_URL"
+    target = parse_postgres_url(url.get_secret_value(), variable=variable)
+    is_pooled = target.is_pooled or (settings.database_unpooled_url is not None and not unpooled)
+
+    arguments = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
+    if is_pooled:
+        # A transaction pooler hands every transaction another server connection: prepared
+        # statements must not be reused, and start-up parameters are refused.
+        arguments["statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid.uuid4()}__"
+    limit = settings.database_statement_timeout_seconds
+    if for_migrations:
+        arguments["server_settings"] = {
+            **arguments.get("server_settings", {}),
+            "lock_timeout": str(int(settings.migration_lock_timeout_seconds * 1000)),
+        }
+    else:
+        # The server stops a slow statement; half a second later we stop waiting for the server.
+        arguments["command_timeout"] = limit + 0.5
+        if not is_pooled:
+            arguments["server_settings"] = {
+                **arguments.get("server_settings", {}),
+                "statement_timeout": str(int(limit * 1000)),
+            }
+    engine = create_async_engine(
+        target.url.update_query_dict({"prepared_statement_cache_size": "0"})
+        if is_pooled
+        else target.url,
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_pool_timeout_seconds,
+        pool_recycle=1800,
+        pool_use_lifo=True,
+        hide_parameters=True,  # values may be personal data; errors are logged
+    )
+    _ping_idle_connections(engine.sync_engine)
+    return engine
+
+
+def _ping_idle_connections(engine: Engine) -> None:
+    @event.listens_for(engine, "checkin")
+    def remember(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        idle_seconds = time.monotonic() - entry.info.get("idle_since", float("inf"))
+        if entry.info.get("idle_since") and idle_seconds > IDLE_SECONDS_BEFORE_PING:
+            try:
+                engine.dialect.do_ping(connection)
+            except (engine.dialect.loaded_dbapi.Error, OSError) as error:
+                # The pool throws away every connection older than this moment, and tries again.
+                raise exc.InvalidatePoolError from error

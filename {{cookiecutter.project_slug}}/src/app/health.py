@@ -1,0 +1,213 @@
+"""Health: a registry of checks, and the five routes that report them.
+
+`/health/live` looks at nothing but this process, so that no orchestrator restarts a good
+process because its database is away. `/health/ready` takes a replica out of the rotation.
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BaseModel, Field
+
+from app.errors import NotFound, Problem, Unavailable, responses
+from app.settings import SERVICE_NAME, Settings
+
+log = structlog.get_logger()
+
+SHARED_SECONDS = 1.0  # one round of checks answers every probe of a second: probes cannot flood
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing this service depends on.
+
+    Args:
+        name: as it is shown to probes.
+        run: returns when all is well, raises anything when it is not.
+        timeout_seconds: after which it counts as failed.
+        critical: whether the service is useless without it; otherwise it is only slower.
+    """
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    timeout_seconds: float = 2.0
+    critical: bool = True
+
+
+class Component(BaseModel):
+    status: Literal["ok", "failed"]
+    critical: bool
+    latency_ms: float
+    reason: str | None = Field(None, exclude=True)  # for logs and `app check`, never for clients
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "degraded"]
+    components: dict[str, Literal["ok", "failed"]]
+
+
+class Live(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+class Started(BaseModel):
+    status: Literal["started"] = "started"
+
+
+class Summary(BaseModel):
+    status: Literal["ok", "starting", "draining"]
+    service: str
+    version: str
+    commit: str
+    uptime_seconds: float
+
+
+class Details(Summary):
+    environment: str
+    components: dict[str, Component]
+
+
+class NotReady(Unavailable):
+    type = "urn:problem:not-ready"
+    title = "Not Ready"
+
+
+class TokenRequired(Problem):
+    status = 401
+    type = "urn:problem:token-required"
+    title = "Token Required"
+
+
+class Health:
+    """The state of this process, and of what it depends on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._version = settings.version
+        self._checks: dict[str, Check] = {}
+        self._round: asyncio.Task[dict[str, Component]] | None = None
+        self._round_ends = 0.0
+        self._since = time.monotonic()
+        self.is_started = False
+        self.is_draining = False
+
+    def add(self, check: Check) -> None:
+        self._checks[check.name] = check
+
+    def summary(self) -> Summary:
+        status: Literal["ok", "starting", "draining"] = "ok" if self.is_started else "starting"
+        return Summary(
+            status="draining" if self.is_draining else status,
+            service=SERVICE_NAME,
+            version=self._version,
+            commit=self.settings.commit_sha,
+            uptime_seconds=round(time.monotonic() - self._since, 1),
+        )
+
+    async def components(self) -> dict[str, Component]:
+        """Run all checks at once, or share the round that is running or just ended."""
+        if self._round is None or (self._round.done() and time.monotonic() >= self._round_ends):
+            self._round = asyncio.create_task(self._run_checks())
+        return await asyncio.shield(self._round)
+
+    async def readiness(self) -> Readiness:
+        """Whether this replica should get requests.
+
+        Raises:
+            NotReady: draining, or a critical check fails.
+        """
+        if self.is_draining:
+            raise NotReady("This replica is draining.")
+        components = await self.components()
+        states = {name: component.status for name, component in components.items()}
+        if any(c.critical and c.status == "failed" for c in components.values()):
+            raise NotReady("A critical dependency fails.", components=states)
+        self.is_started = True
+        return Readiness(
+            status="degraded" if "failed" in states.values() else "ready", components=states
+        )
+
+    async def _run_checks(self) -> dict[str, Component]:
+        results = await asyncio.gather(*map(self._run_check, self._checks.values()))
+        self._round_ends = time.monotonic() + SHARED_SECONDS
+        return dict(zip(self._checks, results, strict=True))
+
+    async def _run_check(self, check: Check) -> Component:
+        started = time.perf_counter()
+        reason = None
+        try:
+            async with asyncio.timeout(check.timeout_seconds):
+                await check.run()
+        except Exception as error:  # noqa: BLE001 - whatever a check raises means that it failed
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            log.warning("health check failed", check=check.name, reason=reason)
+        return Component(
+            status="failed" if reason else "ok",
+            critical=check.critical,
+            latency_ms=round((time.perf_counter() - started) * 1000, 1),
+            reason=reason,
+        )
+
+
+async def get_health(request: Request) -> Health:
+    health: Health = request.app.state.health
+    return health
+
+
+HealthOfService = Annotated[Health, Depends(get_health)]
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("")
+async def summary(health: HealthOfService) -> Summary:
+    """Who is answering; looks at no dependency."""
+    return health.summary()
+
+
+@router.get("/live")
+async def live() -> Live:
+    """Restart the process if this fails."""
+    return Live()
+
+
+@router.get("/ready", responses=responses(NotReady))
+async def ready(health: HealthOfService) -> Readiness:
+    """Send requests here only while this succeeds."""
+    return await health.readiness()
+
+
+@router.get("/startup", responses=responses(NotReady))
+async def startup(health: HealthOfService) -> Started:
+    """Succeeds from the first moment that this replica was ready."""
+    if not health.is_started:
+        await health.readiness()
+    return Started()
+
+
+@router.get("/detailed", responses=responses(TokenRequired, NotFound))
+async def detailed(
+    health: HealthOfService, authorization: Annotated[str, Header()] = ""
+) -> Details:
+    """Every component, for people; closed in production unless HEALTH_TOKEN is set."""
+    _require_token(health.settings, authorization)
+    return Details(
+        **health.summary().model_dump(),
+        environment=health.settings.environment,
+        components=await health.components(),
+    )
+
+
+def _require_token(settings: Settings, authorization: str) -> None:
+    if settings.health_token is None:
+        if settings.environment in {"staging", "production"}:
+            raise NotFound
+        return
+    expected = f"Bearer {settings.health_token.get_secret_value()}"
+    if not hmac.compare_digest(authorization.encode(), expected.encode()):
+        raise TokenRequired("Send the health token.", headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,137 @@
+"""Logs: one line an event on standard output, from structlog and from the standard library alike.
+
+Lines go to file descriptor 1 as bytes, because that is three times faster than the standard
+library's handlers, and never to standard error, which some platforms colour as errors.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from app.settings import Settings
+
+REDACTED = "[redacted]"
+SECRET_KEY = re.compile(
+    r"passw|secret|token|authori[sz]ation|cookie|api_?key|credential|private_key|e_?mail|phone",
+    re.IGNORECASE,
+)
+SECRET_VALUES = (
+    (re.compile(r"(://[^\s:/@]*:)[^\s/]+(@)"), rf"\1{REDACTED}\2"),  # scheme://user:password@host
+    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), REDACTED),  # a JSON Web Token
+    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), REDACTED),  # an e-mail address
+)
+# What a value must contain before the patterns are worth trying.
+SECRET_HINTS = ("@", "eyJ", "earer ", "asic ")
+LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send every log line of this process to standard output; call once per process."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    render = [_to_json] if settings.logs_are_json else [console, _encode]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            redact,
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(open(1, "wb", buffering=0, closefd=False)),  # noqa: SIM115 - standard output stays open
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_ToStructlog()], level=level, force=True)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # seven lines a start
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+
+
+@contextmanager
+def log_context(**values: str) -> Iterator[None]:
+    """Add values, such as a request id, to every line logged inside."""
+    with structlog.contextvars.bound_contextvars(**values):
+        yield
+
+
+def current_request_id() -> str | None:
+    """The id of the request that is being served, if any."""
+    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return request_id
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take secrets and personal data out of an event, at any depth."""
+    return {key: _redact_item(key, value) for key, value in event.items()}
+
+
+def _redact_item(key: object, value: Any) -> Any:
+    return REDACTED if _is_secret(str(key)) else _redact_value(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return SECRET_KEY.search(key) is not None
+
+
+def _redact_value(value: Any) -> Any:
+    if isinstance(value, str):
+        if any(hint in value for hint in SECRET_HINTS):
+            for pattern, replacement in SECRET_VALUES:
+                value = pattern.sub(replacement, value)
+        return value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _redact_item(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redact_value(item) for item in value]
+    return _redact_value(str(value))
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    level = event.pop("level")
+    line = {
+        "timestamp": event.pop("timestamp"),
+        "level": LEVEL_NAMES.get(level, level),
+        "message": event.pop("event"),
+        **event,
+    }
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:
+    return line.encode()
+
+
+class _ToStructlog(logging.Handler):
+    """Brings what uvicorn, SQLAlchemy, Alembic and warnings log into the same stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    structlog.get_logger().critical("uncaught exception", exc_info=(kind, error, traceback))

@@ -1,0 +1,180 @@
+"""One pure-ASGI layer around every request.
+
+Request id, access log, trusted hosts, body limit and security headers are one class rather
+than five, because each further layer costs about as much as all the work done here.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import Problem, render
+from app.logs import log_context
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+REQUEST_ID = re.compile(r"[\w.:@/+=-]{1,128}")
+HEALTH = "/health"
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
+DOCS_POLICY = (
+    "default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
+    "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
+)
+DOCS = ("/docs", "/redoc")
+
+
+class UntrustedHost(Problem):
+    status = 400
+    title = "Untrusted Host"
+    type = "urn:problem:untrusted-host"
+
+
+class ContentTooLarge(Problem):
+    status = 413
+    title = "Content Too Large"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer, as observers see them when it is over."""
+
+    method: str
+    path: str
+    route: str | None = None  # the template, `/bookmarks/{bookmark_id}`, if one matched
+    status: int = 0  # 0: the connection was lost before an answer
+    duration_seconds: float = 0.0
+    response_bytes: int = 0
+
+
+Observer = Callable[[Exchange], None]
+
+
+def log_access(exchange: Exchange) -> None:
+    """One line a request; probes that succeed would drown the rest, so they are debug lines."""
+    is_probe = exchange.path.startswith(HEALTH) and exchange.status < 400  # noqa: PLR2004
+    (log.debug if is_probe else log.info)(
+        "request",
+        method=exchange.method,
+        path=exchange.path,
+        route=exchange.route,
+        status=exchange.status,
+        duration_ms=round(exchange.duration_seconds * 1000, 2),
+        bytes=exchange.response_bytes,
+    )
+
+
+class RequestLayer:
+    """See the module; only CORS is further out, so that errors get its headers, too."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        is_draining: Callable[[], bool],
+        observers: Sequence[Observer] = (log_access,),
+    ) -> None:
+        self._app = app
+        self._is_draining = is_draining
+        self._observers = observers
+        self._max_body_bytes = settings.max_body_bytes
+        self._any_host = "*" in settings.allowed_hosts
+        self._hosts = frozenset(h for h in settings.allowed_hosts if not h.startswith("*."))
+        self._domains = tuple(h[1:] for h in settings.allowed_hosts if h.startswith("*."))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        exchange = Exchange(scope["method"], scope["path"])
+        extra_headers = self._headers(scope, request_id)
+
+        async def send_and_observe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *extra_headers]
+                if self._is_draining():  # so that clients come back to another replica
+                    message["headers"].append((b"connection", b"close"))
+            else:
+                exchange.response_bytes += len(message.get("body", b""))
+            await send(message)
+
+        with log_context(request_id=request_id):
+            try:
+                refusal = self._refusal(scope["path"], headers)
+                if refusal:
+                    await render(refusal)(scope, receive, send_and_observe)
+                    return
+                if b"transfer-encoding" in headers:
+                    receive = _limited(receive, self._max_body_bytes)
+                await self._app(scope, receive, send_and_observe)
+            except Exception:
+                # Here rather than in a handler: Starlette calls one for Exception outside of all
+                # middleware, without request id or CORS headers, and raises again.
+                log.exception("unhandled exception")
+                if exchange.status:
+                    raise  # half an answer is out: the server closes the connection
+                await render(Problem())(scope, receive, send_and_observe)
+            finally:
+                exchange.duration_seconds = time.perf_counter() - started
+                exchange.route = getattr(scope.get("route"), "path", None)
+                for observe in self._observers:
+                    observe(exchange)
+
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
+        # Probes come from inside the platform, under names and addresses of its choosing.
+        if self._any_host or path.startswith(HEALTH):
+            return None
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        name = host if host.endswith("]") else re.sub(r":\d+$", "", host)
+        if name in self._hosts or name.endswith(self._domains):
+            return None
+        return UntrustedHost("This service does not answer under that host name.")
+
+    @staticmethod
+    def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+        policy = DOCS_POLICY if scope["path"].startswith(DOCS) else API_POLICY
+        headers = [
+            (b"x-request-id", request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-frame-options", b"DENY"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"content-security-policy", policy.encode()),
+        ]
+        if scope["scheme"] == "https":
+            headers.append((b"strict-transport-security", b"max-age=31536000"))
+        return headers
+
+
+def _request_id(sent: str) -> str:
+    return sent if REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
+
+
+def _limited(receive: Receive, max_bytes: int) -> Receive:
+    """Count a chunked body as it arrives; its length is not known beforehand."""
+    received = 0
+
+    async def receive_within_limit() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise HTTPException(413)  # the one kind that FastAPI lets through while it reads a body
+        return message
+
+    return receive_within_limit

@@ -1,0 +1,37 @@
+"""What Alembic runs, for `app migrate`, `app migration` and the `alembic` command alike."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+from app.engine import create_engine
+from app.migrate import load_models
+from app.settings import load_settings
+
+
+def run(connection: Connection) -> None:
+    # A transaction for each: what is done stays done, and CREATE INDEX CONCURRENTLY can step out.
+    context.configure(
+        connection=connection, target_metadata=load_models(), transaction_per_migration=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def connect_and_run() -> None:
+    engine = create_engine(load_settings(), pool_size=1, for_migrations=True)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+        await connection.commit()
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+elif context.config.attributes.get("connection") is not None:
+    run(context.config.attributes["connection"])
+else:
+    asyncio.run(connect_and_run())

@@ -1,0 +1,122 @@
+"""The HTTP server: one dual-stack socket, and a drain before the end."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import structlog
+import uvicorn
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from app.health import Health
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+# Longer than a proxy keeps an idle connection (60 s is usual): the proxy must be the one to close.
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
+
+
+class ListenError(Exception):
+    """The port cannot be listened on."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything else starts.
+
+    Args:
+        host: an address or name; empty for every IPv4 and IPv6 address of this machine.
+        port: 0 for any free one.
+
+    Raises:
+        ListenError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        place = f"port {port}" + (f" of {host}" if host else "")
+        raise ListenError(
+            f"cannot listen on {place}: {os.strerror(error.errno) if error.errno else error}. "
+            "Stop what uses it, or set PORT to another."
+        ) from error
+
+
+def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        factory: "module:function" that makes the application, called in every process.
+        settings: address, limits and processes.
+        reload: restart when a source file changes.
+
+    Raises:
+        ListenError: see listen().
+    """
+    listener = listen(settings.host, settings.port)
+    # uvicorn stops gracefully and then raises the signal again: leave by way of the callers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    config = uvicorn.Config(
+        factory,
+        factory=True,
+        access_log=False,  # ours has the request id and the route
+        backlog=BACKLOG,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        lifespan="on",
+        log_config=None,
+        reload=reload,
+        reload_dirs=["src"] if reload else None,
+        server_header=False,
+        timeout_graceful_shutdown=settings.graceful_timeout_seconds,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        workers=settings.web_concurrency,
+    )
+    with listener, suppress(KeyboardInterrupt):
+        host, port = listener.getsockname()[:2]
+        name = "localhost" if host in {"::", "0.0.0.0", "127.0.0.1", "::1"} else host  # noqa: S104
+        log.info("listening", url=f"http://{name}:{port}")
+        if reload:
+            ChangeReload(config, uvicorn.Server(config).run, sockets=[listener]).run()
+        elif settings.web_concurrency > 1:
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def drain_on_sigterm(health: Health, drain_seconds: float) -> Iterator[None]:
+    """On SIGTERM fail readiness at once, but go on serving for a while before the server stops.
+
+    uvicorn closes its socket first of all, while the load balancer still sends requests. So
+    its own handler, which is in place before the lifespan begins, is called after the drain.
+    A second SIGTERM ends the drain.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    if not callable(stop) or threading.current_thread() is not threading.main_thread():
+        yield  # not under a server: tests
+        return
+    loop = asyncio.get_running_loop()
+
+    def drain(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, stop)
+        health.is_draining = True
+        log.info("draining", seconds=drain_seconds)
+        loop.call_soon_threadsafe(loop.call_later, drain_seconds, stop, signum, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is drain:
+            signal.signal(signal.SIGTERM, stop)
