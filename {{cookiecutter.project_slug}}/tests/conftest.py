@@ -1,0 +1,144 @@
+"""Real PostgreSQL, real migrations, real processes.
+
+Without DATABASE_URL an embedded PostgreSQL is started for the whole run. Tests never touch a
+database that they have not made: every worker makes its own, and drops it.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import text
+from starlette.types import Receive, Scope, Send
+
+from app.dev import embedded_services
+from app.engine import create_engine
+from app.main import create_app
+from app.migrate import load_models, migrate
+from app.settings import Settings
+
+SERVERS = pytest.StashKey[ExitStack]()
+NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers once; xdist's workers inherit where they are.
+
+    What else the environment says of the service is none of the tests' business.
+    """
+    if "TEST_DATABASE_URL" not in os.environ:
+        names = ("DATABASE_URL", "REDIS_URL")
+        given = {name: os.environ[name] for name in names if os.environ.get(name)}
+        if "DATABASE_URL" not in given:
+            folder = Path(tempfile.mkdtemp(prefix="test-servers-"))
+            stack = config.stash[SERVERS] = ExitStack()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            given = stack.enter_context(embedded_services(folder)) | given
+            asyncio.run(_trade_safety_for_speed(given["DATABASE_URL"]))
+        os.environ.update({f"TEST_{name}": url for name, url in given.items() if url})
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if stack := config.stash.get(SERVERS, None):
+        stack.close()
+
+
+async def _trade_safety_for_speed(server: str) -> None:
+    """What would be lost in a power cut is thrown away in a minute anyhow."""
+    engine = create_engine(settings_for(server), pool_size=1)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        await connection.execute(text("SELECT pg_reload_conf()"))
+    await engine.dispose()
+
+
+def settings_for(database_url: str, **values: object) -> Settings:
+    """Settings of a test: what is not given here has its default."""
+    values = {"environment": "test", "database_url": database_url} | values
+    values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # checked at run time
+
+
+@asynccontextmanager
+async def new_database() -> AsyncIterator[str]:
+    """The URL of an empty database that is dropped afterwards."""
+    server = os.environ["TEST_DATABASE_URL"]
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(settings_for(server), pool_size=1)
+    administration = engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with administration.connect() as connection:
+        await connection.execute(text(f'CREATE DATABASE "{name}"'))
+        try:
+            yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        finally:
+            await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def running(app: FastAPI, *, host: str = "testserver") -> AsyncIterator[AsyncClient]:
+    """A client of an application between the start and the end of its lifespan."""
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"] = dict(state or {})
+            await app(scope, receive, send)
+
+        transport = ASGITransport(with_state)
+        async with AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            yield client
+
+
+@pytest.fixture(name="empty_database")
+async def empty_database_fixture() -> AsyncIterator[str]:
+    async with new_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def database_url() -> AsyncIterator[str]:
+    """This worker's migrated database."""
+    async with new_database() as url:
+        await migrate(settings_for(url))
+        yield url
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str) -> Settings:
+    return settings_for(database_url)
+
+
+@pytest.fixture(scope="session")
+async def service(settings: Settings) -> AsyncIterator[AsyncClient]:
+    async with running(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001
+    """A client of the service, on empty tables."""
+    return service
+
+
+@pytest.fixture
+async def clean_tables(settings: Settings) -> AsyncIterator[None]:
+    """Requests commit for real, so rolling back is no way to clean up after them."""
+    yield
+    tables = ", ".join(load_models().tables)
+    if tables:
+        engine = create_engine(settings, pool_size=1)
+        async with engine.begin() as connection:
+            await connection.execute(text(f"TRUNCATE {tables}"))
+        await engine.dispose()

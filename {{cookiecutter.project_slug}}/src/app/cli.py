@@ -156,17 +156,8 @@ def seed() -> None:
 
 
 @main.command()
-@click.option("--settings", "only_settings", is_flag=True, help="Look at the settings only.")
-def check(*, only_settings: bool) -> None:
+def check() -> None:
     """Say what is wrong with settings, connections or schema; exit code 1 if anything is."""
-    if only_settings:
-        try:
-            settings = load_settings()
-        except SettingsError as error:
-            _refuse(error.problems)
-        _refuse_bad_urls(settings)
-        return
-
     from app.main import create_app
 
     async def run(settings: Settings) -> bool:
@@ -210,3 +201,7 @@ def _openapi() -> dict[str, Any]:
     from app.main import create_app
 
     return create_app(Settings.model_construct()).openapi()
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
-import asyncpg
 import structlog
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Engine, Executable, MetaData, RowMapping, exc, text
@@ -24,6 +23,7 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
+PROBE_CONNECTIONS = 2  # one for each check
 Parameters = Mapping[str, Any]
 
 # SQLSTATE classes and codes that say "not now" rather than "not like that":
@@ -90,8 +90,8 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._engine = create_engine(settings, pool_size=settings.database_pool_size)
         self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT").sync_engine
-        # Probes have a connection of their own: a busy pool is not an outage.
-        self._probe = create_engine(settings, pool_size=1)
+        # Probes have connections of their own: a busy pool is not an outage.
+        self._probe = create_engine(settings, pool_size=PROBE_CONNECTIONS)
 
     async def fetch(
         self, statement: Executable, parameters: Parameters | None = None
@@ -173,18 +173,14 @@ def _connect_and_fetch(
 def _fetch(
     connection: Connection, statement: Executable, parameters: Parameters | None
 ) -> Sequence[RowMapping]:
-    try:
-        return connection.execute(statement, parameters).mappings().all()
-    except TimeoutError:
-        connection.invalidate()  # the server may still be at it: nobody else gets this connection
-        raise
+    return connection.execute(statement, parameters).mappings().all()
 
 
 @contextmanager
 def _outages() -> Iterator[None]:
     try:
         yield
-    except (exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (exc.TimeoutError, OSError) as error:
         raise _unavailable(error) from error  # from the pool, or while connecting
     except exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""

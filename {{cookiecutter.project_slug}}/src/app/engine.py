@@ -4,6 +4,7 @@ import re
 import ssl
 import time
 import uuid
+from asyncio import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -157,21 +158,34 @@ def create_engine(
         pool_use_lifo=True,
         hide_parameters=True,  # values may be personal data; errors are logged
     )
-    _ping_idle_connections(engine.sync_engine)
+    _guard_checkouts(engine.sync_engine)
     return engine
 
 
-def _ping_idle_connections(engine: Engine) -> None:
+def _guard_checkouts(engine: Engine) -> None:
+    """Test connections that have been idle, and give up on dead ones without a polite goodbye."""
+
     @event.listens_for(engine, "checkin")
     def remember(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         entry.info["idle_since"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
     def ping(connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
-        idle_seconds = time.monotonic() - entry.info.get("idle_since", float("inf"))
-        if entry.info.get("idle_since") and idle_seconds > IDLE_SECONDS_BEFORE_PING:
-            try:
-                engine.dialect.do_ping(connection)
-            except (engine.dialect.loaded_dbapi.Error, OSError) as error:
-                # The pool throws away every connection older than this moment, and tries again.
-                raise exc.InvalidatePoolError from error
+        idle_since = entry.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since < IDLE_SECONDS_BEFORE_PING:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except TimeoutError as error:
+            entry.invalidate(error)  # frozen: another connection would only freeze as well
+            raise
+        except (engine.dialect.loaded_dbapi.Error, OSError) as error:
+            # The pool throws away every connection older than this moment, and tries again.
+            raise exc.InvalidatePoolError from error
+
+    @event.listens_for(engine, "invalidate")
+    def abort(
+        connection: DBAPIConnection, _entry: ConnectionPoolEntry, error: BaseException | None
+    ) -> None:
+        if isinstance(error, TimeoutError | CancelledError):
+            connection.driver_connection.terminate()

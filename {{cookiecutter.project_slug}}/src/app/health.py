@@ -93,6 +93,7 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._round: asyncio.Task[dict[str, Component]] | None = None
         self._round_ends = 0.0
+        self._abandoned: set[asyncio.Future[None]] = set()
         self._since = time.monotonic()
         self.is_started = False
         self.is_draining = False
@@ -140,12 +141,18 @@ class Health:
 
     async def _run_check(self, check: Check) -> Component:
         started = time.perf_counter()
+        task = asyncio.ensure_future(check.run())
+        # Not asyncio.timeout(): a driver may take seconds to clean up after it is cancelled.
+        await asyncio.wait({task}, timeout=check.timeout_seconds)
         reason = None
-        try:
-            async with asyncio.timeout(check.timeout_seconds):
-                await check.run()
-        except Exception as error:  # noqa: BLE001 - whatever a check raises means that it failed
+        if not task.done():
+            task.cancel()
+            self._abandoned.add(task)
+            task.add_done_callback(self._forget)
+            reason = f"no answer within {check.timeout_seconds:g} s"
+        elif error := task.exception():
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        if reason:
             log.warning("health check failed", check=check.name, reason=reason)
         return Component(
             status="failed" if reason else "ok",
@@ -153,6 +160,11 @@ class Health:
             latency_ms=round((time.perf_counter() - started) * 1000, 1),
             reason=reason,
         )
+
+    def _forget(self, task: asyncio.Future[None]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: it failed as a check already
 
 
 async def get_health(request: Request) -> Health:

@@ -32,6 +32,8 @@ SECRET_VALUES = (
 )
 # What a value must contain before the patterns are worth trying.
 SECRET_HINTS = ("@", "eyJ", "earer ", "asic ")
+# Seven lines at every start, and whole URLs with the secrets in their queries.
+QUIET = ("alembic.runtime.plugins", "httpx")
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
 
 
@@ -57,7 +59,8 @@ def configure_logs(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=level, force=True)
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # seven lines a start
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
 

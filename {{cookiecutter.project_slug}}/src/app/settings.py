@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=1000,
-        description="Connections a process holds. Keep replicas x processes x (size + 1) below "
+        description="Connections a process holds. Keep replicas x processes x (size + 2) below "
         "PostgreSQL's max_connections.",
     )
     database_pool_timeout_seconds: float = Field(

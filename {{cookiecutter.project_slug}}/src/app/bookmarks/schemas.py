@@ -21,7 +21,13 @@ def _canonical(url: HttpUrl) -> HttpUrl:
 
 
 PageUrl = Annotated[HttpUrl, AfterValidator(_canonical)]
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Title = Annotated[
+    str,
+    # Control characters have no place in a title, and PostgreSQL cannot store NUL at all.
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$"
+    ),
+]
 
 
 class BookmarkInput(BaseModel):

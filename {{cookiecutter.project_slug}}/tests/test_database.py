@@ -1,0 +1,147 @@
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select, text
+
+from app.database import Database, Reader, WriteTransaction, open_database
+from app.errors import Unavailable
+from app.main import create_app
+from app.settings import Settings
+from conftest import running, settings_for
+from processes import own_postgres
+
+INSERT = text("INSERT INTO scratch (word) VALUES (:word) RETURNING word")
+REFUSE_AT_COMMIT = (
+    """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+       AS $$ BEGIN RAISE EXCEPTION 'refused at commit'; END $$""",
+    """CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON scratch
+       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()""",
+)
+WORDS = text("SELECT word FROM scratch ORDER BY word")
+
+
+@pytest.fixture
+async def database(empty_database: str) -> Any:
+    async with open_database(settings_for(empty_database)) as database:
+        async with database.transaction() as transaction:
+            await transaction.connection.execute(text("CREATE TABLE scratch (word text)"))
+        yield database
+
+
+async def words(database: Database) -> list[str]:
+    return [row["word"] for row in await database.fetch(WORDS)]
+
+
+def app_of(settings: Settings) -> FastAPI:
+    """The service's own application, with routes that write and then fail."""
+    app = create_app(settings)
+
+    @app.post("/write")
+    async def write(transaction: WriteTransaction, word: str) -> str:
+        row = await transaction.fetch(INSERT, {"word": word})
+        return str(row[0]["word"])
+
+    @app.post("/write-and-fail")
+    async def write_and_fail(transaction: WriteTransaction) -> str:
+        await transaction.fetch(INSERT, {"word": "lost"})
+        raise RuntimeError("after the write")
+
+    @app.get("/sleep")
+    async def sleep(reader: Reader) -> int:
+        await reader.fetch(text("SELECT pg_sleep(30)"))
+        return 1
+
+    return app
+
+
+async def test_a_failing_commit_is_never_answered_with_success(
+    database: Database, empty_database: str
+) -> None:
+    async with database.transaction() as transaction:
+        for statement in REFUSE_AT_COMMIT:
+            await transaction.connection.execute(text(statement))
+    async with running(app_of(settings_for(empty_database))) as client:
+        response = await client.post("/write", params={"word": "refused"})
+    assert response.status_code == 500
+    assert await words(database) == []
+
+
+async def test_what_is_answered_is_committed(database: Database, empty_database: str) -> None:
+    async with running(app_of(settings_for(empty_database))) as client:
+        assert (await client.post("/write", params={"word": "kept"})).status_code == 200
+        assert await words(database) == ["kept"]
+
+
+async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:
+    async with running(app_of(settings_for(empty_database))) as client:
+        response = await client.post("/write-and-fail")
+    assert response.status_code == 500
+    assert "after the write" not in response.text
+    assert await words(database) == []
+
+
+async def test_callbacks_run_after_the_commit_and_only_then(database: Database) -> None:
+    seen: list[list[str]] = []
+
+    async def look() -> None:
+        seen.append(await words(database))
+
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as transaction:
+            transaction.after_commit(look)
+            raise RuntimeError
+    assert seen == []
+    async with database.transaction() as transaction:
+        transaction.after_commit(look)
+        await transaction.fetch(INSERT, {"word": "seen"})
+    assert seen == [["seen"]]
+
+
+async def test_a_statement_over_its_time_is_a_503_with_retry_after(empty_database: str) -> None:
+    settings = settings_for(empty_database, database_statement_timeout_seconds=0.2)
+    async with running(app_of(settings)) as client:
+        response = await client.get("/sleep")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.json()["title"] == "Service Unavailable"
+
+
+async def test_an_exhausted_pool_is_a_quick_503(empty_database: str) -> None:
+    settings = settings_for(empty_database, database_pool_size=1, database_pool_timeout_seconds=0.2)
+    async with open_database(settings) as database, database.transaction():
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await database.fetch(select(1))
+        assert time.monotonic() - started < 2
+
+
+async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -> None:
+    with own_postgres() as server:
+        settings = settings_for(server.url, database_statement_timeout_seconds=0.5)
+        async with open_database(settings) as database:
+            assert await database.fetch(select(1))
+            server.stop()
+            with pytest.raises(Unavailable):
+                await database.fetch(select(1))
+            with pytest.raises(Unavailable):
+                async with database.transaction():
+                    pass
+            server.start()
+            assert await database.fetch(select(1))
+
+            server.freeze()
+            started = time.monotonic()
+            with pytest.raises(Unavailable):
+                await database.fetch(select(1))
+            assert time.monotonic() - started < 2  # half a second, and half for the client
+            server.thaw()
+            await asyncio.sleep(0.1)
+            assert await database.fetch(select(1))
+
+
+async def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:
+    with pytest.raises(Exception, match="does not exist"):
+        await database.fetch(text("SELECT nothing FROM nowhere"))

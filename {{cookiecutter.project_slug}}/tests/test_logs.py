@@ -1,0 +1,189 @@
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+from httpx import AsyncClient
+
+from app.logs import REDACTED, configure_logs, log_context
+from app.main import create_app
+from app.settings import Settings
+from conftest import running, settings_for
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Lines]:
+    """What has been logged so far, parsed; everything must be on standard output."""
+    before = logging.root.handlers[:], logging.root.level
+    configure_logs(settings)
+
+    def read() -> list[dict[str, Any]]:
+        out, err = capfdbinary.readouterr()
+        assert err == b""
+        return [json.loads(line) for line in out.splitlines()]
+
+    yield read
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:], logging.root.level = before
+
+
+def test_a_line_has_the_keys_that_platforms_read(lines: Lines) -> None:
+    structlog.get_logger().warning("stock is low", left=3)
+    (line,) = lines()
+    assert list(line)[:3] == ["timestamp", "level", "message"]
+    assert line["timestamp"].endswith("Z")
+    assert (line["level"], line["message"], line["left"]) == ("warn", "stock is low", 3)
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "sqlalchemy.engine", "alembic", "asyncio", "x"])
+def test_the_standard_librarys_loggers_write_the_same_lines(lines: Lines, name: str) -> None:
+    logging.getLogger(name).warning("slow: %d ms", 70)
+    (line,) = lines()
+    assert (line["message"], line["logger"], line["level"]) == ("slow: 70 ms", name, "warn")
+
+
+def test_warnings_are_lines(lines: Lines) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("that is deprecated", DeprecationWarning, stacklevel=1)
+    (line,) = lines()
+    assert "that is deprecated" in line["message"]
+
+
+def test_a_traceback_is_one_line(lines: Lines) -> None:
+    try:
+        raise ValueError("no\nway")
+    except ValueError:
+        structlog.get_logger().exception("it failed")
+        logging.getLogger("library").exception("it failed there")
+    ours, theirs = lines()
+    for line in (ours, theirs):
+        assert line["level"] == "error"
+        assert "Traceback" in line["exception"]
+        assert "ValueError: no\nway" in line["exception"]
+
+
+def test_lines_below_the_level_are_not_written(lines: Lines) -> None:
+    structlog.get_logger().debug("quiet")
+    logging.getLogger("library").debug("quiet")
+    assert lines() == []
+
+
+SECRETS = [
+    {"password": "hunter2"},
+    {"user": {"api_key": "hunter2", "list": [{"Authorization": "hunter2"}]}},
+    {"url": "postgresql://app:hunter2@db/app"},
+    {"url": "redis://:hunter2@cache:6379/0"},
+    {"header": "Bearer hunter2"},
+    {"note": "sent to hunter2@example.com"},
+    {"jwt": "eyJhbGciOiJIUzI1NiJ9.hunter2.c2lnbmF0dXJl"},
+    {"Set-Cookie": "session=hunter2"},
+]
+
+
+@pytest.mark.parametrize("values", SECRETS)
+def test_secrets_and_personal_data_are_taken_out_at_any_depth(
+    lines: Lines, values: dict[str, Any]
+) -> None:
+    structlog.get_logger().info("seen", **values)
+    structlog.get_logger().bind(**values).info("bound")
+    structlog.get_logger().new(component="child").bind(child=values).info("grandchild")
+    seen = lines()
+    assert len(seen) == 3
+    for line in seen:
+        assert "hunter2" not in json.dumps(line)
+        assert REDACTED in json.dumps(line)
+
+
+def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: Lines) -> None:
+    child = logging.getLogger("library.deep.child")
+    child.error("cannot reach %s", "postgresql://app:hunter2@db/app")
+    try:
+        try:
+            raise ConnectionError("postgresql://app:hunter2@db/app")
+        except ConnectionError as error:
+            raise RuntimeError("Authorization: Bearer hunter2") from error
+    except RuntimeError:
+        child.exception("failed for hunter2@example.com")
+        structlog.get_logger().exception("failed with Bearer hunter2")
+    seen = lines()
+    assert len(seen) == 3
+    assert all("hunter2" not in json.dumps(line) for line in seen)
+
+
+def test_what_json_cannot_say_is_written_as_text(lines: Lines) -> None:
+    structlog.get_logger().info("odd", what=object, when=None, many={1: {2}})
+    (line,) = lines()
+    assert "object" in line["what"]
+    assert line["many"] == {"1": [2]}
+
+
+def test_a_context_is_on_every_line_inside_and_none_after(lines: Lines) -> None:
+    with log_context(request_id="r1"):
+        structlog.get_logger().info("ours")
+        logging.getLogger("library").info("theirs")
+    structlog.get_logger().info("after")
+    ours, theirs, after = lines()
+    assert ours["request_id"] == theirs["request_id"] == "r1"
+    assert "request_id" not in after
+
+
+async def test_a_request_is_one_line_with_route_status_and_id(
+    lines: Lines, client: AsyncClient
+) -> None:
+    await client.get("/bookmarks", headers={"X-Request-Id": "r2"})
+    await client.get("/nowhere/at/all?token=hunter2")
+    found, missing = lines()
+    assert found["message"] == "request"
+    assert (found["method"], found["route"], found["status"]) == ("GET", "/bookmarks", 200)
+    assert found["request_id"] == "r2"
+    assert found["duration_ms"] > 0
+    assert found["bytes"] > 0
+    assert (missing["route"], missing["path"]) == (None, "/nowhere/at/all")
+
+
+async def test_probes_that_succeed_are_not_logged_and_others_are(
+    lines: Lines, service: AsyncClient
+) -> None:
+    await service.get("/health/live")
+    assert lines() == []
+    await service.get("/health/nowhere")
+    assert [line["status"] for line in lines()] == [404]
+
+
+async def test_an_unexpected_error_is_one_line_with_the_request_id(
+    database_url: str, lines: Lines
+) -> None:
+    app = create_app(settings_for(database_url))
+
+    @app.get("/boom")
+    async def boom() -> str:
+        raise RuntimeError("Bearer hunter2")
+
+    async with running(app) as client:
+        await client.get("/boom", headers={"X-Request-Id": "r3"})
+    failure, request = lines()
+    assert failure["message"] == "unhandled exception"
+    assert "Traceback" in failure["exception"]
+    assert "hunter2" not in failure["exception"]
+    assert failure["request_id"] == request["request_id"] == "r3"
+    assert request["status"] == 500
+
+
+def test_development_gets_text_for_people(
+    database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del lines  # which puts the handlers back
+    configure_logs(settings_for(database_url, log_format="console"))
+    log = structlog.wrap_logger(None)
+    log.info("hello", left=3)
+    out, err = capfdbinary.readouterr()
+    assert err == b""
+    assert b"hello" in out
+    assert b"left=3" in out
+    assert not out.startswith(b"{")

@@ -1,0 +1,141 @@
+"""The server as a process: both address families, SIGTERM under load, a port that is taken."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from app.server import ListenError, listen
+from processes import APP, ROOT, Service, environment, wait_until
+
+CONNECTIONS = 32
+
+
+@contextmanager
+def serving(database_url: str, **variables: str) -> Iterator[Service]:
+    with Service([*APP, "serve"], environment(database_url, **variables)) as service:
+        yield service
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_it_listens_on_ipv4_and_ipv6(database_url: str, processes: str) -> None:
+    with serving(database_url, WEB_CONCURRENCY=processes) as service:
+        port = port_of(service.wait_until_ready())
+        for host in ("127.0.0.1", "[::1]"):
+            for _ in range(4):
+                assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
+
+
+def test_normal_work_leaves_standard_error_empty_and_every_line_is_json(database_url: str) -> None:
+    with serving(database_url) as service:
+        url = service.wait_until_ready()
+        httpx.get(f"{url}/bookmarks", headers={"X-Request-Id": "of-this-test"})
+        httpx.get(f"{url}/nowhere")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert service.stderr == ""
+        lines = service.lines
+    assert {"timestamp", "level", "message"} <= set(lines[0])
+    assert "uvicorn.error" in {line.get("logger") for line in lines}
+    assert "of-this-test" in {line.get("request_id") for line in lines}
+
+
+class Load:
+    """Requests over many connections, sent the way a load balancer does: while it is ready."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sent = 0
+        self.failures: list[str] = []
+        self.is_sending = True
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(self._send())
+
+    async def _send(self) -> None:
+        async with httpx.AsyncClient(base_url=self.url, timeout=10) as client:
+            while self.is_sending:
+                self.sent += 1
+                try:
+                    response = await client.get("/bookmarks")
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                else:
+                    if response.status_code != 200:
+                        self.failures.append(f"{response.status_code}: {response.text}")
+
+
+async def status_of(client: httpx.AsyncClient, url: str) -> int:
+    try:
+        return (await client.get(f"{url}/health/ready", timeout=5)).status_code
+    except httpx.TransportError:
+        return 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_sigterm_under_load_loses_no_request(database_url: str, processes: str) -> None:
+    env = {"DRAIN_SECONDS": "1.5", "GRACEFUL_TIMEOUT_SECONDS": "5", "WEB_CONCURRENCY": processes}
+    with serving(database_url, **env) as service:
+        url = await asyncio.to_thread(service.wait_until_ready)
+        load = Load(url)
+        running = asyncio.create_task(load.run())
+        async with httpx.AsyncClient() as prober:
+            await asyncio.sleep(1)
+            service.process.send_signal(signal.SIGTERM)
+            stopped_at = time.monotonic()
+            while await status_of(prober, url) == 200:
+                await asyncio.sleep(0.02)
+            unready_after = time.monotonic() - stopped_at
+            await asyncio.sleep(0.5)  # the balancer is not that quick: new requests still come
+            sent_while_draining = load.sent
+            load.is_sending = False
+            await running
+        assert await asyncio.to_thread(service.wait) == 0
+        ended_after = time.monotonic() - stopped_at
+    assert load.failures == []
+    assert load.sent > 100
+    assert sent_while_draining <= load.sent
+    assert unready_after < 1
+    assert 1.5 <= ended_after < 1.5 + 5
+    print(f"{load.sent} sent, 0 failed, unready after {unready_after:.2f} s")
+
+
+def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
+    with serving(database_url, DRAIN_SECONDS="60") as service:
+        service.wait_until_ready()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in service.messages(), doing=service)
+        started = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait(10) == 0
+        assert time.monotonic() - started < 5
+
+
+def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        env = environment(database_url, PORT=port, HOST="127.0.0.1")
+        result = subprocess.run(
+            [*APP, "serve"], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: cannot listen on port {port} of 127.0.0.1: Address")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ListenError, match=r"port 0 of 192\.0\.2\.1"):
+        listen("192.0.2.1", 0)

@@ -1,0 +1,152 @@
+"""`scripts/startup.sh`, as a platform runs it: many at once, too early, and with bad migrations."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.database import open_database
+from app.migrate import LOCK
+from conftest import settings_for
+from processes import ROOT, STARTUP, Service, environment, own_postgres
+
+REPLICAS = 8
+CONCURRENTLY = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE scratch (word text)")
+    op.execute("INSERT INTO scratch SELECT md5(n::text) FROM generate_series(1, 20000) AS n")
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY ix_scratch_word ON scratch (word)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE scratch")
+"""
+FAILING = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE half_done (word text)")
+    op.execute("ALTER TABLE nowhere ADD COLUMN word text")
+
+
+def downgrade() -> None:
+    pass
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the source that a test may add migrations to."""
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    return tmp_path / "src"
+
+
+def add_migration(source: Path, text_of_migration: str) -> dict[str, str]:
+    versions = source / "app" / "migrations" / "versions"
+    known = sorted(file.name[:4] for file in versions.glob("[0-9]*.py"))
+    text_of_migration = text_of_migration.format(after=known[-1] if known else None)
+    (versions / "9000_of_this_test.py").write_text(text_of_migration)
+    return {"PYTHONPATH": str(source)}
+
+
+async def query(url: str, statement: str) -> list[object]:
+    async with open_database(settings_for(url)) as database:
+        return [next(iter(row.values())) for row in await database.fetch(text(statement))]
+
+
+@pytest.fixture
+def replicas() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
+    empty_database: str, source: Path, replicas: ExitStack
+) -> None:
+    env = environment(empty_database, **add_migration(source, CONCURRENTLY))
+    services = [replicas.enter_context(Service(STARTUP, env)) for _ in range(REPLICAS)]
+    for service in services:
+        await asyncio.to_thread(service.wait_until_ready)
+    assert [message for s in services for message in s.messages()].count("migrated") == 1
+    for service in services:
+        assert service.stderr == ""
+        assert not [line for line in service.lines if line["level"] == "error"]
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_scratch_word'::regclass"
+    assert await query(empty_database, valid) == [True]
+
+
+async def test_at_the_last_migration_a_start_takes_no_lock(
+    database_url: str, replicas: ExitStack
+) -> None:
+    async with open_database(settings_for(database_url)) as database, database.probe() as lock:
+        await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        service = replicas.enter_context(Service(STARTUP, environment(database_url)))
+        await asyncio.to_thread(service.wait_until_ready)
+
+
+async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -> None:
+    with own_postgres() as server:
+        server.stop()
+        service = replicas.enter_context(Service(STARTUP, environment(server.url)))
+        await asyncio.sleep(5)
+        assert service.process.poll() is None
+        server.start()
+        await asyncio.to_thread(service.wait_until_ready)
+        assert "waiting for the database" in service.messages()
+
+
+async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_on(
+    empty_database: str, source: Path, replicas: ExitStack
+) -> None:
+    running = replicas.enter_context(Service(STARTUP, environment(empty_database)))
+    url = await asyncio.to_thread(running.wait_until_ready)
+    env = environment(empty_database, **add_migration(source, FAILING))
+    new = replicas.enter_context(Service(STARTUP, env))
+    assert await asyncio.to_thread(new.wait) == 1
+    (reason,) = [line for line in new.lines if line["level"] == "error"]
+    assert reason["message"] == "not migrated"
+    assert 'relation "nowhere" does not exist' in reason["reason"]
+    assert "listening" not in new.messages()
+    assert await query(empty_database, "SELECT to_regclass('half_done')") == [None]
+    assert httpx.get(f"{url}/health/ready").status_code == 200
+
+
+def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack) -> None:
+    env = environment("postgresql://u:hunter2@127.0.0.1:1/x", DATABASE_WAIT_SECONDS="0.5")
+    started = time.monotonic()
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 1
+    assert time.monotonic() - started < 15
+    assert "no database after 0.5 s" in service.lines[-1]["reason"]
+    assert "hunter2" not in service.stdout + service.stderr
+
+
+def test_bad_settings_end_the_start_with_one_line_each(replicas: ExitStack) -> None:
+    env = environment("postgresql://u:p@db/x?colour=red", PORT="http", LOG_LEVEL="loud")
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 2
+    assert service.stdout == ""
+    assert [line.split(":")[1] for line in service.stderr.splitlines()] == [" PORT", " LOG_LEVEL"]
+    env = environment("postgresql://u:p@db/x?colour=red")
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 2
+    assert "'colour'" in service.stderr
+    assert os.linesep.join(service.stderr.splitlines()[1:]) == ""
