@@ -36,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     What else the environment says of the service is none of the tests' business.
     """
     if "TEST_DATABASE_URL" not in os.environ:
-        names = ("DATABASE_URL", "REDIS_URL")
+        names = ["DATABASE_URL"]
+        names += ["REDIS_URL"]  # option: redis
         given = {name: os.environ[name] for name in names if os.environ.get(name)}
         if "DATABASE_URL" not in given:
             folder = Path(tempfile.mkdtemp(prefix="test-servers-"))

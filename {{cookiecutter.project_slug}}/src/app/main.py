@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib.metadata import metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,7 +20,7 @@ from app.logs import configure_logs
 from app.middleware import RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.server import drain_on_sigterm
-from app.settings import Settings, load_settings
+from app.settings import SERVICE_NAME, Settings, load_settings
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,10 +41,11 @@ def create_app(settings: Settings) -> FastAPI:
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
             yield state
 
+    about = metadata(SERVICE_NAME)
     app = FastAPI(
         title="Example Service",
-        description="A FastAPI service with PostgreSQL.",
-        version=settings.version,
+        description=about["Summary"],
+        version=about["Version"],
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.serves_docs else None,
         redirect_slashes=False,

@@ -16,9 +16,7 @@ SERVICE_NAME = "example-service"
 LOOPBACK = "127.0.0.1,::1"
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret)@")
 CommaSeparated = Annotated[list[str], NoDecode]
-RedisUrl = Annotated[
-    SecretStr | None, Field(description="redis://host:6379/0; a cache")
-]  # option: redis
+CACHE = "Redis or Valkey: redis://host:6379/0. Without it nothing is cached."  # option: redis
 
 
 class Settings(BaseSettings):
@@ -91,7 +89,7 @@ class Settings(BaseSettings):
         description="Longest wait of a migration for a table lock, so traffic never queues.",
     )
 
-    redis_url: RedisUrl = None  # option: redis
+    redis_url: SecretStr | None = Field(None, description=CACHE)  # option: redis
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

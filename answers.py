@@ -1,0 +1,105 @@
+"""The rules for answers, applied while cookiecutter asks, before anything is written.
+
+cookiecutter makes the project's folder before it runs `pre_gen_project`: a hook would come too
+late to keep a name like `../../x` from leaving folders behind. A filter runs with each question.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Callable
+
+from cookiecutter.exceptions import FailedHookException
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+# One of these in a name would end a string or start an expansion in TOML, YAML, a Makefile, a
+# Dockerfile or a shell.
+FORBIDDEN = set("\"\\`$<>{}|\u2028\u2029\x85")
+# Names that Windows gives to devices, and names of packages that the service depends on: a
+# project cannot depend on itself.
+RESERVED = {
+    *("con", "prn", "aux", "nul"),
+    *(f"{device}{number}" for device in ("com", "lpt") for number in range(10)),
+    *("alembic", "app", "asyncpg", "click", "fastapi", "greenlet", "hiredis", "httpx", "orjson"),
+    *("mypy", "psutil", "pydantic", "pydantic-settings", "pytest", "redis", "ruff", "sqlalchemy"),
+    *("starlette", "structlog", "test", "tests", "uv", "uvicorn", "uvloop", "valkey"),
+}
+
+
+def check_line(text: str, longest: int) -> str | None:
+    """What is wrong with a line of text that goes into TOML, YAML and prose; None if nothing is."""
+    if not text.strip():
+        return "it is empty"
+    if text != text.strip():
+        return "it begins or ends with a space"
+    if len(text) > longest:
+        return f"it has {len(text)} characters, and {longest} is the most"
+    for character in text:
+        if character in FORBIDDEN or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"}:
+            return f"it has the character {character!r}, which would break a configuration file"
+    return None
+
+
+def check_name(text: str) -> str | None:
+    if problem := check_line(text, 60):
+        return problem
+    if not text[0].isalnum():
+        return "it begins with something other than a letter or a digit"
+    if not re.search(r"[A-Za-z]", text):
+        return "it has none of the letters a to z, of which the project's slug is made"
+    if ": " in text or " #" in text or "%" in text:
+        return "it has ': ', ' #' or '%', which would break a configuration file"
+    return None
+
+
+def check_slug(text: str) -> str | None:
+    """A slug is a folder, a Python distribution, a container and a host name at once."""
+    if len(text) > 50:
+        return f"it has {len(text)} characters, and 50 is the most"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text):
+        return "it may only have a to z, 0 to 9 and single hyphens between, as in order-service"
+    if text in RESERVED:
+        return "that name is taken by a device, a dependency or the service's own package"
+    return None
+
+
+def check_email(text: str) -> str | None:
+    if len(text) > 254 or not re.fullmatch(
+        r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", text
+    ):
+        return "it is not of the form name@example.com"
+    return None
+
+
+RULES: dict[str, Callable[[str], str | None]] = {
+    "project_name": check_name,
+    "project_slug": check_slug,
+    "description": lambda text: check_line(text, 200),
+    "author_name": lambda text: check_line(text, 100),
+    "author_email": check_email,
+}
+
+
+def accept(answer: object, question: str) -> str:
+    """The answer, if it will do.
+
+    Raises:
+        FailedHookException: one sentence with the question, the answer and what is wrong; the
+            kind of error that cookiecutter prints without a traceback.
+    """
+    text = str(answer)
+    problem = RULES[question](text)
+    if problem:
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        raise FailedHookException(f"{question}: {shown!r} will not do: {problem}.")
+    return text
+
+
+class AnswerRules(Extension):
+    """Makes `accept` a filter in cookiecutter.json."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.filters["accept"] = accept

@@ -1,0 +1,209 @@
+"""Turns the copied service, which has every option on, into the one that was asked for.
+
+Pure functions over text come first; only main() touches the disk. Standard library only: this
+runs under cookiecutter's own interpreter, on any system, from a temporary copy.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+# What belongs to an option as a whole; single lines carry markers.
+OWNED = {
+    "redis": ("src/app/cache.py", "src/app/dev_valkey.py", "tests/test_cache.py"),
+}
+
+# The template's own words, by the answer that replaces them.
+WORDS = {
+    "example-service": "project_slug",
+    "Example Service": "project_name",
+    "A FastAPI service with PostgreSQL.": "description",
+    "Ada Lovelace": "author_name",
+    "ada@example.com": "author_email",
+}
+ANY_WORD = re.compile("|".join(map(re.escape, WORDS)))
+PYTHON_VERSION = re.compile(r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)', re.M)
+LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
+LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
+
+NAMES = r"(?P<names>[a-z_]+(?:, [a-z_]+)*)"
+BEGIN = re.compile(rf"\s*(?:#|<!--) option: {NAMES}(?: -->)?")
+END = re.compile(r"\s*(?:#|<!--) end option(?: -->)?")
+TRAILING = re.compile(rf"(?P<code>.*\S)  # option: {NAMES}")
+TEMPLATE_ONLY = re.compile(r".*  # in the template only")
+
+# What working on the template in place leaves behind, and git ignores.
+LEFTOVERS = {
+    *(".venv", ".data", ".env", "uv.lock", "dist", "build", "__pycache__"),
+    *(".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"),
+}
+# One command makes the lock from the versions that the template was tested with: adding what is
+# there already changes nothing in pyproject.toml.
+LOCK = ("uv", "add", "--no-sync", "--quiet", "--constraints", "constraints.txt", "fastapi")
+LOCK_SECONDS = 120
+
+
+def drop_options(text: str, chosen: set[str]) -> str:
+    """Drop the lines of options that were not chosen, and the markers of those that were.
+
+    A marker ends a line (`  # option: redis`) or fences a block (`# option: redis` ...
+    `# end option`, in Markdown as comments). Of several options, any one keeps the lines.
+
+    Args:
+        text: with line feeds only.
+        chosen: names of options.
+
+    Raises:
+        ValueError: an unknown option, or a fence that is not closed: a mistake in the template.
+    """
+    kept: list[str] = []
+    is_inside = is_dropping = was_blank = skips_blank = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if begin := BEGIN.fullmatch(line):
+            if is_inside:
+                raise ValueError(f"line {number}: an option inside an option")
+            is_inside, is_dropping = True, not _is_chosen(begin["names"], chosen)
+            was_blank = _ends_blank(kept)
+        elif END.fullmatch(line):
+            if not is_inside:
+                raise ValueError(f"line {number}: the end of no option")
+            skips_blank = is_dropping and was_blank  # of the blank lines around it, one stays
+            is_inside = is_dropping = False
+        elif skips_blank and not line.strip():
+            skips_blank = False
+        elif is_dropping or TEMPLATE_ONLY.fullmatch(line):
+            continue
+        elif trailing := TRAILING.fullmatch(line):
+            is_kept = _is_chosen(trailing["names"], chosen)
+            skips_blank = not is_kept and _ends_blank(kept)
+            if is_kept:
+                kept.append(trailing["code"])
+        else:
+            skips_blank = False
+            kept.append(line)
+    if is_inside:
+        raise ValueError("an option without an end")
+    return "\n".join(kept)
+
+
+def _ends_blank(lines: list[str]) -> bool:
+    return not lines or not lines[-1].strip()
+
+
+def _is_chosen(names: str, chosen: set[str]) -> bool:
+    wanted = set(names.split(", "))
+    if unknown := wanted - set(OWNED):
+        raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
+    return bool(wanted & chosen)
+
+
+def fill_in(text: str, answers: dict[str, str]) -> str:
+    """Put the answers in place of the template's own words, all at once."""
+    text = ANY_WORD.sub(lambda match: answers[WORDS[match[0]]], text)
+    text = PYTHON_VERSION.sub(answers["python_version"], text)
+    return LICENSE.sub(LICENSE_NAMES.get(answers["license"], answers["license"]), text)
+
+
+def chosen_options(answers: dict[str, object]) -> set[str]:
+    return {option for option in OWNED if answers[option]}
+
+
+def summary(answers: dict[str, object], problem: str | None) -> str:
+    """The last words: what was made, and the next two commands."""
+    options = ", ".join(sorted(chosen_options(answers))) or "none"
+    lines = [
+        "",
+        f"{answers['project_name']} is in {answers['project_slug']}/",
+        f"  options: {options}; Python {answers['python_version']}; license {answers['license']}",
+    ]
+    if problem:
+        lines += [
+            f"  no uv.lock yet: {problem}. Finish with:",
+            f"    {' '.join(part for part in LOCK if part not in ('--no-sync', '--quiet'))}",
+        ]
+    lines += ["Next:", f"  cd {answers['project_slug']}", "  uv run app dev", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    answers = json.loads(r"""{{ cookiecutter | jsonify }}""")
+    # Ctrl-C now would leave half a project: this takes a fraction of a second, so finish it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rewrite_project(Path(), answers)
+    signal.signal(signal.SIGINT, before)
+    print(summary(answers, lock(Path())), flush=True)
+
+
+def rewrite_project(project: Path, answers: dict[str, object]) -> None:
+    """Strip and fill in every file below a folder."""
+    chosen = chosen_options(answers)
+    remove_leftovers(project)
+    for option in set(OWNED) - chosen:
+        for path in OWNED[option]:
+            (project / path).unlink()
+    choose_license(project, str(answers["license"]))
+    for path in sorted(p for p in project.rglob("*") if p.is_file()):
+        try:
+            text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            continue  # an image
+        try:
+            text = fill_in(drop_options(text, chosen), answers)
+        except ValueError as error:
+            sys.exit(f"{path.relative_to(project)}: {error}")
+        path.write_bytes(text.encode("utf-8"))
+        if path.suffix == ".sh":
+            path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
+
+
+def remove_leftovers(project: Path) -> None:
+    for folder, folders, files in os.walk(project):
+        for name in LEFTOVERS.intersection(folders):
+            shutil.rmtree(Path(folder, name))
+            folders.remove(name)
+        for name in LEFTOVERS.intersection(files):
+            Path(folder, name).unlink()
+
+
+def choose_license(project: Path, name: str) -> None:
+    """LICENSE is the default; the others wait in a folder of their own."""
+    texts = project / "licenses"
+    if (texts / name).exists():
+        (texts / name).replace(project / "LICENSE")
+    shutil.rmtree(texts)
+
+
+def lock(project: Path) -> str | None:
+    """Make uv.lock from constraints.txt, which is then done with; else say why not.
+
+    A project without a lock is whole, so nothing that happens here ends the bake.
+    """
+    if shutil.which("uv") is None:
+        return "uv is not installed"
+    environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
+    try:
+        result = subprocess.run(
+            LOCK,
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LOCK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired, KeyboardInterrupt) as error:
+        return f"uv did not finish ({type(error).__name__})"
+    if result.returncode != 0:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
+        return f"uv failed ({reason.removeprefix('Caused by: ')})"
+    (project / "constraints.txt").unlink()
+    return None
+
+
+if __name__ == "__main__":
+    main()
