@@ -15,7 +15,12 @@ from pathlib import Path
 
 # What belongs to an option as a whole; single lines carry markers.
 OWNED = {
-    "redis": ("src/app/cache.py", "src/app/dev_valkey.py", "tests/test_cache.py"),
+    "redis": (
+        "src/app/cache.py",
+        "src/app/dev_valkey.py",
+        "tests/test_cache.py",
+        "tests/bookmarks/test_bookmark_cache.py",
+    ),
 }
 
 # The template's own words, by the answer that replaces them.

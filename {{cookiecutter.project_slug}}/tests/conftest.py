@@ -20,6 +20,7 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
+import app
 from app.dev import embedded_services
 from app.engine import create_engine
 from app.main import create_app
@@ -89,23 +90,30 @@ async def new_database() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running(app: FastAPI, *, host: str = "testserver") -> AsyncIterator[AsyncClient]:
+async def running(service: FastAPI, *, host: str = "testserver") -> AsyncIterator[AsyncClient]:
     """A client of an application between the start and the end of its lifespan."""
-    async with app.router.lifespan_context(app) as state:
+    async with service.router.lifespan_context(service) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             scope["state"] = dict(state or {})
-            await app(scope, receive, send)
+            await service(scope, receive, send)
 
         transport = ASGITransport(with_state)
         async with AsyncClient(transport=transport, base_url=f"http://{host}") as client:
             yield client
 
 
-@pytest.fixture(name="empty_database")
-async def empty_database_fixture() -> AsyncIterator[str]:
+@pytest.fixture
+async def empty_database() -> AsyncIterator[str]:
     async with new_database() as url:
         yield url
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the source that a test may add to."""
+    shutil.copytree(Path(app.__path__[0]).parent, tmp_path / "src")
+    return tmp_path / "src"
 
 
 @pytest.fixture(scope="session")

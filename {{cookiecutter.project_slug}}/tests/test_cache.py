@@ -10,12 +10,24 @@ from collections.abc import AsyncIterator, Iterator
 
 import psutil
 import pytest
-from httpx import AsyncClient
+from fastapi import FastAPI
+from pydantic import BaseModel
 from redis.asyncio import Redis
+from sqlalchemy import select
 
-from app.cache import Cache, open_cache
+from app.cache import (
+    PAUSE_SECONDS,
+    TIMEOUT_SECONDS,
+    TTL_SECONDS,
+    Cache,
+    invalidates,
+    open_cache,
+    read_through,
+)
+from app.database import WriteTransaction
+from app.errors import Conflict
 from app.main import create_app
-from app.settings import SERVICE_NAME
+from app.settings import SERVICE_NAME, Settings
 from conftest import running, settings_for
 
 pytestmark = pytest.mark.skipif(
@@ -40,38 +52,59 @@ def key() -> str:
     return f"test:{uuid.uuid4()}"
 
 
-async def create(client: AsyncClient) -> str:
-    body = {"url": f"https://a.example/{uuid.uuid4()}", "title": "A"}
-    return str((await client.post("/bookmarks", json=body)).headers["Location"])
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return app_with_words(settings)
 
 
-async def test_a_bookmark_is_read_from_the_database_once(client: AsyncClient, redis: Redis) -> None:
-    place = await create(client)
-    first = await client.get(place)
-    name = f"{SERVICE_NAME}:bookmark:{first.json()['id']}"
-    assert await redis.exists(name)
-    stored = str(first.json() | {"title": "from the cache"}).replace("'", '"')
-    await redis.set(name, stored, ex=60)
-    assert (await client.get(place)).json()["title"] == "from the cache"
-    assert 0 < await redis.ttl(name) <= 60
+class Word(BaseModel):
+    text: str
 
 
-async def test_a_change_is_seen_by_the_next_reader(client: AsyncClient) -> None:
-    place = await create(client)
-    before = (await client.get(place)).json()
-    body = {"url": before["url"], "title": "B"}
-    await client.put(place, json=body, headers={"If-Match": '"1"'})
-    assert (await client.get(place)).json()["title"] == "B"
-    await client.delete(place, headers={"If-Match": '"2"'})
-    assert (await client.get(place)).status_code == 404
+def app_with_words(settings: Settings) -> FastAPI:
+    """The service with words that are found, cached, changed and counted."""
+    app = create_app(settings)
+    words: dict[str, str] = {}
+    app.state.finds = 0
+
+    @app.get("/words/{name}")
+    @read_through("word:{name}", Word)
+    async def find(name: str) -> Word:
+        app.state.finds += 1
+        return Word(text=words.get(name, "none yet"))
+
+    @app.put("/words/{name}")
+    @invalidates("word:{name}")
+    async def change(name: str, text: str, transaction: WriteTransaction) -> None:
+        await transaction.fetch(select(1))
+        words[name] = text
+        if text == "refused":
+            raise Conflict
+
+    return app
 
 
-async def test_a_change_that_fails_forgets_nothing(client: AsyncClient, redis: Redis) -> None:
-    place = await create(client)
-    bookmark = (await client.get(place)).json()
-    name = f"{SERVICE_NAME}:bookmark:{bookmark['id']}"
-    await client.delete(place, headers={"If-Match": '"7"'})
-    assert await redis.get(name)
+async def test_what_was_found_is_not_looked_for_again(app: FastAPI, key: str, redis: Redis) -> None:
+    async with running(app) as client:
+        answers = [(await client.get(f"/words/{key}")).json() for _ in range(3)]
+    assert answers == [{"text": "none yet"}] * 3
+    assert app.state.finds == 1
+    assert 0 < await redis.ttl(f"{SERVICE_NAME}:word:{key}") <= TTL_SECONDS
+
+
+async def test_a_change_is_seen_by_the_next_reader(app: FastAPI, key: str) -> None:
+    async with running(app) as client:
+        await client.get(f"/words/{key}")
+        await client.put(f"/words/{key}", params={"text": "new"})
+        assert (await client.get(f"/words/{key}")).json() == {"text": "new"}
+
+
+async def test_a_change_that_fails_forgets_nothing(app: FastAPI, key: str, redis: Redis) -> None:
+    async with running(app) as client:
+        await client.get(f"/words/{key}")
+        refused = await client.put(f"/words/{key}", params={"text": "refused"})
+    assert refused.status_code == 409
+    assert await redis.get(f"{SERVICE_NAME}:word:{key}")
 
 
 async def test_a_slow_reader_cannot_bring_an_old_value_back(cache: Cache, key: str) -> None:
@@ -90,19 +123,18 @@ async def test_without_a_url_nothing_is_cached_and_nothing_fails(
         await cache.ping()
 
 
-async def test_a_redis_that_is_down_costs_nothing_but_the_cache(database_url: str) -> None:
-    settings = settings_for(database_url, redis_url="redis://127.0.0.1:1/0")
-    async with running(create_app(settings)) as client:
-        place = await create(client)
+async def test_a_redis_that_is_down_costs_nothing_but_the_cache(
+    database_url: str, key: str
+) -> None:
+    app = app_with_words(settings_for(database_url, redis_url="redis://127.0.0.1:1/0"))
+    async with running(app) as client:
         for _ in range(3):
-            assert (await client.get(place)).status_code == 200
-        body = {"url": "https://a.example/down", "title": "B"}
-        changed = await client.put(place, json=body, headers={"If-Match": '"1"'})
-        assert changed.status_code == 200
+            assert (await client.get(f"/words/{key}")).status_code == 200
+        assert (await client.put(f"/words/{key}", params={"text": "new"})).status_code == 200
+        assert (await client.get(f"/words/{key}")).json() == {"text": "new"}
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
-        assert ready.json()["components"]["redis"] == "failed"
-        await client.delete(place, headers={"If-Match": '"2"'})
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["components"]["redis"] == "failed"
 
 
 @pytest.fixture
@@ -121,18 +153,20 @@ def own_valkey() -> Iterator[tuple[str, int]]:
 
 
 async def test_a_frozen_redis_slows_one_request_a_second_down(
-    database_url: str, own_valkey: tuple[str, int]
+    database_url: str, own_valkey: tuple[str, int], key: str
 ) -> None:
     url, pid = own_valkey
-    async with running(create_app(settings_for(database_url, redis_url=url))) as client:
-        place = await create(client)
-        assert (await client.get(place)).status_code == 200
+    app = app_with_words(settings_for(database_url, redis_url=url))
+    async with running(app) as client:
+        await client.get(f"/words/{key}")
         os.kill(pid, signal.SIGSTOP)
         started = time.monotonic()
         for _ in range(20):
-            assert (await client.get(place)).status_code == 200
-        assert time.monotonic() - started < 5  # 20 waits would be more
+            assert (await client.get(f"/words/{key}")).status_code == 200
+        assert time.monotonic() - started < 20 * TIMEOUT_SECONDS / 4
         os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(1.1)
-        assert (await client.get(place)).status_code == 200
-        await client.delete(place, headers={"If-Match": '"1"'})
+        await asyncio.sleep(PAUSE_SECONDS + 0.1)
+        finds = app.state.finds
+        await client.get(f"/words/{key}")
+        await client.get(f"/words/{key}")
+    assert app.state.finds <= finds + 1

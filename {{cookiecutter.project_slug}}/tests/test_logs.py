@@ -134,13 +134,21 @@ def test_a_context_is_on_every_line_inside_and_none_after(lines: Lines) -> None:
 
 
 async def test_a_request_is_one_line_with_route_status_and_id(
-    lines: Lines, client: AsyncClient
+    lines: Lines, settings: Settings
 ) -> None:
-    await client.get("/bookmarks", headers={"X-Request-Id": "r2"})
-    await client.get("/nowhere/at/all?token=hunter2")
+    app = create_app(settings)
+
+    @app.get("/things/{number}")
+    async def thing(number: int) -> int:
+        return number
+
+    async with running(app) as client:
+        await client.get("/things/7", headers={"X-Request-Id": "r2"})
+        await client.get("/nowhere/at/all?token=hunter2")
     found, missing = lines()
     assert found["message"] == "request"
-    assert (found["method"], found["route"], found["status"]) == ("GET", "/bookmarks", 200)
+    assert (found["method"], found["path"], found["status"]) == ("GET", "/things/7", 200)
+    assert found["route"] == "/things/{number}"
     assert found["request_id"] == "r2"
     assert found["duration_ms"] > 0
     assert found["bytes"] > 0

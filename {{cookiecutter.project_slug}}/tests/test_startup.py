@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from app.database import open_database
 from app.migrate import LOCK
 from conftest import settings_for
-from processes import ROOT, STARTUP, Service, environment, own_postgres
+from processes import STARTUP, Service, add_migration, environment, own_postgres
 
 REPLICAS = 8
 CONCURRENTLY = """
@@ -50,21 +49,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     pass
 """
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A copy of the source that a test may add migrations to."""
-    shutil.copytree(ROOT / "src", tmp_path / "src")
-    return tmp_path / "src"
-
-
-def add_migration(source: Path, text_of_migration: str) -> dict[str, str]:
-    versions = source / "app" / "migrations" / "versions"
-    known = sorted(file.name[:4] for file in versions.glob("[0-9]*.py"))
-    text_of_migration = text_of_migration.format(after=known[-1] if known else None)
-    (versions / "9000_of_this_test.py").write_text(text_of_migration)
-    return {"PYTHONPATH": str(source)}
 
 
 async def query(url: str, statement: str) -> list[object]:

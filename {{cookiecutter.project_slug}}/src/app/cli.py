@@ -142,17 +142,17 @@ def migration(message: str) -> None:
 
 @main.command()
 def seed() -> None:
-    """Add example data; what is there already stays."""
-    from app.bookmarks.seed import seed
+    """Add every feature's example data; what is there already stays."""
     from app.database import open_database
+    from app.features import feature_modules
 
     async def run(settings: Settings) -> int:
         async with open_database(settings) as database:
-            return await seed(database)
+            return sum([await module.seed(database) for module in feature_modules("seed")])
 
     with ready_settings() as settings:
         _migrate(settings)
-        click.echo(f"{asyncio.run(run(settings))} bookmarks added")
+        click.echo(f"{asyncio.run(run(settings))} rows added")
 
 
 @main.command()

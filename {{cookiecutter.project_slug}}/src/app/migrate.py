@@ -6,8 +6,6 @@ says CREATE INDEX CONCURRENTLY, since that waits for every open transaction.
 """
 
 import asyncio
-import importlib
-import pkgutil
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -27,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import app
 from app.database import Base, Database
 from app.engine import create_engine
+from app.features import feature_modules
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
@@ -82,10 +81,8 @@ def load_revisions() -> Revisions:
 
 
 def load_models() -> MetaData:
-    """Every feature's models: a module `models` is found, not listed, so none is forgotten."""
-    for module in pkgutil.iter_modules(app.__path__):
-        if module.ispkg and (files(app) / module.name / "models.py").is_file():
-            importlib.import_module(f"app.{module.name}.models")
+    """The tables of every feature."""
+    list(feature_modules("models"))
     return Base.metadata
 
 
