@@ -4,11 +4,10 @@ cookiecutter makes the project's folder before it runs `pre_gen_project`: a hook
 late to keep a name like `../../x` from leaving folders behind. A filter runs with each question.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
-from typing import Callable
+from collections.abc import Callable
+from pathlib import Path
 
 from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
@@ -16,15 +15,14 @@ from jinja2.ext import Extension
 
 # One of these in a name would end a string or start an expansion in TOML, YAML, a Makefile, a
 # Dockerfile or a shell.
-FORBIDDEN = set("\"\\`$<>{}|\u2028\u2029\x85")
-# Names that Windows gives to devices, and names of packages that the service depends on: a
-# project cannot depend on itself.
+FORBIDDEN = set('"\\`$<>{}|\u2028\u2029\x85')
+VERSIONS = Path(__file__).parent / "{{cookiecutter.project_slug}}" / "constraints.txt"
+# Names that Windows gives to devices, of the service's own package, and of everything that it
+# depends on: a project cannot depend on itself.
 RESERVED = {
-    *("con", "prn", "aux", "nul"),
+    *("app", "test", "tests", "con", "prn", "aux", "nul"),
     *(f"{device}{number}" for device in ("com", "lpt") for number in range(10)),
-    *("alembic", "app", "asyncpg", "click", "fastapi", "greenlet", "hiredis", "httpx", "orjson"),
-    *("mypy", "psutil", "pydantic", "pydantic-settings", "pytest", "redis", "ruff", "sqlalchemy"),
-    *("starlette", "structlog", "test", "tests", "uv", "uvicorn", "uvloop", "valkey"),
+    *re.findall(r"^([\w-]+)==", VERSIONS.read_text(encoding="utf-8"), re.MULTILINE),
 }
 
 

@@ -32,7 +32,9 @@ WORDS = {
     "ada@example.com": "author_email",
 }
 ANY_WORD = re.compile("|".join(map(re.escape, WORDS)))
-PYTHON_VERSION = re.compile(r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)', re.M)
+PYTHON_VERSION = re.compile(
+    r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)', re.M
+)
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
@@ -51,6 +53,7 @@ LEFTOVERS = {
 # there already changes nothing in pyproject.toml.
 LOCK = ("uv", "add", "--no-sync", "--quiet", "--constraints", "constraints.txt", "fastapi")
 LOCK_SECONDS = 120
+UNFINISHED = ".unfinished"  # as pre_gen_project says
 
 
 def drop_options(text: str, chosen: set[str]) -> str:
@@ -140,6 +143,7 @@ def main() -> None:
     # Ctrl-C now would leave half a project: this takes a fraction of a second, so finish it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     rewrite_project(Path(), answers)
+    Path(UNFINISHED).unlink(missing_ok=True)
     signal.signal(signal.SIGINT, before)
     print(summary(answers, lock(Path())), flush=True)
 

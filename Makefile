@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer, or uv; gets uv into .tools/ when there is none.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check fix constraints clean
+
+UV := $(shell command -v uv || echo .tools/bin/uv)
+export PATH := $(dir $(abspath $(UV))):$(PATH)
+export UV_COMPILE_BYTECODE := 1
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r t d; do printf '%-12s%s\n' "$$t" "$$d"; done
+
+demo: $(UV)  ## bake the defaults into a temporary folder and serve them
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'true' INT TERM && \
+	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . && \
+	cd "$$folder/example-service" && uv run --quiet app dev
+
+test: .venv  ## every test: rules, hook, every bake, baked services on real servers (minutes)
+	.venv/bin/python -m pytest
+
+test-fast: .venv  ## the same without installing baked services (seconds)
+	.venv/bin/python -m pytest -m "not slow"
+
+check: .venv  ## lint and format, here and in the template folder; changes nothing
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check && ../.venv/bin/ruff format --check
+
+fix: .venv  ## let the tools mend what they can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check --fix && ../.venv/bin/ruff format
+
+constraints: .venv  ## move both constraints.txt to the newest versions that fit
+	.venv/bin/python refresh_constraints.py
+
+clean:  ## remove what work leaves behind
+	git clean -fdXq
+
+.venv: pyproject.toml constraints.txt $(UV)
+	uv venv --quiet --clear --no-python-downloads .venv
+	uv pip install --quiet --constraints constraints.txt --group dev
+	@touch .venv
+
+.tools/bin/uv:
+	python3 -m pip install --quiet --disable-pip-version-check --target .tools "$$(grep ^uv== constraints.txt)"

@@ -1,0 +1,37 @@
+"""Move both constraints.txt to the newest versions that the requirements allow.
+
+Run by `make constraints`. Markers of options stay with their packages; a new package that only
+an option needs is named by the test for orphans.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TEMPLATE = HERE / "{{cookiecutter.project_slug}}"
+LINE = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)(?P<marker>  # option: .*)?")
+
+
+def resolve(project: Path) -> dict[str, str]:
+    """Name to version of everything a project can need, on any system."""
+    (project / "uv.lock").unlink(missing_ok=True)
+    subprocess.run(["uv", "lock", "--quiet"], cwd=project, check=True)
+    export = ["uv", "export", "--quiet", "--all-groups", "--no-hashes", "--no-annotate"]
+    export += ["--no-header", "--no-emit-project"]
+    lines = subprocess.run(export, cwd=project, check=True, capture_output=True, text=True).stdout
+    return {m["name"]: m["version"] for m in map(LINE.match, lines.splitlines()) if m}
+
+
+def refresh(project: Path) -> None:
+    file = project / "constraints.txt"
+    before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    markers = {m["name"]: m["marker"] or "" for m in map(LINE.fullmatch, before) if m}
+    head = [line for line in before if line.startswith("#")]
+    lines = [f"{n}=={v}{markers.get(n, '')}" for n, v in sorted(resolve(project).items())]
+    file.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for folder in (HERE, TEMPLATE):
+        refresh(folder)

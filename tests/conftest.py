@@ -1,0 +1,108 @@
+"""Bakes, as a user makes them: from what git tracks, through cookiecutter itself."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "{{cookiecutter.project_slug}}"
+QUESTIONS: dict[str, object] = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A project that cookiecutter has made."""
+
+    path: Path
+    answers: dict[str, object]
+
+    def files(self) -> dict[str, bytes]:
+        """Content by path, of what a user would commit."""
+        return {
+            path.relative_to(self.path).as_posix(): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and not {".venv", "__pycache__"}.intersection(path.parts)
+        }
+
+
+Bake = Callable[..., Baked]
+
+
+def tracked_files() -> list[str]:
+    """What is or would be committed, without what working in place leaves behind."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    names = [name for name in listing.decode().split("\0") if name]
+    return [name for name in names if (ROOT / name).exists()]
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a fresh clone has it."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in tracked_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cookiecutter configuration that leaves the user's own alone."""
+    folder = tmp_path_factory.mktemp("home")
+    config = folder / "config.yaml"
+    config.write_text(f"cookiecutters_dir: {folder}/c\nreplay_dir: {folder}/r\n", encoding="utf-8")
+    return config
+
+
+@pytest.fixture(scope="session")
+def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bake]:
+    """bake(redis=False, lock=True) makes a project; the same answers, the same project."""
+    made: dict[str, Baked] = {}
+
+    def bake_once(*, lock: bool = False, **answers: object) -> Baked:
+        key = json.dumps([lock, answers], sort_keys=True)
+        if key not in made:
+            with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+                if not lock:
+                    patch.setenv("PATH", "")
+                path = cookiecutter(
+                    str(repository),
+                    no_input=True,
+                    extra_context=answers,
+                    output_dir=str(tmp_path_factory.mktemp("bake")),
+                    config_file=str(home),
+                )
+            made[key] = Baked(Path(path), {**default_answers(), **answers})
+        return made[key]
+
+    yield bake_once
+    for baked in made.values():
+        shutil.rmtree(baked.path.parent, ignore_errors=True)
+
+
+def default_answers() -> dict[str, object]:
+    return {
+        name: value[0] if isinstance(value, list) else value
+        for name, value in QUESTIONS.items()
+        if not name.startswith("_")
+    } | {"project_slug": "example-service"}
+
+
+@pytest.fixture(scope="session")
+def hook() -> ModuleType:
+    """The hook's functions, without rendering it."""
+    sys.path.insert(0, str(ROOT / "hooks"))
+    import post_gen_project
+
+    return post_gen_project

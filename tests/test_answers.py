@@ -1,0 +1,137 @@
+"""Bad answers are refused in one sentence, before anything is written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import QUESTIONS, default_answers
+
+import answers
+
+RLO = "\u202e"  # writes from right to left
+LONG = "x" * 300
+BAD = {
+    "project_slug": [
+        *("", " ", ".", "..", "../evil", "a/b/c", "/evil", "a\\b", "C:evil", "~", "$HOME"),
+        *("Upper", "snake_case", "9lives", "-dash", "dash-", "two--dashes", "a b", "a.b", "a'b"),
+        *('a"b', "a\nb", "a\tb", "a\0b", "naïve", "оrder", "order\u200b", "ﬁne", LONG, "x" * 51),
+        *("con", "nul", "com1", "app", "fastapi", "redis", "sqlalchemy", "tests"),
+        *("{{ 7 }}", "{% raw %}", "import os", "class;"),
+    ],
+    "project_name": [
+        *("", " ", " padded", "padded ", LONG, "new\nline", "carriage\rreturn", "tab\tbed"),
+        *(
+            'qu"ote',
+            "back\\slash",
+            "tick`",
+            "$HOME",
+            "<b>",
+            "{{ 7 }}",
+            "a|b",
+            "nul\0",
+            "---",
+            "日本",
+        ),
+        *(f"order{RLO}", "zero\u200bwidth", "R&D: no", "space #hash", "100%", "line\u2028end"),
+    ],
+    "description": ["", " ", LONG, 'a "quoted" word', "a\\b", "new\nline", "${X}", "`rm`", "{# x"],
+    "author_name": ["", " ", LONG, 'Ada "the" Lovelace', "new\nline", "a\\b", f"Ada{RLO}"],
+    "author_email": [
+        *("", "ada", "ada@", "@example.com", "ada@example", "a b@example.com", "ada@exa mple.com"),
+        *('"ada"@example.com', "ada@example.com\n", "ada@example.com>", "ädа@example.com", LONG),
+    ],
+}
+GOOD = {
+    "project_slug": ["order-service", "a", "a1", "x" * 50, "fastapi-orders"],
+    "project_name": ["Order Service", "Größe & Co. (2)", "7th Heaven", "O'Brien's"],
+    "description": ["Takes orders: stores them, e.g. in 'PostgreSQL' #1.", "Ünïcode — and 日本語."],
+    "author_name": ["Conan O'Brien", "José Ñandú", "李小龙", "Ada, Countess of Lovelace"],
+    "author_email": ["ada@example.com", "a.b+c@mail.example.co.uk"],
+}
+
+
+@pytest.mark.parametrize(("question", "answer"), [(q, a) for q, bad in BAD.items() for a in bad])
+def test_a_bad_answer_is_refused_in_one_sentence(question: str, answer: str) -> None:
+    with pytest.raises(answers.FailedHookException) as caught:
+        answers.accept(answer, question)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{question}: ")
+    assert "\n" not in sentence
+    assert len(sentence) < 250
+
+
+@pytest.mark.parametrize(("question", "answer"), [(q, a) for q, good in GOOD.items() for a in good])
+def test_a_good_answer_is_accepted(question: str, answer: str) -> None:
+    assert answers.accept(answer, question) == answer
+
+
+def test_every_text_that_is_asked_for_has_a_rule_and_applies_it() -> None:
+    texts = {n for n, v in QUESTIONS.items() if isinstance(v, str) and not n.startswith("_")}
+    assert texts == set(answers.RULES)
+    for name in texts:
+        assert f"accept('{name}')" in str(QUESTIONS[f"__{name}"])
+
+
+def test_the_defaults_are_accepted() -> None:
+    for name in answers.RULES:
+        answers.accept(default_answers()[name], name)
+
+
+@pytest.mark.parametrize("name", ["fastapi", "redis", "squawk-cli", "pydantic-core"])
+def test_every_dependency_is_a_reserved_name(name: str) -> None:
+    assert name in answers.RESERVED
+
+
+def run(
+    repository: Path, home: Path, folder: Path, *arguments: str, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(home), str(repository)]
+    if typed is None:
+        command.append("--no-input")
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=folder,
+        input=typed,
+        env={**os.environ, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("slug", ["../evil", "a/b/c", "{absolute}", "con", "Upper", "{{ 7 }}"])
+def test_nothing_is_written_when_an_answer_is_refused(
+    repository: Path, home: Path, tmp_path: Path, slug: str
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    slug = slug.replace("{absolute}", str(tmp_path / "absolute" / "deep"))
+    result = run(repository, home, folder, f"project_slug={slug}")
+    assert result.returncode == 1
+    assert "will not do" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
+def test_a_bad_answer_that_is_typed_is_refused_just_so(
+    repository: Path, home: Path, tmp_path: Path
+) -> None:
+    result = run(repository, home, tmp_path, typed='An "order" service\n' + "\n" * 20)
+    assert result.returncode == 1
+    assert "project_name: 'An \"order\" service' will not do" in result.stdout + result.stderr
+    assert "machines" not in result.stdout, "it is refused before the next question"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
+    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\n2\n3\n"
+    result = run(repository, home, tmp_path, typed=typed)
+    assert result.returncode == 0, result.stdout + result.stderr
+    project = tmp_path / "grosse-co"
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'description = "What it\'s for: this."' in text
+    assert 'license = "BSD-3-Clause"' in text
+    assert 'python_version = "3.13"' in text
+    assert "What is the service called?" in result.stdout

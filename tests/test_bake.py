@@ -1,0 +1,271 @@
+"""Every valid combination of answers, baked and looked at, without installing anything."""
+
+import ast
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
+
+CHOICES = {
+    name: value if isinstance(value, list) else [True, False]
+    for name, value in QUESTIONS.items()
+    if isinstance(value, list | bool) and not name.startswith("_")
+}
+COMBINATIONS = [
+    dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
+]
+# What must not be left of an option that was not chosen.
+RESIDUE = {"redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE)}
+MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
+JINJA = re.compile(rb"\{%|\{\{ ?cookiecutter")
+UNCOMMON = {
+    "project_name": "Größe & O'Brien's (2)",
+    "project_slug": "x" * 50,
+    "description": "It's Ünïcode: 日本語 # and, [all] that; " + "y" * 150,
+    "author_name": "Conan O'Brien-Ñandú",
+    "author_email": "a.b+c@mail.example.co.uk",
+}
+
+
+def name_of(combination: dict[str, object]) -> str:
+    return "-".join(str(value) for value in combination.values())
+
+
+def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
+    assert len(COMBINATIONS) == 32
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
+def test_every_combination_is_free_of_residue_and_clean_as_baked(
+    bake: Bake, combination: dict[str, object]
+) -> None:
+    baked = bake(**combination)
+    files = baked.files()
+    for path, content in files.items():
+        assert not MARKERS.search(content), path
+        assert not JINJA.search(content), path
+        assert b"\r" not in content, path
+        for option, words in RESIDUE.items():
+            if not combination[option]:
+                assert not words.search(content), path
+                assert not words.search(path.encode()), path
+    parse(files)
+    lint(baked)
+    project = tomllib.loads(files["pyproject.toml"].decode())
+    assert project["tool"]["mypy"]["python_version"] == combination["python_version"]
+    assert str(combination["license"]).removeprefix("BSD-") in project["project"]["license"]
+    assert (b"Apache License" in files["LICENSE"]) == (combination["license"] == "Apache-2.0")
+    assert not any(path.startswith("licenses/") for path in files)
+
+
+def parse(files: dict[str, bytes]) -> None:
+    """Read every file with the parser of its kind."""
+    for path, content in files.items():
+        text = content.decode()
+        assert text.endswith("\n") or not text, path
+        assert not text.endswith("\n\n"), path
+        match Path(path).suffix:
+            case ".py":
+                ast.parse(text, path)
+            case ".toml":
+                tomllib.loads(text)
+            case ".json":
+                json.loads(text)
+            case ".yml" | ".yaml":
+                yaml.safe_load(text)
+            case ".sh":
+                subprocess.run(["sh", "-n"], input=content, check=True)
+    subprocess.run(
+        ["make", "-n", "-f", "-", "help"], input=files["Makefile"], check=True, capture_output=True
+    )
+
+
+def lint(baked: Baked) -> None:
+    for arguments in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        command = [sys.executable, "-m", "ruff", *arguments]
+        result = subprocess.run(
+            command, cwd=baked.path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
+    baked = bake(**UNCOMMON)
+    files = baked.files()
+    parse(files)
+    lint(baked)
+    project = tomllib.loads(files["pyproject.toml"].decode())["project"]
+    assert project["name"] == UNCOMMON["project_slug"]
+    assert project["description"] == UNCOMMON["description"]
+    assert project["authors"] == [
+        {"name": UNCOMMON["author_name"], "email": UNCOMMON["author_email"]}
+    ]
+    everything = b"".join(files.values())
+    for word in (b"example-service", b"Example Service", b"Ada Lovelace", b"ada@example.com"):
+        assert word not in everything
+
+
+def test_baking_the_defaults_gives_the_template_back(bake: Bake, repository: Path) -> None:
+    fence = re.compile(r"\s*(#|<!--) (end option|option: [a-z_, ]+)( -->)?")
+    trailing = re.compile(r"  # option: [a-z_, ]+$")
+    files = bake().files()
+    template = repository / TEMPLATE
+    expected = {}
+    for path in sorted(p for p in template.rglob("*") if p.is_file()):
+        name = path.relative_to(template).as_posix()
+        if name.startswith("licenses/"):
+            continue
+        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = [line for line in lines if not line.endswith("# in the template only")]
+        lines = [trailing.sub("", line) for line in lines if not fence.fullmatch(line)]
+        expected[name] = "\n".join(lines)
+    assert {name: content.decode() for name, content in files.items()} == expected
+    assert (bake().path / "scripts" / "startup.sh").stat().st_mode & 0o111
+
+
+def test_the_template_is_no_jinja_and_every_python_file_parses(repository: Path) -> None:
+    for path in sorted(p for p in (repository / TEMPLATE).rglob("*") if p.is_file()):
+        assert not JINJA.search(path.read_bytes()), path
+        if path.suffix == ".py":
+            ast.parse(path.read_bytes())
+
+
+def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> None:
+    for paths in hook.OWNED.values():
+        for path in paths:
+            assert (repository / TEMPLATE / path).exists(), path
+    assert set(hook.OWNED) == {n for n, v in QUESTIONS.items() if isinstance(v, bool)}
+
+
+def test_no_secret_is_in_any_file(bake: Bake) -> None:
+    secret = re.compile(
+        rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bsk_live_|"
+        rb"(?i:secret|token|password)\w* *[:=] *[\"'][A-Za-z0-9+/_-]{24,}[\"']"
+    )
+    for path, content in bake().files().items():
+        assert not secret.search(content), path
+
+
+def test_windows_line_endings_of_a_clone_are_mended(
+    repository: Path, home: Path, tmp_path: Path, bake: Bake
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["cp", "-r", repository, clone], check=True)
+    for path in (p for p in (clone / TEMPLATE).rglob("*") if p.is_file()):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    result = cookiecutter(clone, home, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    baked = Baked(tmp_path / "out" / "example-service", default_answers())
+    assert baked.files() == bake().files()
+
+
+def cookiecutter(
+    template: Path, home: Path, output: Path, *arguments: str, path: str = ""
+) -> subprocess.CompletedProcess[str]:
+    output.mkdir(exist_ok=True)
+    return subprocess.run(
+        [*COMMAND, "--config-file", home, "--no-input", "-o", output, template, *arguments],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+COMMAND = [sys.executable, "-m", "cookiecutter"]
+
+
+def test_a_template_that_cannot_be_baked_leaves_nothing(
+    repository: Path, home: Path, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["cp", "-r", repository, clone], check=True)
+    (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
+    result = cookiecutter(clone, home, tmp_path / "out")
+    assert result.returncode != 0
+    assert "broken.md: an option without an end" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_was_worked_on_in_place_is_not_baked(
+    repository: Path, home: Path, tmp_path: Path, bake: Bake
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["cp", "-r", repository, clone], check=True)
+    template = clone / TEMPLATE
+    (template / ".env").write_text("HEALTH_TOKEN=of-this-laptop")
+    (template / "uv.lock").touch()
+    for folder in (".venv", ".data", "src/app/__pycache__", ".mypy_cache"):
+        (template / folder).mkdir()
+        (template / folder / "file").touch()
+    assert cookiecutter(clone, home, tmp_path / "out").returncode == 0
+    assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
+
+
+def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out" / "example-service" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    result = cookiecutter(repository, home, tmp_path / "out")
+    assert result.returncode == 1
+    assert [p.name for p in mine.parent.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for uv is a shell script")
+@pytest.mark.parametrize("script", ["exit 1", "kill -9 $$"])
+def test_a_lock_that_fails_never_costs_the_project(
+    repository: Path, home: Path, tmp_path: Path, bake: Bake, script: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "uv").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "bin" / "uv").chmod(0o755)
+    result = cookiecutter(repository, home, tmp_path / "out", path=f"{tmp_path}/bin:/usr/bin:/bin")
+    assert result.returncode == 0, result.stderr
+    assert "Finish with:\n    uv add --constraints constraints.txt fastapi" in result.stdout
+    assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+def test_an_interrupted_bake_leaves_a_whole_project_or_none(
+    repository: Path, home: Path, tmp_path: Path, bake: Bake
+) -> None:
+    """Ctrl-C at many moments: whatever is there in the end is finished."""
+    whole, outcomes = bake().files(), set()
+    for attempt in range(12):
+        output = tmp_path / str(attempt)
+        output.mkdir()
+        process = subprocess.Popen(
+            [*COMMAND, "--config-file", home, "--no-input", "-o", output, repository],
+            env={**os.environ, "PATH": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        project = output / "example-service"
+        while process.poll() is None and not (project / "tests").exists():
+            time.sleep(0.001)
+        time.sleep(attempt * 0.008)  # by then the hook is starting, at work, or done
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and Baked(project, {}).files() not in ({}, whole):
+            time.sleep(0.05)
+        outcomes.add("none" if not project.exists() else "whole")
+        if project.exists():
+            assert Baked(project, {}).files() == whole, f"half a project, attempt {attempt}"
+    assert outcomes

@@ -1,0 +1,180 @@
+"""The hook's functions: text in, text out."""
+
+import os
+import stat
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import default_answers
+
+ANSWERS = {
+    "project_slug": "order-service",
+    "project_name": "Order Service",
+    "description": "Takes orders from Ada Lovelace.",
+    "author_name": "Conan O'Brien",
+    "author_email": "conan@example.org",
+    "python_version": "3.12",
+    "license": "Proprietary",
+    "redis": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "with_it", "without_it"),
+    [
+        ("a\nb  # option: redis\nc\n", "a\nb\nc\n", "a\nc\n"),
+        ("a\n# option: redis\nb\n# end option\nc\n", "a\nb\nc\n", "a\nc\n"),
+        ("a\n    # option: redis\n    b\n    # end option\n", "a\n    b\n", "a\n"),
+        ("<!-- option: redis -->\nb\n<!-- end option -->\n", "b\n", ""),
+        ("a\n\n# option: redis\nb\n# end option\n\nc\n", "a\n\nb\n\nc\n", "a\n\nc\n"),
+        ("a\n\nb  # option: redis\n\nc\n", "a\n\nb\n\nc\n", "a\n\nc\n"),
+        ("a\n\n# option: redis\nb\n# end option\n", "a\n\nb\n", "a\n"),
+        ("a\n\n# option: redis\nb\n# end option\nc\n", "a\n\nb\nc\n", "a\n\nc\n"),
+        ("a\nonly here  # in the template only\nb\n", "a\nb\n", "a\nb\n"),
+        (
+            "a  # optional: yes\n# an option: none\n",
+            *["a  # optional: yes\n# an option: none\n"] * 2,
+        ),
+        ("", "", ""),
+    ],
+)
+def test_lines_of_an_option_stay_or_go_and_markers_always_go(
+    hook: ModuleType, text: str, with_it: str, without_it: str
+) -> None:
+    assert hook.drop_options(text, {"redis"}) == with_it
+    assert hook.drop_options(text, set()) == without_it
+
+
+def test_of_several_options_any_keeps_the_line(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook, "OWNED", {"redis": (), "auth": ()})
+    line = "a  # option: auth, redis"
+    assert [hook.drop_options(line, chosen) for chosen in ({"redis"}, {"auth"}, set())] == [
+        "a",
+        "a",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("# option: redis\n", "without an end"),
+        ("# end option\n", "line 1: the end of no option"),
+        ("# option: redis\n# option: redis\n# end option\n", "line 2: an option inside"),
+        ("a  # option: rediss\n", "no such option: rediss"),
+    ],
+)
+def test_a_mistake_in_a_marker_is_an_error(hook: ModuleType, text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        hook.drop_options(text, {"redis"})
+
+
+def test_the_templates_words_are_replaced_all_at_once(hook: ModuleType) -> None:
+    text = 'Example Service (example-service) by Ada Lovelace <ada@example.com>: "MIT" 3.14\n'
+    text += "A FastAPI service with PostgreSQL.\n"
+    assert hook.fill_in(text, ANSWERS) == (
+        'Order Service (order-service) by Conan O\'Brien <conan@example.org>: "MIT" 3.14\n'
+        "Takes orders from Ada Lovelace.\n"
+    )
+
+
+def test_version_and_license_are_replaced_only_where_they_are_meant(hook: ModuleType) -> None:
+    text = 'license = "MIT"\npython_version = "3.14"\npi = "3.14"\nx==3.14\n'
+    assert hook.fill_in(text, ANSWERS) == (
+        'license = "LicenseRef-Proprietary"\npython_version = "3.12"\npi = "3.14"\nx==3.14\n'
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in {
+        "pyproject.toml": 'name = "example-service"\r\nredis  # option: redis\r\n',
+        "scripts/startup.sh": "#!/bin/sh\r\n",
+        "LICENSE": "MIT by Ada Lovelace\n",
+        "licenses/Proprietary": "All rights: Ada Lovelace\n",
+        "src/app/cache.py": "",
+        "src/app/dev_valkey.py": "",
+        "tests/test_cache.py": "",
+        "tests/bookmarks/test_bookmark_cache.py": "",
+        ".venv/pyvenv.cfg": "",
+        ".env": "SECRET=1",
+        "src/app/__pycache__/main.pyc": "",
+        "uv.lock": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG\r\n\xff")
+    return tmp_path
+
+
+def test_a_project_is_rewritten(hook: ModuleType, project: Path) -> None:
+    hook.rewrite_project(project, ANSWERS)
+    left = {p.relative_to(project).as_posix() for p in project.rglob("*") if p.is_file()}
+    assert left == {"pyproject.toml", "scripts/startup.sh", "LICENSE", "logo.png"}
+    assert (project / "pyproject.toml").read_bytes() == b'name = "order-service"\n'
+    assert (project / "scripts/startup.sh").read_bytes() == b"#!/bin/sh\n"
+    assert (project / "scripts/startup.sh").stat().st_mode & stat.S_IXUSR
+    assert (project / "LICENSE").read_text() == "All rights: Conan O'Brien\n"
+    assert (project / "logo.png").read_bytes() == b"\x89PNG\r\n\xff"
+
+
+def test_a_mistake_in_the_template_names_the_file(hook: ModuleType, project: Path) -> None:
+    (project / "broken.py").write_text("# option: redis\n")
+    with pytest.raises(SystemExit, match=r"broken.py: an option without an end"):
+        hook.rewrite_project(project, ANSWERS)
+
+
+def fake_uv(folder: Path, script: str) -> str:
+    folder.mkdir()
+    (folder / "uv").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "uv").chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for uv is a shell script")
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("echo 'Caused by: no route to host' >&2; exit 2", "uv failed (no route to host)"),
+        ("exit 3", "uv failed (no reason given)"),
+        ("exec sleep 5", "uv did not finish (TimeoutExpired)"),
+        ("exit 0", None),
+    ],
+)
+def test_a_lock_that_fails_leaves_the_constraints(
+    hook: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    problem: str | None,
+) -> None:
+    monkeypatch.setenv("PATH", fake_uv(tmp_path / "bin", script) + os.pathsep + os.environ["PATH"])
+    monkeypatch.setattr(hook, "LOCK_SECONDS", 0.5)
+    (tmp_path / "constraints.txt").touch()
+    assert hook.lock(tmp_path) == problem
+    assert (tmp_path / "constraints.txt").exists() == (problem is not None)
+
+
+def test_without_uv_the_summary_says_which_command_finishes_it(
+    hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    words = hook.summary({**default_answers(), **ANSWERS}, hook.lock(tmp_path))
+    assert "uv is not installed" in words
+    assert "uv add --constraints constraints.txt fastapi" in words
+
+
+def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:
+    lines = hook.summary({**default_answers(), "redis": True}, None).splitlines()
+    assert lines == [
+        "",
+        "Example Service is in example-service/",
+        "  options: redis; Python 3.14; license MIT",
+        "Next:",
+        "  cd example-service",
+        "  uv run app dev",
+    ]
