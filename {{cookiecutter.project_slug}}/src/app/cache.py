@@ -100,7 +100,7 @@ def read_through(
     """Decorate a dependency or route that finds one thing: look into the cache first.
 
     Args:
-        key: with the function's parameters in braces, as in "bookmark:{bookmark_id}".
+        key: with the function's parameters in braces, as in "order:{order_id}".
         model: what the function returns, and what is stored, as JSON.
     """
 

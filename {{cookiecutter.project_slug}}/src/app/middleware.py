@@ -49,7 +49,7 @@ class Exchange:
 
     method: str
     path: str
-    route: str | None = None  # the template, `/bookmarks/{bookmark_id}`, if one matched
+    route: str | None = None  # the template, `/orders/{order_id}`, if one matched
     status: int = 0  # 0: the connection was lost before an answer
     duration_seconds: float = 0.0
     response_bytes: int = 0

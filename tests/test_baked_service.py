@@ -1,0 +1,200 @@
+"""Baked services, installed from their lock, checked and run through their own tests.
+
+Every pair of answers is installed and checked. Answers that change only words (the license, the
+version that type checks assume) make the same code: code that is the same to the letter, on the
+same interpreter, goes through its tests once, and the table at the end says so.
+"""
+
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import TEMPLATE, Bake, Baked
+from test_bake import CHOICES
+
+pytestmark = pytest.mark.slow
+
+LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
+
+
+def covering_rows() -> list[dict[str, object]]:
+    """Few rows of answers in which every pair of values occurs; greedy, and always the same."""
+    names = list(CHOICES)
+    missing = {
+        ((one, a), (other, b))
+        for one, other in itertools.combinations(names, 2)
+        for a in CHOICES[one]
+        for b in CHOICES[other]
+    }
+    candidates = [
+        dict(zip(names, values, strict=True)) for values in itertools.product(*CHOICES.values())
+    ]
+    rows = []
+    while missing:
+        best = max(candidates, key=lambda row: len(missing & pairs_of(row)))
+        missing -= pairs_of(best)
+        rows.append(best)
+    return rows
+
+
+def pairs_of(row: dict[str, object]) -> set[tuple[tuple[str, object], tuple[str, object]]]:
+    return set(itertools.combinations(row.items(), 2))
+
+
+@dataclass
+class Report:
+    """What was run for which answers, printed at the end."""
+
+    lines: list[str] = field(default_factory=list)
+    tested: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    report = Report()
+    started = time.monotonic()
+    yield report
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print("\n" + "\n".join(report.lines))
+        print(f"{len(report.lines)} projects, {time.monotonic() - started:.0f} s")
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of that version on this machine; nothing is downloaded."""
+    command = ["uv", "python", "find", "--no-python-downloads", "--no-project", version]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project, as a user without an environment of their own does."""
+    env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "DATABASE_URL"}}
+    result = subprocess.run(
+        command, cwd=project, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def install(project: Path, python: str) -> None:
+    run(project, "uv", "sync", "--quiet", "--locked", "--no-python-downloads", "--python", python)
+
+
+def check_and_test(project: Path) -> str:
+    run(project, "make", "check")
+    return test(project)
+
+
+def test(project: Path) -> str:
+    output = run(project, "make", "test").stdout
+    match = LAST_LINE.search(output)
+    assert match, output
+    return match[0]
+
+
+test.__test__ = False  # type: ignore[attr-defined]
+
+
+def code_of(baked: Baked) -> str:
+    """A digest of what can make a difference to the tests."""
+    digest = hashlib.sha256()
+    for path, content in baked.files().items():
+        if path in {"LICENSE", "README.md"}:
+            continue
+        if path == "pyproject.toml":
+            content = re.sub(
+                rb'^(license|python_version) = ".*"$', b"", content, flags=re.MULTILINE
+            )
+        digest.update(path.encode() + b"\0" + content + b"\0")
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "row", covering_rows(), ids=lambda row: "-".join(str(v) for v in row.values())
+)
+def test_every_pair_of_answers_installs_checks_and_tests(
+    bake: Bake, report: Report, row: dict[str, object]
+) -> None:
+    baked = bake(lock=True, **row)
+    assert (baked.path / "uv.lock").exists()
+    assert not (baked.path / "constraints.txt").exists()
+    wanted = str(row["python_version"])
+    python = find_python(wanted) or sys.executable
+    install(baked.path, python)
+    run(baked.path, "make", "check")
+    key = (code_of(baked), python)
+    if key in report.tested:
+        outcome = f"same code and interpreter as {report.tested[key]}"
+    else:
+        report.tested[key] = str(row)
+        outcome = test(baked.path)
+    version = run(baked.path, ".venv/bin/python", "-V").stdout.strip()
+    note = "" if wanted in version else f" (no {wanted} on this machine)"
+    report.lines.append(f"{row} on {version}{note}: {outcome}")
+    shutil.rmtree(baked.path / ".venv")
+
+
+def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
+    for row in ({}, {"redis": False}):
+        constraints = (bake(**row).path / "constraints.txt").read_text()
+        wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
+        lock = (bake(lock=True, **row).path / "uv.lock").read_text()
+        locked = set(re.findall(r'name = "([\w-]+)"\nversion = "(.+)"\nsource = .*registry', lock))
+        assert locked == wanted, "an option's package without a marker, or one that is not pinned"
+
+
+def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bake().path, project)
+    run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
+    assert (project / "uv.lock").read_text() == (bake(lock=True).path / "uv.lock").read_text()
+    assert (project / "pyproject.toml").read_text() == (bake().path / "pyproject.toml").read_text()
+
+
+def test_the_template_folder_is_a_running_service(
+    repository: Path, tmp_path: Path, report: Report
+) -> None:
+    project = tmp_path / TEMPLATE
+    shutil.copytree(repository / TEMPLATE, project)
+    run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
+    install(project, sys.executable)
+    report.lines.append(f"the template folder itself: {check_and_test(project)}")
+
+
+def test_the_example_is_deleted_as_its_page_says(
+    bake: Bake, tmp_path: Path, report: Report
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    page = (project / "docs" / "delete-the-example.md").read_text()
+    blocks = [
+        [line.strip() for line in block.splitlines() if line.strip()]
+        for block in re.findall(r"```\n(.*?)```", page, re.DOTALL)
+    ]
+    to_delete, to_edit = blocks
+    for name in to_delete:
+        path = project / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in to_edit:
+        lines = (project / name).read_text().splitlines(keepends=True)
+        assert any("bookmarks" in line for line in lines), name
+        (project / name).write_text("".join(x for x in lines if "bookmarks" not in x))
+    left = [
+        str(path.relative_to(project))
+        for folder in ("src", "tests")
+        for path in (project / folder).rglob("*.py")
+        if "bookmark" in path.read_text().lower()
+    ]
+    assert left == []
+    install(project, sys.executable)
+    report.lines.append(f"without the example: {check_and_test(project)}")

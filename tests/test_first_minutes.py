@@ -1,0 +1,133 @@
+"""What a newcomer types, from a fresh clone or an empty folder, with what the README says."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Bake
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="make and signals; see the plain commands"),
+]
+
+BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    dropped = {"VIRTUAL_ENV", "DATABASE_URL", "REDIS_URL"}
+    ours = {k: v for k, v in os.environ.items() if k not in dropped}
+    return {**ours, "TMPDIR": str(folder), "PORT": str(free_port()), **variables}
+
+
+@contextmanager
+def serving(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """Run a command until it serves; end it with Ctrl-C, as a person does."""
+    log = Path(env["TMPDIR"]) / "serving.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True
+        )
+    url = f"http://localhost:{env['PORT']}"
+    try:
+        deadline = time.monotonic() + 180
+        while not answers(f"{url}/health/ready"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert url in log.read_text(), "it prints where it serves"
+        yield url
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.unlink()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - ours
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that were started below a folder and still run."""
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listing.stdout.splitlines() if str(folder) in line]
+
+
+def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    clone, temporary = tmp_path / "clone", tmp_path / "tmp"
+    shutil.copytree(repository, clone)
+    temporary.mkdir()
+    env = environment(temporary, PATH=BARE_PATH)
+    assert shutil.which("uv", path=BARE_PATH) is None
+    with serving(["make", "demo"], clone, env) as url:
+        assert answers(f"{url}/bookmarks")
+        assert answers(f"{url}/docs")
+    assert list(temporary.glob("tmp.*")) == []  # uv and PostgreSQL keep lock files there
+    assert processes_of(tmp_path) == []
+
+
+def blocks(page: Path, language: str = "sh") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
+    (plain,) = [block for block in blocks(ROOT / "README.md") if "uvx cookiecutter" in block]
+    *bake, serve = plain.replace("gh:org/template", str(repository)).strip().splitlines()
+    env = environment(tmp_path)
+    env["HOME"] = str(tmp_path)  # where cookiecutter remembers answers
+    env["UV_CACHE_DIR"] = subprocess.run(
+        ["uv", "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    script = "\n".join([*bake, "pwd"])
+    enter = "\n" * 20  # every default
+    result = subprocess.run(
+        ["sh", "-e", "-c", script], cwd=tmp_path, env=env, input=enter, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    project = Path(result.stdout.splitlines()[-1])
+    assert (project / "uv.lock").exists()
+    with serving(serve.split(), project, env) as url:
+        assert answers(f"{url}/bookmarks")
+    assert processes_of(tmp_path) == []
+
+
+def test_every_command_works_in_a_fresh_service_without_any_setting(
+    bake: Bake, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    env = environment(tmp_path)
+    app = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable, "app"]
+    for command in ("migrate", "seed", "check", "env", "routes", "openapi"):
+        result = subprocess.run(
+            [*app, command],
+            cwd=project, env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert processes_of(project) == []
