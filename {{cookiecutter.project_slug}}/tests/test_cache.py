@@ -24,7 +24,7 @@ from app.cache import (
     open_cache,
     read_through,
 )
-from app.database import WriteTransaction
+from app.dependencies import WriteTransaction
 from app.errors import Conflict
 from app.main import create_app
 from app.settings import SERVICE_NAME, Settings

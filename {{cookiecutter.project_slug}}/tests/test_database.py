@@ -6,7 +6,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text
 
-from app.database import Database, Reader, WriteTransaction, open_database
+from app.database import Database, open_database
+from app.dependencies import Reader, WriteTransaction
 from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.database import WriteTransaction
+from app.dependencies import WriteTransaction
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()

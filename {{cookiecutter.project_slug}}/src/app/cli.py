@@ -42,7 +42,9 @@ def ready_settings() -> Iterator[Settings]:
     configure_logs(settings)
     if settings.database_url is None:
         with _embedded() as variables:
-            os.environ.update({k: v for k, v in variables.items() if not os.environ.get(k)})
+            for name, url in variables.items():
+                if getattr(settings, name.lower()) is None:
+                    os.environ[name] = url
             yield load_settings()
     else:
         _refuse_bad_urls(settings)

@@ -8,10 +8,9 @@ costs as much as running it.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import Depends, Request
 from sqlalchemy import Connection, Engine, Executable, MetaData, RowMapping, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase
@@ -144,23 +143,6 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
-
-
-async def get_database(request: Request) -> Database:
-    database: Database = request.state.database
-    return database
-
-
-async def open_transaction(request: Request) -> AsyncIterator[Transaction]:
-    database: Database = request.state.database
-    async with database.transaction() as transaction:
-        yield transaction
-
-
-Reader = Annotated[Database, Depends(get_database)]
-# scope="function" commits before the response is sent; by default FastAPI would do so after,
-# and a client would be told of rows that were never stored.
-WriteTransaction = Annotated[Transaction, Depends(open_transaction, scope="function")]
 
 
 def _connect_and_fetch(

@@ -1,4 +1,4 @@
-"""Errors: everything that goes wrong is answered as `application/problem+json` (RFC 9457).
+"""Errors: nouns with a status, raised anywhere; `problems.py` answers them.
 
     Problem                     500   the root: a title and a status
     ├── NotFound                404
@@ -13,18 +13,7 @@ rules need to know nothing of HTTP beyond the class they inherit from.
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
-
-import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
-
-from app.logs import current_request_id
-
-MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
@@ -92,95 +81,3 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 5, **extensions: Any) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)}, **extensions)
-
-
-class ProblemDocument(BaseModel):
-    """The body of every answer that is not a success."""
-
-    model_config = ConfigDict(extra="allow", title="Problem")
-
-    type: str = Field("about:blank", description="Names the kind of problem; stable.")
-    title: str
-    status: int
-    detail: str | None = None
-    request_id: str | None = Field(None, description="Quote this when asking for help.")
-
-
-def render(problem: Problem) -> Response:
-    body = {
-        "type": problem.type,
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        "request_id": current_request_id(),
-        **problem.extensions,
-    }
-    content = orjson.dumps({key: value for key, value in body.items() if value is not None})
-    return Response(content, problem.status, problem.headers, MEDIA_TYPE)
-
-
-def responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """For a route's or router's `responses`: the problems it can answer with, documented."""
-    titles: dict[int | str, list[str]] = {}
-    for problem in problems:
-        titles.setdefault(problem.status, []).append(problem.title)
-    return {
-        status: {"description": " or ".join(names), "content": _CONTENT}
-        for status, names in titles.items()
-    }
-
-
-_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
-    422: {"description": "The request does not fit its schema", "content": _CONTENT},
-    "default": {"description": "Any other problem", "content": _CONTENT},
-}
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error with a problem document, and describe them in the OpenAPI document."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    describe = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = describe()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.setdefault("Problem", ProblemDocument.model_json_schema())
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-async def _on_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return render(error)
-
-
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    problem = Problem(headers=error.headers)
-    problem.status = error.status_code
-    problem.title = HTTPStatus(error.status_code).phrase
-    return render(problem)
-
-
-async def _on_validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return render(
-        Unprocessable(
-            "The request does not fit its schema; see errors.",
-            errors=[
-                {
-                    "location": ".".join(str(part) for part in item["loc"]),
-                    # the one message of Pydantic's that repeats what was sent
-                    "message": "Unknown tag"
-                    if item["type"] == "union_tag_invalid"
-                    else item["msg"],
-                    "type": item["type"],
-                }
-                for item in error.errors()
-            ],
-        )
-    )

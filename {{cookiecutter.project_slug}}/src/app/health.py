@@ -15,7 +15,8 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, Field
 
-from app.errors import NotFound, Problem, Unavailable, responses
+from app.errors import NotFound, Problem, Unavailable
+from app.problems import responses
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()

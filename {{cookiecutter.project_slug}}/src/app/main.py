@@ -13,12 +13,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
-from app.errors import EVERY_ROUTE, install_error_handlers
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
 from app.middleware import RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
+from app.problems import EVERY_ROUTE, install_error_handlers
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
 

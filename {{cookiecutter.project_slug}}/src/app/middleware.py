@@ -14,8 +14,9 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Problem, render
+from app.errors import Problem
 from app.logs import log_context
+from app.problems import render
 from app.settings import Settings
 
 log = structlog.get_logger()

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from app.bookmarks import service
 from app.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 from app.cache import invalidates, read_through  # option: redis
-from app.database import Reader, WriteTransaction
-from app.errors import PreconditionFailed, PreconditionRequired, responses
+from app.dependencies import Reader, WriteTransaction
+from app.errors import PreconditionFailed, PreconditionRequired
+from app.problems import responses
 
 router = APIRouter(prefix="/bookmarks", tags=["bookmarks"])
 
