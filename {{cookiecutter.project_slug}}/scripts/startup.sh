@@ -1,6 +1,6 @@
 #!/bin/sh
-# What a container runs: migrate, then become the server, so that SIGTERM reaches it. Bad
-# settings or a failed migration end it here, with the reason on one line; nothing is served.
+# What a container runs: wait for the database, migrate it under a lock, then serve. It is one
+# process, so that SIGTERM reaches it at every moment. Bad settings or a failed migration end it,
+# with the reason on one line; nothing is served.
 set -eu
-app migrate
-exec app serve
+exec app serve --migrate

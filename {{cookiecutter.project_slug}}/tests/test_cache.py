@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from sqlalchemy import select
 
@@ -112,6 +112,35 @@ async def test_a_slow_reader_cannot_bring_an_old_value_back(cache: Cache, key: s
     await cache.invalidate(key)  # ... the row is changed meanwhile ...
     await cache.put(key, b"old")  # ... and the reader stores what it has.
     assert await cache.get(key) is None
+
+
+async def test_many_at_once_wait_for_a_connection_and_are_served(cache: Cache, key: str) -> None:
+    await cache.put(key, b"value")
+    assert await asyncio.gather(*(cache.get(key) for _ in range(64))) == [b"value"] * 64
+
+
+async def test_a_value_of_another_shape_is_looked_up_again(
+    app: FastAPI, key: str, redis: Redis
+) -> None:
+    await redis.set(f"{SERVICE_NAME}:word:{key}", '{"of another": "version"}', ex=60)
+    async with running(app) as client:
+        assert (await client.get(f"/words/{key}")).json() == {"text": "none yet"}
+
+
+async def test_an_invalidation_is_tried_even_while_redis_is_left_alone(
+    cache: Cache, key: str
+) -> None:
+    await cache.put(key, b"value")
+    cache._paused_until = time.monotonic() + 60  # noqa: SLF001 - as after a failure
+    assert await cache.get(key) is None
+    await cache.invalidate(key)
+    cache._paused_until = 0  # noqa: SLF001
+    assert await cache.get(key) is None
+
+
+def test_a_url_that_is_none_is_refused_with_the_settings(database_url: str) -> None:
+    with pytest.raises(ValidationError, match="redis:// or rediss://"):
+        settings_for(database_url, redis_url="localhost:6379")
 
 
 async def test_without_a_url_nothing_is_cached_and_nothing_fails(

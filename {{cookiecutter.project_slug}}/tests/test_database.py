@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import Message
 
-from app.database import Database, open_database
+from app.database import Database, Transaction, open_database
 from app.dependencies import Reader, WriteTransaction
 from app.errors import Unavailable
 from app.main import create_app
@@ -70,10 +72,57 @@ async def test_a_failing_commit_is_never_answered_with_success(
     assert await words(database) == []
 
 
-async def test_what_is_answered_is_committed(database: Database, empty_database: str) -> None:
-    async with running(app_of(settings_for(empty_database))) as client:
-        assert (await client.post("/write", params={"word": "kept"})).status_code == 200
-        assert await words(database) == ["kept"]
+async def test_a_row_is_committed_before_the_first_byte_of_the_answer(
+    database: Database, empty_database: str
+) -> None:
+    app = app_of(settings_for(empty_database))
+    seen: list[list[str]] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            seen.append(await words(database))
+
+    async with app.router.lifespan_context(app) as state:
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/write",
+            "query_string": b"word=kept",
+            "headers": [],
+            "scheme": "http",
+            "root_path": "",
+            "state": dict(state or {}),
+        }
+        await app(scope, receive, send)
+    assert seen == [["kept"]]
+
+
+async def test_an_orm_session_in_the_transaction_keeps_its_rules(database: Database) -> None:
+    """As docs/add-a-feature.md shows it."""
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as transaction:
+            await in_session(transaction, "lost")
+            raise RuntimeError
+    async with database.transaction() as transaction:
+        await in_session(transaction, "kept")
+    assert await words(database) == ["kept"]
+
+
+async def in_session(transaction: Transaction, word: str) -> None:
+    async with AsyncSession(bind=transaction.connection) as session:
+        await session.execute(INSERT, {"word": word})
+        await session.flush()
+
+
+async def test_an_outage_met_on_the_connection_itself_is_a_503(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        async with database.transaction() as transaction:
+            pid = (await transaction.fetch(text("SELECT pg_backend_pid()")))[0]
+            await database.fetch(text(f"SELECT pg_terminate_backend({pid['pg_backend_pid']})"))
+            await transaction.connection.execute(text("SELECT 1"))
 
 
 async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:

@@ -27,12 +27,17 @@ PASSWORD = "p@ss:w/o#r?d%"
         (f"postgresql://u:{PASSWORD}@db/app", ("u", PASSWORD, "db", None, "app")),
         ("postgresql://u%40corp:p@db/my%20app", ("u@corp", "p", "db", None, "my app")),
         ("  postgresql://u:p@db/app\n", ("u", "p", "db", None, "app")),
+        ("postgresql://u:p@db/app?application_name=me@host", ("u", "p", "db", None, "app")),
+        ("postgresql://u:p@/app?host=db&port=5433", ("u", "p", "db", 5433, "app")),
+        ("postgresql://u:p@%2Fvar%2Frun/app", ("u", "p", None, None, "app")),
     ],
 )
 def test_urls_of_every_platform_are_understood(
     url: str, expected: tuple[str | None, str | None, str, int | None, str | None]
 ) -> None:
-    parsed = parse_postgres_url(url).url
+    given = settings_for(url).database_url
+    assert given is not None
+    parsed = parse_postgres_url(given.get_secret_value()).url
     assert (parsed.username, parsed.password, parsed.host, parsed.port, parsed.database) == expected
 
 
@@ -56,6 +61,14 @@ def test_verifying_modes_build_a_context() -> None:
     assert full.check_hostname
     ca_only = parse_postgres_url("postgres://u:p@db/app?sslmode=verify-ca").connect_args["ssl"]
     assert not ca_only.check_hostname
+    system = parse_postgres_url("postgres://u:p@db/app?sslmode=verify-full&sslrootcert=system")
+    assert system.connect_args["ssl"].check_hostname
+    assert parse_postgres_url("postgres://u:p@db/app?ssl=true").connect_args["ssl"] == "require"
+
+
+def test_no_limit_is_said_by_nought() -> None:
+    target = parse_postgres_url("postgres://u:p@db/app?connect_timeout=0")
+    assert target.connect_args["timeout"] is None
 
 
 @pytest.mark.parametrize(
@@ -65,6 +78,10 @@ def test_verifying_modes_build_a_context() -> None:
         ("http://db/app", "not of the form"),
         ("postgresql://u:hunter2@db/app?sslmode=always", "sslmode=always"),
         ("postgresql://u:hunter2@db/app?colour=red", "'colour'"),
+        (
+            "postgresql://u:hunter2@db/app?connect_timeout=soon",
+            "DATABASE_URL has a connect_timeout",
+        ),
         ("postgresql://u:p@db/app?sslmode=verify-full&sslrootcert=/no/such", "cannot be read"),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,42 @@ def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: L
     seen = lines()
     assert len(seen) == 3
     assert all("hunter2" not in json.dumps(line) for line in seen)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BEARER hunter2",
+        "login with password=hunter2 failed",
+        "GET /x?access_token=hunter2&y=1",
+        "Cookie: session=hunter2",
+        '{"password": "hunter2"}',
+        "postgres://u:p@ss/hunter2@host/db",
+    ],
+)
+def test_secrets_inside_a_text_are_taken_out(lines: Lines, text: str) -> None:
+    structlog.get_logger().info(text, note=text)
+    assert "hunter2" not in json.dumps(lines())
+
+
+@pytest.mark.parametrize("text", ["a" * 60_000 + "/@", "eyJ-" * 15_000, "://a:" * 12_000 + "@"])
+def test_a_long_text_that_nearly_matches_costs_no_time(lines: Lines, text: str) -> None:
+    """Not a matter of speed but of shape: a quadratic pattern takes over ten seconds here."""
+    started = time.process_time()
+    structlog.get_logger().info("long", text=text)
+    assert time.process_time() - started < 5
+    assert len(lines()) == 1
+
+
+def test_a_line_that_is_logged_wrongly_is_still_logged(lines: Lines) -> None:
+    logging.getLogger("library").log(25, "between two levels")
+    (ours,) = (h for h in logging.root.handlers if type(h).__module__ == "app.logs")
+    ours.handle(logging.LogRecord("library", 30, "file", 1, "%d", ("no number",), None))
+    structlog.get_logger().info("odd", surrogate="\ud800", large=2**70, message="not the message")
+    between, wrong, odd = lines()
+    assert between["level"] == "info"
+    assert "no number" in wrong["message"]
+    assert (odd["message"], odd["large"]) == ("odd", 2**70)
 
 
 def test_what_json_cannot_say_is_written_as_text(lines: Lines) -> None:

@@ -13,7 +13,7 @@ from conftest import running, settings_for
 async def client(database_url: str) -> AsyncIterator[AsyncClient]:
     settings = settings_for(
         database_url,
-        allowed_hosts="api.example.com, *.example.org, [::1]",
+        allowed_hosts="api.example.com, *.example.org, Upper.example.net, [::1]",
         cors_origins="https://app.example.com",
         max_body_bytes=1000,
     )
@@ -41,6 +41,7 @@ async def client(database_url: str) -> AsyncIterator[AsyncClient]:
         ("api.example.com", 200),
         ("API.example.com:8443", 200),
         ("a.example.org", 200),
+        ("upper.example.net", 200),
         ("[::1]:8000", 200),
         ("example.org", 400),
         ("evil.com", 400),
@@ -55,6 +56,28 @@ async def test_only_trusted_hosts_are_served(client: AsyncClient, host: str, sta
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
+async def test_a_path_that_only_begins_like_a_probe_is_no_probe(client: AsyncClient) -> None:
+    response = await client.get("/healthcare", headers={"Host": "evil.com"})
+    assert response.status_code == 400
+
+
+async def test_a_preflight_is_answered_like_every_request(client: AsyncClient) -> None:
+    ask = {"Access-Control-Request-Method": "PUT"}
+    allowed = await client.options("/large", headers={"Origin": "https://app.example.com"} | ask)
+    assert allowed.status_code == 200
+    assert allowed.headers["X-Request-Id"]
+    refused = await client.options("/large", headers={"Origin": "https://evil.com"} | ask)
+    assert refused.status_code == 400
+    assert refused.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_browsers_may_read_a_refusal(client: AsyncClient) -> None:
+    headers = {"Origin": "https://app.example.com", "Content-Type": "application/json"}
+    refused = await client.post("/echo", content=b"x" * 2000, headers=headers)
+    assert refused.status_code == 413
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+
+
 async def test_probes_may_come_under_any_host_name(client: AsyncClient) -> None:
     response = await client.get("/health/live", headers={"Host": "healthcheck.platform.internal"})
     assert response.status_code == 200
@@ -65,7 +88,7 @@ async def test_the_clients_request_id_is_kept(client: AsyncClient) -> None:
     assert response.headers["X-Request-Id"] == "abc-123"
 
 
-@pytest.mark.parametrize("sent", ["", "x" * 129, 'a"b', "a b", "é"])
+@pytest.mark.parametrize("sent", ["", "x" * 129, 'a"b', "a b", "é", "ê", "º"])
 async def test_a_request_id_that_could_do_harm_is_replaced(client: AsyncClient, sent: str) -> None:
     headers = [(b"x-request-id", sent.encode())]
     made = (await client.get("/large", headers=headers)).headers["X-Request-Id"]

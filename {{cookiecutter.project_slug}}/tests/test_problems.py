@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from httpx import AsyncClient
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, Unavailable
 from app.main import create_app
@@ -19,6 +19,10 @@ class Order(BaseModel):
     count: int
 
 
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
     app = create_app(settings)
@@ -33,6 +37,10 @@ async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
             case 3:
                 raise RuntimeError("secret detail")
         return order.count
+
+    @app.post("/strict")
+    async def strict(body: Strict) -> Strict:
+        return body
 
     async with running(app) as client:
         yield client
@@ -86,6 +94,12 @@ async def test_validation_says_where_and_why_without_repeating_what_was_sent(
             "type": "int_parsing",
         }
     ]
+
+
+async def test_the_name_of_an_unknown_field_is_not_repeated(client: AsyncClient) -> None:
+    response = await client.post("/strict", json={"hunter2": 1})
+    assert response.json()["errors"][0]["location"] == "body.*"
+    assert "hunter2" not in response.text
 
 
 async def test_the_allowed_methods_are_still_named(client: AsyncClient) -> None:

@@ -7,12 +7,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.server import ListenError, listen
-from processes import APP, ROOT, Service, environment, wait_until
+from processes import APP, ROOT, Service, environment, own_postgres, wait_until
 
 CONNECTIONS = 32
 DRAIN_SECONDS = 4  # long enough for a balancer on a busy machine
@@ -28,9 +29,8 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_it_listens_on_ipv4_and_ipv6(database_url: str, processes: str) -> None:
-    with serving(database_url, WEB_CONCURRENCY=processes) as service:
+def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str) -> None:
+    with serving(database_url, WEB_CONCURRENCY="2") as service:
         port = port_of(service.wait_until_ready())
         for host in ("127.0.0.1", "[::1]"):
             for _ in range(4):
@@ -49,6 +49,46 @@ def test_normal_work_leaves_standard_error_empty_and_every_line_is_json(database
     assert {"timestamp", "level", "message"} <= set(lines[0])
     assert "uvicorn.error" in {line.get("logger") for line in lines}
     assert "of-this-test" in {line.get("request_id") for line in lines}
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.0/8,::1", True), ("10.0.0.1", False)])
+def test_forwarded_headers_are_believed_from_trusted_proxies_only(
+    database_url: str, trusted: str, *, expected: bool
+) -> None:
+    with serving(database_url, FORWARDED_ALLOW_IPS=trusted) as service:
+        port = port_of(service.wait_until_ready())
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"http://{host}:{port}/health/live"
+            answer = httpx.get(url, headers={"X-Forwarded-Proto": "https"})
+            assert ("Strict-Transport-Security" in answer.headers) == expected, host
+
+
+async def test_a_request_in_flight_is_finished_after_the_socket_is_closed() -> None:
+    with own_postgres() as postgres, serving(postgres.url, GRACEFUL_TIMEOUT_SECONDS="9") as service:
+        url = await asyncio.to_thread(lambda: service.url)
+        async with httpx.AsyncClient(timeout=20) as client:
+            await client.get(f"{url}/health/detailed")
+            postgres.freeze()
+            await asyncio.sleep(1.1)  # so that the next request makes a round of checks: 2 s
+            in_flight = asyncio.create_task(client.get(f"{url}/health/detailed"))
+            await asyncio.sleep(0.3)
+            service.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert await status_of(client, url) == 0, "nobody new is let in"
+            answer = await in_flight
+        assert answer.json()["components"]["database"]["status"] == "failed"
+        assert await asyncio.to_thread(service.wait) == 0
+
+
+def test_a_start_that_fails_in_a_process_of_several_says_so_with_its_exit_code(
+    database_url: str, source: Path
+) -> None:
+    main = source / "app" / "main.py"
+    text = main.read_text()
+    main.write_text(text.replace("yield state", "raise OSError\n            yield state"))
+    env = {"PYTHONPATH": str(source), "WEB_CONCURRENCY": "2"}
+    with Service([*APP, "serve"], environment(database_url, **env)) as service:
+        assert service.wait() == 3
 
 
 class Load:
@@ -146,5 +186,5 @@ def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(ListenError, match=r"port 0 of 192\.0\.2\.1"):
+    with pytest.raises(ListenError, match=r"port 0 of 192\.0\.2\.1.*HOST to an address"):
         listen("192.0.2.1", 0)

@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, env_template, load_settings
+from app.settings import Settings, SettingsError, env_template, load_settings, settings_page
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -89,11 +90,17 @@ def test_an_unreadable_dot_env_file_is_a_problem_not_a_traceback(
     assert ".env cannot be read" in problems(monkeypatch)[0]
 
 
-def test_the_example_file_is_what_the_settings_say() -> None:
-    example = Path(__file__).parent.parent / ".env.example"
-    lines = example.read_text(encoding="utf-8").splitlines(keepends=True)
-    lines = [x for x in lines if x[:5] not in {"# opt", "# end"}]  # in the template only
-    assert "".join(lines) == env_template()
+@pytest.mark.parametrize(
+    ("file", "expected"), [(".env.example", env_template), ("docs/settings.md", settings_page)]
+)
+def test_the_pages_of_variables_are_what_the_settings_say(
+    file: str, expected: Callable[[], str]
+) -> None:
+    path = Path(__file__).parent.parent / file
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    marks = ("# opt", "# end", "<!-- ")  # in the template only
+    lines = [line for line in lines if not line.startswith(marks)]  # in the template only
+    assert "".join(lines) == expected()
 
 
 def test_every_variable_is_documented() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from sqlalchemy import text
 from app.database import open_database
 from app.migrate import LOCK
 from conftest import settings_for
-from processes import STARTUP, Service, add_migration, environment, own_postgres
+from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
 
 REPLICAS = 8
 CONCURRENTLY = """
@@ -28,6 +29,8 @@ def upgrade() -> None:
     op.execute("CREATE TABLE scratch (word text)")
     op.execute("INSERT INTO scratch SELECT md5(n::text) FROM generate_series(1, 20000) AS n")
     with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_scratch_word")
         op.execute("CREATE INDEX CONCURRENTLY ix_scratch_word ON scratch (word)")
 
 
@@ -65,8 +68,22 @@ def replicas() -> Iterator[ExitStack]:
 async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
     empty_database: str, source: Path, replicas: ExitStack
 ) -> None:
-    env = environment(empty_database, **add_migration(source, CONCURRENTLY))
+    env = environment(
+        empty_database,
+        **add_migration(source, CONCURRENTLY),
+        MIGRATION_LOCK_TIMEOUT_SECONDS="0.3",
+    )
     services = [replicas.enter_context(Service(STARTUP, env)) for _ in range(REPLICAS)]
+    async with (
+        open_database(settings_for(empty_database)) as database,
+        database.transaction() as old,
+    ):
+        # Somebody's snapshot that is open all the while: CONCURRENTLY has to wait for it.
+        await old.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await old.fetch(text("SELECT 1"))
+        while not any("migrating" in service.messages() for service in services):
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
     for service in services:
         await asyncio.to_thread(service.wait_until_ready)
     assert [message for s in services for message in s.messages()].count("migrated") == 1
@@ -111,6 +128,32 @@ async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_o
     assert "listening" not in new.messages()
     assert await query(empty_database, "SELECT to_regclass('half_done')") == [None]
     assert httpx.get(f"{url}/health/ready").status_code == 200
+
+
+async def test_sigterm_ends_the_wait_for_a_database(replicas: ExitStack) -> None:
+    service = replicas.enter_context(
+        Service(STARTUP, environment("postgresql://u:p@127.0.0.1:1/x"))
+    )
+    wait_until(lambda: "waiting for the database" in service.messages(), doing=service)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait(10) == 128 + signal.SIGTERM
+    assert service.stderr == ""
+
+
+async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
+    with own_postgres() as server:
+        settings = settings_for(server.url)
+        async with open_database(settings) as database, database.transaction() as transaction:
+            for statement in (
+                "CREATE TABLE alembic_version (version_num varchar(32))",
+                "CREATE ROLE powerless LOGIN",
+            ):
+                await transaction.connection.execute(text(statement))
+        url = server.url.replace("//postgres:@", "//powerless@")
+        service = replicas.enter_context(Service(STARTUP, environment(url)))
+        assert await asyncio.to_thread(service.wait) == 1
+        assert service.lines[-1]["reason"] == "permission denied for table alembic_version"
+        assert "exception" not in service.lines[-1]
 
 
 def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack) -> None:

@@ -8,13 +8,14 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from math import ceil
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import structlog
 from fastapi import Depends, Request
-from pydantic import BaseModel
-from redis.asyncio import Redis
+from pydantic import BaseModel, ValidationError
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app.dependencies import WriteTransaction
@@ -30,14 +31,15 @@ TIMEOUT_SECONDS = 0.25  # of every command and connection attempt
 PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
 TTL_SECONDS = 60  # bounds staleness when an invalidation is lost with a failing Redis
 MARK = b""
-MARK_SECONDS = 10  # longer than any statement may run, so longer than a reader holds an old row
+MARK_MARGIN_SECONDS = 5  # a mark outlives any read: the longest statement, and a bit
 
 
 class Cache:
     """Values by key; every operation succeeds, whether Redis answers or not."""
 
-    def __init__(self, redis: Redis | None) -> None:
+    def __init__(self, redis: Redis | None, *, mark_seconds: int = 10) -> None:
         self._redis = redis
+        self._mark_seconds = mark_seconds
         self._paused_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
@@ -48,16 +50,19 @@ class Cache:
         await self._attempt("set", _name(key), value, nx=True, ex=TTL_SECONDS)
 
     async def invalidate(self, key: str) -> None:
-        self._paused_until = 0.0  # worth a try even if Redis failed a moment ago
-        await self._attempt("set", _name(key), MARK, ex=MARK_SECONDS)
+        """Forget a value; worth a try even if Redis failed a moment ago."""
+        await self._attempt("set", _name(key), MARK, ex=self._mark_seconds, even_paused=True)
 
     async def ping(self) -> None:
         """For the health check: raises when a configured Redis does not answer."""
         if self._redis is not None:
             await self._redis.ping()
 
-    async def _attempt(self, command: str, *args: Any, **kwargs: Any) -> Any:
-        if self._redis is None or time.monotonic() < self._paused_until:
+    async def _attempt(
+        self, command: str, *args: Any, even_paused: bool = False, **kwargs: Any
+    ) -> Any:
+        is_paused = time.monotonic() < self._paused_until and not even_paused
+        if self._redis is None or is_paused:
             return None
         try:
             return await getattr(self._redis, command)(*args, **kwargs)
@@ -77,13 +82,16 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
     if settings.redis_url is None:
         yield Cache(None)
         return
-    async with Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
         max_connections=settings.database_pool_size,
-    ) as redis:
-        yield Cache(redis)
+        timeout=TIMEOUT_SECONDS,  # for a free connection; the plain pool would fail at once
+    )
+    mark_seconds = ceil(settings.database_statement_timeout_seconds) + MARK_MARGIN_SECONDS
+    async with Redis.from_pool(pool) as redis:
+        yield Cache(redis, mark_seconds=mark_seconds)
 
 
 async def get_cache(request: Request) -> Cache:
@@ -110,7 +118,8 @@ def read_through(
             name = key.format(**kwargs)
             stored = await _cache.get(name)
             if stored is not None:
-                return model.model_validate_json(stored)
+                with suppress(ValidationError):  # stored by a version with another shape
+                    return model.model_validate_json(stored)
             found = await find(**kwargs)  # type: ignore[call-arg]  # FastAPI passes keywords only
             await _cache.put(name, found.model_dump_json().encode())
             return found

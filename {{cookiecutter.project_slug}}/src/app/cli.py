@@ -5,6 +5,7 @@ Commands import what they need when they run, so that each starts fast.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import click
 import structlog
 
 from app.logs import configure_logs
-from app.settings import Settings, SettingsError, env_template, load_settings
+from app.settings import Settings, SettingsError, env_template, load_settings, settings_page
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
@@ -82,15 +83,25 @@ def _refuse(problems: list[str]) -> NoReturn:
     sys.exit(BAD_CONFIGURATION)
 
 
+def run() -> None:
+    """The program `app`."""
+    # Without a handler, the first process of a container ignores SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    main()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Run and look after the service."""
 
 
 @main.command()
-def serve() -> None:
-    """Serve until SIGTERM; expects a migrated database."""
+@click.option("--migrate", "migrates", is_flag=True, help="Migrate first, as `app migrate` does.")
+def serve(*, migrates: bool) -> None:
+    """Serve until SIGTERM; expects a migrated database, unless told to migrate it."""
     with ready_settings() as settings:
+        if migrates:
+            _migrate(settings)
         _serve(settings, reload=False)
 
 
@@ -98,9 +109,11 @@ def serve() -> None:
 @click.option("--reload/--no-reload", default=True, help="Restart when a source file changes.")
 def dev(*, reload: bool) -> None:
     """Migrate and serve on this machine, on embedded PostgreSQL if DATABASE_URL is not set."""
-    os.environ.setdefault("HOST", "127.0.0.1")
-    os.environ.setdefault("DRAIN_SECONDS", "0")
-    with ready_settings() as settings:
+    with ready_settings() as given:
+        for name, value in (("host", "127.0.0.1"), ("drain_seconds", "0")):
+            if name not in given.model_fields_set:
+                os.environ[name.upper()] = value
+        settings = load_settings()
         _migrate(settings)
         _serve(settings, reload=reload)
 
@@ -178,9 +191,10 @@ def check() -> None:
 
 
 @main.command()
-def env() -> None:
+@click.option("--page", is_flag=True, help="As docs/settings.md.")
+def env(*, page: bool) -> None:
     """Print every environment variable with its meaning and default, as a template for `.env`."""
-    click.echo(env_template(), nl=False)
+    click.echo(settings_page() if page else env_template(), nl=False)
 
 
 @main.command()
@@ -206,4 +220,4 @@ def _openapi() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run()

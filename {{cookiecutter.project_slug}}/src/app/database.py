@@ -69,7 +69,7 @@ class Transaction:
         Raises:
             Unavailable: the database cannot be reached, or did not answer in time.
         """
-        with _outages():
+        with _outages(OSError):
             return await self.connection.run_sync(_fetch, statement, parameters)
 
     def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -77,7 +77,7 @@ class Transaction:
         self._callbacks.append(callback)
 
     async def commit(self) -> None:
-        with _outages():
+        with _outages(OSError):
             await self.connection.commit()
         for callback in self._callbacks:
             await callback()
@@ -100,7 +100,7 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached, or did not answer in time.
         """
-        with _outages():
+        with _outages(OSError):
             return await greenlet_spawn(_connect_and_fetch, self._reads, statement, parameters)
 
     @asynccontextmanager
@@ -111,14 +111,18 @@ class Database:
             Unavailable: the database cannot be reached; nothing was committed, unless the
                 connection was lost during the commit itself.
         """
-        with _outages():
+        with _outages(OSError):
             connection = await self._engine.connect()
         try:
+            # Costs nothing before the first statement; a session that is bound to the connection
+            # would else begin, and at its end roll back, a transaction of its own.
+            await connection.begin()
             transaction = Transaction(connection)
-            yield transaction
+            with _outages():
+                yield transaction
             await transaction.commit()
         finally:
-            with _outages():
+            with _outages(OSError):
                 await connection.close()  # rolls back what is not committed
 
     @asynccontextmanager
@@ -159,10 +163,11 @@ def _fetch(
 
 
 @contextmanager
-def _outages() -> Iterator[None]:
+def _outages(kind: type[Exception] = exc.TimeoutError) -> Iterator[None]:
+    """Make a problem of what says that the database is away: of OSError only in our own calls."""
     try:
         yield
-    except (exc.TimeoutError, OSError) as error:
+    except (exc.TimeoutError, kind) as error:
         raise _unavailable(error) from error  # from the pool, or while connecting
     except exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""

@@ -20,16 +20,23 @@ from app.settings import Settings
 # nearly double the cost of a small query.
 IDLE_SECONDS_BEFORE_PING = 1.0
 # The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
-_FORM = re.compile(
-    r"postgres(?:ql)?(?:\+\w+)?://"
-    r"(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
-    r"(?P<host>\[[^\]]+\]|[^:/?#@\[\],]*)(?::(?P<port>\d+))?"
-    r"(?:/(?P<name>[^/?]*))?(?:\?(?P<query>.*))?"
-)
+# One without ? is tried first, since a @ behind the ? may as well belong to a parameter.
+_FORMS = [
+    re.compile(
+        r"postgres(?:ql)?(?:\+\w+)?://"
+        rf"(?:(?P<user>[^:@/]*)(?::(?P<password>{password}*))?@)?"
+        r"(?P<host>\[[^\]]+\]|[^:/?#@\[\],]*)(?::(?P<port>\d+))?"
+        r"(?:/(?P<name>[^/?]*))?(?:\?(?P<query>.*))?"
+    )
+    for password in ("[^?]", ".")
+]
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SERVER_SETTINGS = ("application_name", "options", "search_path", "timezone")
-# Meant for libpq or for other languages' drivers; nothing is lost without them.
-_IGNORED = ("channel_binding", "gssencmode", "sslnegotiation", "connection_limit", "pool_timeout")
+# Meant for libpq or for other languages' drivers. asyncpg cannot do channel binding.
+_IGNORED = (
+    *("channel_binding", "gssencmode", "sslnegotiation", "sslsni"),
+    *("connection_limit", "pool_timeout", "schema", "supa"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,22 +59,26 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
     Raises:
         ValueError: says what is wrong with the URL, without repeating it.
     """
-    match = _FORM.fullmatch(text.strip())
+    matches = (form.fullmatch(text.strip()) for form in _FORMS)
+    match = next((match for match in matches if match), None)
     if match is None:
         raise ValueError(f"{variable} is not of the form postgresql://user:password@host:5432/name")
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
-    host = query.pop("host", None) or (match["host"] or "").strip("[]") or "localhost"
+    host = query.pop("host", None) or unquote(match["host"] or "").strip("[]") or "localhost"
+    port = query.pop("port", None) or match["port"]
     connect_args: dict[str, Any] = {}
     server_settings: dict[str, str] = {}
     is_pooled = query.pop("pgbouncer", "false") == "true"
     ssl_mode, root_certificate = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    if ssl_mode is None and query.pop("ssl", None) == "true":
+        ssl_mode = "require"
     if ssl_mode:
         connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
     for name, value in query.items():
         if name in _SERVER_SETTINGS:
             server_settings[name] = value
         elif name == "connect_timeout":
-            connect_args["timeout"] = float(value)
+            connect_args["timeout"] = _seconds(value, variable)
         elif name == "target_session_attrs":
             connect_args["target_session_attrs"] = value.replace("-", "_")
         elif name not in _IGNORED:
@@ -79,7 +90,7 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
         username=_decode(match["user"]),
         password=_decode(match["password"]),
         host=None if host.startswith("/") else host,
-        port=int(match["port"]) if match["port"] else None,
+        port=int(port) if port else None,
         database=_decode(match["name"]),
         query={"host": host} if host.startswith("/") else {},
     )
@@ -90,11 +101,22 @@ def _decode(part: str | None) -> str | None:
     return unquote(part) if part else None
 
 
+def _seconds(text: str, variable: str) -> float | None:
+    """Libpq's connect_timeout: whole seconds, and 0 for no limit."""
+    if not text.isdigit():
+        raise ValueError(f"{variable} has a connect_timeout that is no number of seconds")
+    return float(text) or None
+
+
 def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
     if mode not in _SSL_MODES:
         raise ValueError(f"{variable} has sslmode={mode}; it can be {', '.join(_SSL_MODES)}")
+    if mode == "require" and root_certificate:
+        mode = "verify-ca"  # as libpq does
     if not mode.startswith("verify"):
         return mode
+    if root_certificate == "system":
+        root_certificate = None
     try:
         context = ssl.create_default_context(cafile=root_certificate)
     except OSError as error:

@@ -128,17 +128,26 @@ class Health:
             raise NotReady("This replica is draining.")
         components = await self.components()
         states = {name: component.status for name, component in components.items()}
-        if any(c.critical and c.status == "failed" for c in components.values()):
+        if not _is_well(components):
             raise NotReady("A critical dependency fails.", components=states)
-        self.is_started = True
         return Readiness(
             status="degraded" if "failed" in states.values() else "ready", components=states
         )
 
+    async def finish(self) -> None:
+        """Let running checks end, before what they use is closed; their own limits bound it."""
+        running = {task for task in (self._round, *self._abandoned) if task and not task.done()}
+        if running:
+            await asyncio.wait(
+                running, timeout=sum(c.timeout_seconds for c in self._checks.values())
+            )
+
     async def _run_checks(self) -> dict[str, Component]:
         results = await asyncio.gather(*map(self._run_check, self._checks.values()))
         self._round_ends = time.monotonic() + SHARED_SECONDS
-        return dict(zip(self._checks, results, strict=True))
+        components = dict(zip(self._checks, results, strict=True))
+        self.is_started = self.is_started or _is_well(components)
+        return components
 
     async def _run_check(self, check: Check) -> Component:
         started = time.perf_counter()
@@ -166,6 +175,10 @@ class Health:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()  # seen: it failed as a check already
+
+
+def _is_well(components: dict[str, Component]) -> bool:
+    return not any(c.critical and c.status == "failed" for c in components.values())
 
 
 async def get_health(request: Request) -> Health:

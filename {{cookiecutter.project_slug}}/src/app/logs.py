@@ -4,6 +4,7 @@ Lines go to file descriptor 1 as bytes, because that is three times faster than 
 library's handlers, and never to standard error, which some platforms colour as errors.
 """
 
+import json
 import logging
 import re
 import sys
@@ -24,21 +25,30 @@ SECRET_KEY = re.compile(
     r"passw|secret|token|authori[sz]ation|cookie|api_?key|credential|private_key|e_?mail|phone",
     re.IGNORECASE,
 )
+# Every pattern is anchored and bounded: a client may send 60 kB that nearly match.
 SECRET_VALUES = (
-    (re.compile(r"(://[^\s:/@]*:)[^\s/]+(@)"), rf"\1{REDACTED}\2"),  # scheme://user:password@host
-    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {REDACTED}"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), REDACTED),  # a JSON Web Token
-    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), REDACTED),  # an e-mail address
+    # scheme://user:password@host, to the last @, because passwords may have one
+    (re.compile(r"(://[^\s:/@]{0,100}:)\S{1,300}(@)"), rf"\1{REDACTED}\2"),
+    (re.compile(r"\b(Bearer|Basic)\s{1,3}[\w.~+/=-]{1,4000}", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), REDACTED),  # a JSON Web Token
+    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(\.[\w-]+)+"), REDACTED),  # an e-mail address
+    (  # password=..., "api_key": "...", access_token=... inside a text
+        re.compile(
+            r"""(?i)(passw\w{0,10}|secret|token|api_?key|cookie|session)(["']?\s{0,3}[=:]\s{0,3}["']?)"""
+            r"""[^\s"'&,;]{1,4000}"""
+        ),
+        rf"\1\2{REDACTED}",
+    ),
 )
 # What a value must contain before the patterns are worth trying.
-SECRET_HINTS = ("@", "eyJ", "earer ", "asic ")
+SECRET_HINT = re.compile(r"@|eyJ|(?i:bearer|basic|passw|secret|token|api_?key|cookie|session)")
 # Seven lines at every start, and whole URLs with the secrets in their queries.
 QUIET = ("alembic.runtime.plugins", "httpx")
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send every log line of this process to standard output; call once per process."""
+    """Send every log line of this process to standard output; from now on."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -94,7 +104,7 @@ def _is_secret(key: str) -> bool:
 
 def _redact_value(value: Any) -> Any:
     if isinstance(value, str):
-        if any(hint in value for hint in SECRET_HINTS):
+        if SECRET_HINT.search(value):
             for pattern, replacement in SECRET_VALUES:
                 value = pattern.sub(replacement, value)
         return value
@@ -109,13 +119,16 @@ def _redact_value(value: Any) -> Any:
 
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     level = event.pop("level")
-    line = {
+    first = {
         "timestamp": event.pop("timestamp"),
         "level": LEVEL_NAMES.get(level, level),
         "message": event.pop("event"),
-        **event,
     }
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    line = first | dict(event) | first  # first in order, and not to be overwritten
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # half a surrogate pair, a number over 64 bits: slower, but never lost
+        return json.dumps(line, default=str).encode()
 
 
 def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:
@@ -126,9 +139,12 @@ class _ToStructlog(logging.Handler):
     """Brings what uvicorn, SQLAlchemy, Alembic and warnings log into the same stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger().log(
-            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
-        )
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit the format
+            message = f"{record.msg} {record.args}"
+        level = max(10, min(50, record.levelno // 10 * 10))  # libraries invent levels between
+        structlog.get_logger().log(level, message, logger=record.name, exc_info=record.exc_info)
 
 
 def _log_uncaught(

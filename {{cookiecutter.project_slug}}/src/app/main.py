@@ -1,14 +1,14 @@
 """The composition root: the one module that knows every other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import metadata
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
@@ -16,7 +16,7 @@ from app.database import open_database
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
-from app.middleware import RequestLayer, log_access
+from app.middleware import CrossOrigin, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.server import drain_on_sigterm
@@ -39,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
+            stack.push_async_callback(health.finish)
             yield state
 
     about = metadata(SERVICE_NAME)
@@ -56,23 +57,31 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
+    cross_origin = _cross_origin(settings)
+    if settings.cors_origins:
+        app.add_middleware(cross_origin)
     app.add_middleware(
         RequestLayer,
         settings=settings,
         is_draining=lambda: health.is_draining,
         observers=observers,
+        answering=cross_origin,
     )
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "Location", "X-Request-Id"],
-        )
     app.include_router(health_router)
     app.include_router(bookmarks.router)
     return app
+
+
+def _cross_origin(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    if not settings.cors_origins:
+        return lambda app: app
+    return lambda app: CrossOrigin(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Location", "X-Request-Id"],
+    )
 
 
 def create_served_app() -> FastAPI:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
@@ -21,7 +24,8 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-REQUEST_ID = re.compile(r"[\w.:@/+=-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
+LONGEST_LOGGED_PATH = 500
 HEALTH = "/health"
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 # FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
@@ -30,13 +34,29 @@ DOCS_POLICY = (
     "style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
     "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
-DOCS = ("/docs", "/redoc")
+DOCS = {"/docs", "/redoc", "/docs/oauth2-redirect"}
 
 
 class UntrustedHost(Problem):
     status = 400
     title = "Untrusted Host"
     type = "urn:problem:untrusted-host"
+
+
+class OriginRefused(Problem):
+    status = 400
+    title = "Origin Refused"
+    type = "urn:problem:origin-refused"
+
+
+class CrossOrigin(CORSMiddleware):
+    """Starlette's CORS, with a problem document for a preflight that is refused."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:  # noqa: PLR2004
+            return response
+        return render(OriginRefused("That origin, method or header is not allowed here."))
 
 
 class ContentTooLarge(Problem):
@@ -61,11 +81,11 @@ Observer = Callable[[Exchange], None]
 
 def log_access(exchange: Exchange) -> None:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_probe = exchange.path.startswith(HEALTH) and exchange.status < 400  # noqa: PLR2004
+    is_probe = _is_probe(exchange.path) and exchange.status < 400  # noqa: PLR2004
     (log.debug if is_probe else log.info)(
         "request",
         method=exchange.method,
-        path=exchange.path,
+        path=exchange.path[:LONGEST_LOGGED_PATH],
         route=exchange.route,
         status=exchange.status,
         duration_ms=round(exchange.duration_seconds * 1000, 2),
@@ -74,7 +94,7 @@ def log_access(exchange: Exchange) -> None:
 
 
 class RequestLayer:
-    """See the module; only CORS is further out, so that errors get its headers, too."""
+    """The outermost layer: see the module."""
 
     def __init__(
         self,
@@ -82,9 +102,20 @@ class RequestLayer:
         *,
         settings: Settings,
         is_draining: Callable[[], bool],
-        observers: Sequence[Observer] = (log_access,),
+        observers: Sequence[Observer],
+        answering: Callable[[ASGIApp], ASGIApp],
     ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: what is inside.
+            settings: hosts and the body limit.
+            is_draining: whether clients should come back to another replica.
+            observers: called with every finished exchange.
+            answering: wraps the answers given here, so that browsers may read them, too.
+        """
         self._app = app
+        self._answering = answering
         self._is_draining = is_draining
         self._observers = observers
         self._max_body_bytes = settings.max_body_bytes
@@ -116,7 +147,8 @@ class RequestLayer:
             try:
                 refusal = self._refusal(scope["path"], headers)
                 if refusal:
-                    await render(refusal)(scope, receive, send_and_observe)
+                    answer = self._answering(render(refusal))
+                    await answer(scope, receive, send_and_observe)
                     return
                 if b"transfer-encoding" in headers:
                     receive = _limited(receive, self._max_body_bytes)
@@ -127,7 +159,7 @@ class RequestLayer:
                 log.exception("unhandled exception")
                 if exchange.status:
                     raise  # half an answer is out: the server closes the connection
-                await render(Problem())(scope, receive, send_and_observe)
+                await self._answering(render(Problem()))(scope, receive, send_and_observe)
             finally:
                 exchange.duration_seconds = time.perf_counter() - started
                 exchange.route = getattr(scope.get("route"), "path", None)
@@ -139,7 +171,7 @@ class RequestLayer:
         if length.isdigit() and int(length) > self._max_body_bytes:
             return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
         # Probes come from inside the platform, under names and addresses of its choosing.
-        if self._any_host or path.startswith(HEALTH):
+        if self._any_host or _is_probe(path):
             return None
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else re.sub(r":\d+$", "", host)
@@ -149,7 +181,7 @@ class RequestLayer:
 
     @staticmethod
     def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
-        policy = DOCS_POLICY if scope["path"].startswith(DOCS) else API_POLICY
+        policy = DOCS_POLICY if scope["path"] in DOCS else API_POLICY
         headers = [
             (b"x-request-id", request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
@@ -160,6 +192,10 @@ class RequestLayer:
         if scope["scheme"] == "https":
             headers.append((b"strict-transport-security", b"max-age=31536000"))
         return headers
+
+
+def _is_probe(path: str) -> bool:
+    return path == HEALTH or path.startswith(f"{HEALTH}/")
 
 
 def _request_id(sent: str) -> str:

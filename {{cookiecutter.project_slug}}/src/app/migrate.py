@@ -119,6 +119,13 @@ async def migrate(settings: Settings) -> None:
             migration failed. What was committed by earlier migrations stays.
     """
     revisions = load_revisions()
+    try:
+        await _migrate_to(settings, revisions)
+    except (exc.SQLAlchemyError, OSError) as error:
+        raise MigrationError(_reason(error)) from error
+
+
+async def _migrate_to(settings: Settings, revisions: Revisions) -> None:
     async with _connect(settings) as connection:
         if await _is_done(connection, revisions):
             return
@@ -129,6 +136,12 @@ async def migrate(settings: Settings) -> None:
         started = time.monotonic()
         await _upgrade(settings)
         log.info("migrated", to=revisions.head, seconds=round(time.monotonic() - started, 2))
+
+
+def _reason(error: BaseException) -> str:
+    """One line; the driver's own words where there are any."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 async def write_migration(settings: Settings, message: str) -> str:
@@ -173,7 +186,7 @@ async def _connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
                 connection = await engine.connect()
                 break
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}".strip().rstrip(":")
+                reason = _reason(error)
                 if time.monotonic() + pause_seconds > deadline:
                     raise MigrationError(
                         f"no database after {settings.database_wait_seconds:g} s ({reason})"
@@ -208,7 +221,6 @@ async def _upgrade(settings: Settings) -> None:
             await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
             await connection.commit()
     except (exc.SQLAlchemyError, CommandError, OSError) as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise MigrationError(f"a migration failed: {reason}") from error
+        raise MigrationError(f"a migration failed: {_reason(error)}") from error
     finally:
         await engine.dispose()

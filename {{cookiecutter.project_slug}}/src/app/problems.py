@@ -87,6 +87,12 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     return render(problem)
 
 
+def _location(item: dict[str, Any]) -> tuple[str | int, ...]:
+    """Where it is wrong; the name of a field that should not be there is the client's own word."""
+    location: tuple[str | int, ...] = item["loc"]
+    return (*location[:-1], "*") if item["type"] == "extra_forbidden" else location
+
+
 async def _on_validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return render(
@@ -94,7 +100,7 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
             "The request does not fit its schema; see errors.",
             errors=[
                 {
-                    "location": ".".join(str(part) for part in item["loc"]),
+                    "location": ".".join(map(str, _location(item))),
                     # the one message of Pydantic's that repeats what was sent
                     "message": "Unknown tag"
                     if item["type"] == "union_tag_invalid"

@@ -1,17 +1,17 @@
-"""The HTTP server: one dual-stack socket, and a drain before the end."""
+"""The HTTP server: a socket for each address family, and a drain before the end."""
 
 import asyncio
-import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.health import Health
@@ -28,8 +28,11 @@ class ListenError(Exception):
     """The port cannot be listened on."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> list[socket.socket]:
     """Bind before anything else starts.
+
+    Two sockets rather than one for both families: through one, IPv4 peers look like
+    ::ffff:10.0.0.1, and no rule for a trusted proxy's IPv4 address or network would match.
 
     Args:
         host: an address or name; empty for every IPv4 and IPv6 address of this machine.
@@ -39,18 +42,21 @@ def listen(host: str, port: int) -> socket.socket:
         ListenError: the port is taken, or the address is not this machine's.
     """
     try:
-        if not host and socket.has_dualstack_ipv6():
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
-            )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        if host:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return [socket.create_server((host, port), family=family, backlog=BACKLOG)]
+        sockets = [socket.create_server(("", port), backlog=BACKLOG)]
+        if socket.has_dualstack_ipv6():  # compiled in, and switched on in the kernel
+            port = sockets[0].getsockname()[1]
+            family = socket.AF_INET6
+            sockets.append(socket.create_server(("", port), family=family, backlog=BACKLOG))
     except OSError as error:
         place = f"port {port}" + (f" of {host}" if host else "")
         raise ListenError(
-            f"cannot listen on {place}: {os.strerror(error.errno) if error.errno else error}. "
-            "Stop what uses it, or set PORT to another."
+            f"cannot listen on {place}: {error.strerror or error}. "
+            "Set PORT to a free port, and HOST to an address of this machine or to nothing."
         ) from error
+    return sockets
 
 
 def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
@@ -64,7 +70,7 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
     Raises:
         ListenError: see listen().
     """
-    listener = listen(settings.host, settings.port)
+    sockets = listen(settings.host, settings.port)
     # uvicorn stops gracefully and then raises the signal again: leave by way of the callers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config(
@@ -82,16 +88,21 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         workers=settings.web_concurrency,
     )
-    with listener, suppress(KeyboardInterrupt):
-        host, port = listener.getsockname()[:2]
-        name = "localhost" if host in {"::", "0.0.0.0", "127.0.0.1", "::1"} else host  # noqa: S104
-        log.info("listening", url=f"http://{name}:{port}")
+    with ExitStack() as stack:
+        for listener in sockets:
+            stack.enter_context(listener)
+        port = sockets[0].getsockname()[1]
+        log.info("listening", url=f"http://{settings.host or 'localhost'}:{port}")
+        stack.enter_context(suppress(KeyboardInterrupt))
         if reload:
-            ChangeReload(config, uvicorn.Server(config).run, sockets=[listener]).run()
+            ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            supervisor = Multiprocess(config, sockets=sockets)
+            supervisor.run()
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+                sys.exit(STARTUP_FAILURE)
         else:
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(config).run(sockets=sockets)
 
 
 @contextmanager
@@ -108,11 +119,15 @@ def drain_on_sigterm(health: Health, drain_seconds: float) -> Iterator[None]:
         return
     loop = asyncio.get_running_loop()
 
+    def begin(signum: int, frame: FrameType | None) -> None:
+        log.info("draining", seconds=drain_seconds)
+        loop.call_later(drain_seconds, stop, signum, frame)
+
     def drain(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, stop)
         health.is_draining = True
-        log.info("draining", seconds=drain_seconds)
-        loop.call_soon_threadsafe(loop.call_later, drain_seconds, stop, signum, frame)
+        # Not here: the signal may have come while a log line was being written, under its lock.
+        loop.call_soon_threadsafe(begin, signum, frame)
 
     signal.signal(signal.SIGTERM, drain)
     try:

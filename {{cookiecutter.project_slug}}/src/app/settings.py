@@ -5,10 +5,18 @@ that output.
 """
 
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SERVICE_NAME = "example-service"
@@ -16,7 +24,22 @@ SERVICE_NAME = "example-service"
 LOOPBACK = "127.0.0.1,::1"
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret)@")
 CommaSeparated = Annotated[list[str], NoDecode]
-CACHE = "Redis or Valkey: redis://host:6379/0. Without it nothing is cached."  # option: redis
+
+
+def url_of(*schemes: str) -> AfterValidator:
+    """A URL must have one of these schemes, possibly with a driver behind a +."""
+    form = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://.")
+
+    def check(url: SecretStr) -> SecretStr:
+        if not form.match(url.get_secret_value().strip()):
+            raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
+RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
 
 
 class Settings(BaseSettings):
@@ -48,12 +71,12 @@ class Settings(BaseSettings):
         None, description="json or console; by default console in development, else json."
     )
 
-    database_url: SecretStr | None = Field(
+    database_url: PostgresUrl | None = Field(
         None,
         description="PostgreSQL, as platforms hand it out: postgresql://user:password@host/name. "
         "Without it, development starts an embedded one in .data/.",
     )
-    database_unpooled_url: SecretStr | None = Field(
+    database_unpooled_url: PostgresUrl | None = Field(
         None,
         description="Direct URL, if DATABASE_URL goes through a transaction pooler, say PgBouncer.",
     )
@@ -89,7 +112,7 @@ class Settings(BaseSettings):
         description="Longest wait of a migration for a table lock, so traffic never queues.",
     )
 
-    redis_url: SecretStr | None = Field(None, description=CACHE)  # option: redis
+    redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],
@@ -126,7 +149,7 @@ class Settings(BaseSettings):
     @classmethod
     def split_commas(cls, value: object) -> object:
         if isinstance(value, str):
-            return [item.strip() for item in value.split(",") if item.strip()]
+            return [item.strip().lower() for item in value.split(",") if item.strip()]
         return value
 
     @field_validator("cors_origins")
@@ -136,13 +159,6 @@ class Settings(BaseSettings):
             if origin != "*" and not re.fullmatch(r"https?://[^/\s@?#]+", origin):
                 raise ValueError("an origin is scheme://host[:port], without a path or final slash")
         return origins
-
-    @field_validator("database_url", "database_unpooled_url")
-    @classmethod
-    def check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url and not re.match(r"postgres(ql)?(\+\w+)?://.", url.get_secret_value()):
-            raise ValueError("it must begin with postgresql:// or postgres://")
-        return url
 
     @model_validator(mode="after")
     def refuse_insecure_values(self) -> Self:
@@ -213,10 +229,20 @@ def _explain(location: tuple[int | str, ...], message: str) -> list[str]:
 
 def env_template() -> str:
     """Every variable with its meaning and default, in the form of an `.env` file."""
-    blocks = []
+    return "\n".join(f"# {text}\n# {name}={default}\n" for name, default, text in _variables())
+
+
+def settings_page() -> str:
+    """The same as a page for docs/."""
+    head = "# Settings\n\nMade by `uv run app env --page`, from `src/app/settings.py`.\n"
+    return head + "".join(
+        f"\n## {name}\n\n{text}\n{f'Default: `{default}`.' if default else 'Not set by default.'}\n"
+        for name, default, text in _variables()
+    )
+
+
+def _variables() -> Iterator[tuple[str, str, str]]:
     for name, field in Settings.model_fields.items():
         default = field.default
         value = ",".join(default) if isinstance(default, list) else default
-        text = "" if value is None else str(value)
-        blocks.append(f"# {field.description}\n# {name.upper()}={text}\n")
-    return "\n".join(blocks)
+        yield name.upper(), "" if value is None else str(value), field.description or ""

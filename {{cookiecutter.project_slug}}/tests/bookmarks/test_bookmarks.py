@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import uuid
 from typing import Any
 
@@ -162,7 +163,18 @@ async def test_a_last_page_that_is_full_has_no_next(client: AsyncClient) -> None
     assert (len(page["items"]), page["next_cursor"]) == (3, None)
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "bm9uc2Vuc2U=", "eA", "%00", "MjAyNg== ", "é"])
+def cursor_of(time: str) -> str:
+    return base64.urlsafe_b64encode(f"{time} {uuid.UUID(int=7)}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("nonsense", "bm9uc2Vuc2U=", "eA", "%00", "MjAyNg== ", "é"),
+        cursor_of("0001-01-01T00:00:00+23:59"),
+        cursor_of("9999-12-31T23:59:59-23:59"),
+    ],
+)
 async def test_a_cursor_that_was_never_given_out_is_refused(
     client: AsyncClient, cursor: str
 ) -> None:

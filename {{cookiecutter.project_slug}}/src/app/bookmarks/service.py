@@ -3,7 +3,7 @@
 import base64
 import binascii
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -143,7 +143,7 @@ def _encode_cursor(last: Bookmark) -> str:
 
 def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
     try:
-        time, _, bookmark_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return datetime.fromisoformat(time), uuid.UUID(bookmark_id)
-    except (binascii.Error, ValueError) as error:
+        text, _, bookmark_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return datetime.fromisoformat(text).astimezone(UTC), uuid.UUID(bookmark_id)
+    except (binascii.Error, ValueError, OverflowError) as error:
         raise InvalidCursor("Send the `next_cursor` of an earlier page, unchanged.") from error
