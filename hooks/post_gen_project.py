@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # What belongs to an option as a whole; single lines carry markers.
@@ -142,21 +143,32 @@ def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | jsonify }}""")
     # Ctrl-C now would leave half a project: this takes a fraction of a second, so finish it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rewrite_project(Path(), answers)
-    Path(UNFINISHED).unlink(missing_ok=True)
+    began = Path(UNFINISHED)
+    try:
+        rewrite_project(Path(), answers, since=began.stat().st_mtime if began.exists() else 0)
+    finally:
+        began.unlink(missing_ok=True)  # a project that failed is cookiecutter's to keep or remove
     signal.signal(signal.SIGINT, before)
-    print(summary(answers, lock(Path())), flush=True)
+    words = summary(answers, lock(Path()))
+    sys.stdout.reconfigure(errors="replace")  # a name may have letters that the console has not
+    print(words, flush=True)
 
 
-def rewrite_project(project: Path, answers: dict[str, object]) -> None:
-    """Strip and fill in every file below a folder."""
+def rewrite_project(project: Path, answers: dict[str, object], since: float = 0) -> None:
+    """Strip and fill in what was copied into a folder.
+
+    Args:
+        project: the folder, which may have had files before.
+        answers: to the questions.
+        since: when copying began, in seconds of the epoch; files that are older are somebody's.
+    """
     chosen = chosen_options(answers)
-    remove_leftovers(project)
+    copied = list(copied_files(project, since))
     for option in set(OWNED) - chosen:
         for path in OWNED[option]:
             (project / path).unlink()
     choose_license(project, str(answers["license"]))
-    for path in sorted(p for p in project.rglob("*") if p.is_file()):
+    for path in (path for path in copied if path.exists()):
         try:
             text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError:
@@ -170,20 +182,36 @@ def rewrite_project(project: Path, answers: dict[str, object]) -> None:
             path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
 
 
-def remove_leftovers(project: Path) -> None:
+def copied_files(project: Path, since: float) -> Iterator[Path]:
+    """What cookiecutter has copied; what work in place had left in the template is removed."""
     for folder, folders, files in os.walk(project):
-        for name in LEFTOVERS.intersection(folders):
-            shutil.rmtree(Path(folder, name))
-            folders.remove(name)
-        for name in LEFTOVERS.intersection(files):
-            Path(folder, name).unlink()
+        for name in sorted(folders):
+            path = Path(folder, name)
+            if name in LEFTOVERS and is_new(path, since):
+                shutil.rmtree(path)
+            if name in LEFTOVERS or name == ".git":
+                folders.remove(name)
+        for name in sorted(files):
+            path = Path(folder, name)
+            if name == UNFINISHED or not is_new(path, since):
+                continue
+            if name in LEFTOVERS:
+                path.unlink()
+            else:
+                yield path
+
+
+def is_new(path: Path, since: float) -> bool:
+    """Whether it came here since then: a copy may keep its old time of change, but not both."""
+    status = path.stat()
+    return max(status.st_mtime, status.st_ctime) >= since
 
 
 def choose_license(project: Path, name: str) -> None:
     """LICENSE is the default; the others wait in a folder of their own."""
     texts = project / "licenses"
     if (texts / name).exists():
-        (texts / name).replace(project / "LICENSE")
+        (project / "LICENSE").write_bytes((texts / name).read_bytes())
     shutil.rmtree(texts)
 
 
@@ -201,7 +229,8 @@ def lock(project: Path) -> str | None:
             cwd=project,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=LOCK_SECONDS,
             check=False,
         )

@@ -27,10 +27,9 @@ while os.path.exists(os.path.join(project, unfinished)) and time.monotonic() < d
 
 
 def main() -> None:
-    if any(Path().iterdir()):
-        return  # somebody's files are here: not ours to remove
-    Path(UNFINISHED).touch()
-    if os.name == "posix":  # elsewhere there is no asking whether a process is alive
+    is_empty = not any(Path().iterdir())
+    Path(UNFINISHED).touch()  # what is older than this is somebody's
+    if is_empty and os.name == "posix":  # elsewhere there is no asking whether a process is alive
         about = [str(os.getppid()), str(Path().resolve()), UNFINISHED]
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", WATCHER, *about],

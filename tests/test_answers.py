@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import QUESTIONS, default_answers
 
-import answers
+import fastapi_service_answers as answers
 
 RLO = "\u202e"  # writes from right to left
 LONG = "x" * 300
@@ -72,6 +72,12 @@ def test_every_text_that_is_asked_for_has_a_rule_and_applies_it() -> None:
     assert texts == set(answers.RULES)
     for name in texts:
         assert f"accept('{name}')" in str(QUESTIONS[f"__{name}"])
+
+
+def test_a_question_of_a_newer_template_is_held_to_the_rule_for_any_text() -> None:
+    assert answers.accept("Payments", "team") == "Payments"
+    with pytest.raises(answers.FailedHookException):
+        answers.accept("new\nline", "team")
 
 
 def test_the_defaults_are_accepted() -> None:

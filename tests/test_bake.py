@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_windows_line_endings_of_a_clone_are_mended(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     clone = tmp_path / "clone"
-    subprocess.run(["cp", "-r", repository, clone], check=True)
+    shutil.copytree(repository, clone)
     for path in (p for p in (clone / TEMPLATE).rglob("*") if p.is_file()):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     result = cookiecutter(clone, home, tmp_path / "out")
@@ -177,8 +178,10 @@ def cookiecutter(
     template: Path, home: Path, output: Path, *arguments: str, path: str = ""
 ) -> subprocess.CompletedProcess[str]:
     output.mkdir(exist_ok=True)
+    options = [argument for argument in arguments if argument.startswith("-")]
+    values = [argument for argument in arguments if not argument.startswith("-")]
     return subprocess.run(
-        [*COMMAND, "--config-file", home, "--no-input", "-o", output, template, *arguments],
+        [*COMMAND, "--config-file", home, "--no-input", "-o", output, *options, template, *values],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
@@ -193,7 +196,7 @@ def test_a_template_that_cannot_be_baked_leaves_nothing(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
-    subprocess.run(["cp", "-r", repository, clone], check=True)
+    shutil.copytree(repository, clone)
     (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
     result = cookiecutter(clone, home, tmp_path / "out")
     assert result.returncode != 0
@@ -205,7 +208,7 @@ def test_what_was_worked_on_in_place_is_not_baked(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     clone = tmp_path / "clone"
-    subprocess.run(["cp", "-r", repository, clone], check=True)
+    shutil.copytree(repository, clone)
     template = clone / TEMPLATE
     (template / ".env").write_text("HEALTH_TOKEN=of-this-laptop")
     (template / "uv.lock").touch()
@@ -214,6 +217,54 @@ def test_what_was_worked_on_in_place_is_not_baked(
         (template / folder / "file").touch()
     assert cookiecutter(clone, home, tmp_path / "out").returncode == 0
     assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
+
+
+def test_baking_over_a_project_leaves_what_is_somebodys(
+    repository: Path, home: Path, tmp_path: Path, bake: Bake
+) -> None:
+    project = tmp_path / "out" / "example-service"
+    mine = {
+        ".env": b"HEALTH_TOKEN=mine\r\n",
+        ".data/postgres/PG_VERSION": b"18\n",
+        ".venv/pyvenv.cfg": b"home = mine\n",
+        "uv.lock": b"mine\n",
+        "infra/notes.txt": b"Example Service\r\n",
+        ".git/config": b"Ada Lovelace\r\n",
+    }
+    for name, content in mine.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(content)
+    time.sleep(0.05)  # what is somebody's is older
+    result = cookiecutter(repository, home, tmp_path / "out", "--overwrite-if-exists",
+                          "project_name=Order Service", "project_slug=example-service")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for name, content in mine.items():
+        assert (project / name).read_bytes() == content, name
+    baked = bake(project_name="Order Service", project_slug="example-service")
+    for name, content in baked.files().items():
+        assert (project / name).read_bytes() == content, name
+    assert not (project / ".unfinished").exists()
+
+
+def test_a_name_that_the_console_cannot_show_costs_nothing(
+    repository: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    result = cookiecutter(repository, home, tmp_path / "out", "project_name=Größe Service")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "grosse-service" / "pyproject.toml").exists()
+
+
+def test_a_project_that_is_to_be_kept_on_failure_is_kept(
+    repository: Path, home: Path, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(repository, clone)
+    (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
+    result = cookiecutter(clone, home, tmp_path / "out", "--keep-project-on-failure")
+    assert result.returncode != 0
+    time.sleep(1.5)  # the watcher looks for a second
+    assert (tmp_path / "out" / "example-service" / "broken.md").exists()
 
 
 def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_path: Path) -> None:

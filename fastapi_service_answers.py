@@ -2,6 +2,8 @@
 
 cookiecutter makes the project's folder before it runs `pre_gen_project`: a hook would come too
 late to keep a name like `../../x` from leaving folders behind. A filter runs with each question.
+
+The module's name is its own, because cookiecutter imports it by name, from wherever it is run.
 """
 
 import re
@@ -88,7 +90,9 @@ def accept(answer: object, question: str) -> str:
             kind of error that cookiecutter prints without a traceback.
     """
     text = str(answer)
-    problem = RULES[question](text)
+    # An update renders two versions of the template in one process, with one copy of this module:
+    # a question that it does not know yet is held to the rule for any text.
+    problem = RULES.get(question, lambda text: check_line(text, 200))(text)
     if problem:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
         raise FailedHookException(f"{question}: {shown!r} will not do: {problem}.")
