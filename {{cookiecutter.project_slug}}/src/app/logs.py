@@ -48,7 +48,7 @@ LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that pl
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send every log line of this process to standard output; from now on."""
+    """From now on, send every log line of this process to standard output."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -132,7 +132,7 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
 
 
 def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:
-    return line.encode()
+    return line.encode(errors="backslashreplace")
 
 
 class _ToStructlog(logging.Handler):

@@ -92,7 +92,7 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
         for listener in sockets:
             stack.enter_context(listener)
         port = sockets[0].getsockname()[1]
-        log.info("listening", url=f"http://{settings.host or 'localhost'}:{port}")
+        log.info("listening", url=f"http://{_shown(settings.host)}:{port}")
         stack.enter_context(suppress(KeyboardInterrupt))
         if reload:
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
@@ -103,6 +103,13 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
                 sys.exit(STARTUP_FAILURE)
         else:
             uvicorn.Server(config).run(sockets=sockets)
+
+
+def _shown(host: str) -> str:
+    """A host as a person may click on it."""
+    if host in {"", "0.0.0.0", "127.0.0.1", "::", "::1"}:  # noqa: S104 - only compared with
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager
