@@ -51,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name.upper(), None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Tests that start processes take seconds: they go first, so that none is left for the end."""
+    items.sort(key=lambda item: not hasattr(item.module, "Service"))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if stack := config.stash.get(SERVERS, None):
         stack.close()

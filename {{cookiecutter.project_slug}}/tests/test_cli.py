@@ -89,14 +89,11 @@ async def test_migration_writes_the_difference_under_the_next_number(
         "'", '"'
     )
     assert app("migrate", **copy).returncode == 0
-    again = Path(app("migration", "nothing", **copy).stdout.splitlines()[-1])
-    assert again.read_text().count("pass") == 2
 
 
 def test_env_prints_the_template() -> None:
-    result = app("env")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == env_template()
+    result = CliRunner().invoke(main, ["env"])
+    assert (result.exit_code, result.stdout) == (0, env_template())
 
 
 def test_openapi_and_routes_need_no_database() -> None:
