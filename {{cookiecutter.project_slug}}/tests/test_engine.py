@@ -159,10 +159,9 @@ async def test_a_connection_that_died_while_idle_never_reaches_a_caller(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.engine.IDLE_SECONDS_BEFORE_PING", -1.0)
-    engine = create_engine(settings_for(database_url), pool_size=2)
-    async with engine.connect() as one, engine.connect() as other:
-        await one.scalar(text("SELECT 1"))
-        killed = await other.scalar(text("SELECT pg_backend_pid()"))
+    engine = create_engine(settings_for(database_url), pool_size=1)
+    async with engine.connect() as connection:
+        killed = await connection.scalar(text("SELECT pg_backend_pid()"))
     killer = create_engine(settings_for(database_url), pool_size=1)
     async with killer.connect() as connection:
         await connection.execute(text(f"SELECT pg_terminate_backend({killed})"))

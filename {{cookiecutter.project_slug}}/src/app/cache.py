@@ -28,6 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
 TIMEOUT_SECONDS = 0.25  # of every command and connection attempt
+POOL_WAIT_SECONDS = 1.0  # for a free connection: a crowd is no outage
 PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
 TTL_SECONDS = 60  # bounds staleness when an invalidation is lost with a failing Redis
 MARK = b""
@@ -87,7 +88,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
         max_connections=settings.database_pool_size,
-        timeout=TIMEOUT_SECONDS,  # for a free connection; the plain pool would fail at once
+        timeout=POOL_WAIT_SECONDS,  # the plain pool would fail at once
     )
     mark_seconds = ceil(settings.database_statement_timeout_seconds) + MARK_MARGIN_SECONDS
     async with Redis.from_pool(pool) as redis:

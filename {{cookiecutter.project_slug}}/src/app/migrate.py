@@ -185,7 +185,7 @@ async def _connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
             try:
                 connection = await engine.connect()
                 break
-            except Exception as error:
+            except (exc.SQLAlchemyError, OSError) as error:
                 reason = _reason(error)
                 if time.monotonic() + pause_seconds > deadline:
                     raise MigrationError(
