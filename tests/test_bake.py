@@ -297,7 +297,7 @@ def is_settled(project: Path, whole: dict[str, bytes]) -> bool:
         return False  # it is being removed
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
 def test_an_interrupted_bake_leaves_a_whole_project_or_none(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:

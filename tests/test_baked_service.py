@@ -98,7 +98,7 @@ def install(project: Path, python: str) -> None:
 
 
 def check_and_test(project: Path) -> str:
-    return f"{check(project)}, {test(project)}"
+    return f"{check(project)}, {run_tests(project)}"
 
 
 def check(project: Path) -> str:
@@ -106,14 +106,11 @@ def check(project: Path) -> str:
     return "checked"
 
 
-def test(project: Path) -> str:
+def run_tests(project: Path) -> str:
     output = run(project, "make", "test").stdout
     match = LAST_LINE.search(output)
     assert match, output
     return match[0]
-
-
-test.__test__ = False  # type: ignore[attr-defined]
 
 
 def code_of(baked: Baked) -> str:
@@ -143,7 +140,7 @@ def test_every_pair_of_answers_installs_checks_and_tests(
     python = find_python(wanted) or sys.executable
     install(baked.path, python)
     outcome = report.once("checked", (code, wanted), lambda: check(baked.path))
-    outcome += ", " + report.once("tested", (code, python), lambda: test(baked.path))
+    outcome += ", " + report.once("tested", (code, python), lambda: run_tests(baked.path))
     version = run(baked.path, ".venv/bin/python", "-V").stdout.strip()
     note = "" if wanted in version else f" (no {wanted} on this machine)"
     report.lines.append(f"{row} on {version}{note}: {outcome}")

@@ -18,7 +18,7 @@ from conftest import ROOT, Bake
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(os.name == "nt", reason="make and signals; see the plain commands"),
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no make and no process groups"),
 ]
 
 BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
@@ -64,7 +64,7 @@ def serving(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[s
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - ours
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - http, on this machine
             return bool(response.status == 200)
     except OSError:
         return False

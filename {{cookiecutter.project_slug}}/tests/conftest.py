@@ -75,7 +75,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
     """Settings of a test: what is not given here has its default."""
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
-    return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # checked at run time
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def service(settings: Settings) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.fixture
-async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001
+async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001 - it cleans up
     """A client of the service, on empty tables."""
     return service
 

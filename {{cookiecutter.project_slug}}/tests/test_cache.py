@@ -128,13 +128,13 @@ async def test_a_value_of_another_shape_is_looked_up_again(
 
 
 async def test_an_invalidation_is_tried_even_while_redis_is_left_alone(
-    cache: Cache, key: str
+    cache: Cache, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cache.put(key, b"value")
-    cache._paused_until = time.monotonic() + 60  # noqa: SLF001 - as after a failure
+    monkeypatch.setattr(cache, "_paused_until", time.monotonic() + 60)  # as after a failure
     assert await cache.get(key) is None
     await cache.invalidate(key)
-    cache._paused_until = 0  # noqa: SLF001
+    monkeypatch.setattr(cache, "_paused_until", 0)
     assert await cache.get(key) is None
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -168,11 +169,20 @@ async def test_an_exhausted_pool_is_a_quick_503(empty_database: str) -> None:
         assert time.monotonic() - started < 2
 
 
+async def recovered(database: Database) -> bool:
+    """Whether it answers again; with half a second a statement, a busy machine may need a few."""
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return len(await database.fetch(select(1))) == 1
+            await asyncio.sleep(0.1)
+
+
 async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -> None:
     with own_postgres() as server:
         settings = settings_for(server.url, database_statement_timeout_seconds=0.5)
         async with open_database(settings) as database:
-            assert await database.fetch(select(1))
+            assert await recovered(database)
             server.stop()
             with pytest.raises(Unavailable):
                 await database.fetch(select(1))
@@ -180,7 +190,7 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
                 async with database.transaction():
                     pass
             server.start()
-            assert await database.fetch(select(1))
+            assert await recovered(database)
 
             server.freeze()
             started = time.monotonic()
@@ -189,7 +199,7 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
             assert time.monotonic() - started < 2  # half a second, and half for the client
             server.thaw()
             await asyncio.sleep(0.1)
-            assert await database.fetch(select(1))
+            assert await recovered(database)
 
 
 async def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:

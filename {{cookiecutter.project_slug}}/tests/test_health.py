@@ -25,7 +25,7 @@ def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def health(settings: Settings, unshared: None) -> Health:  # noqa: ARG001
+def health(settings: Settings, unshared: None) -> Health:  # noqa: ARG001 - it patches
     return Health(settings)
 
 

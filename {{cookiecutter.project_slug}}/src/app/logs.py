@@ -65,6 +65,7 @@ def configure_logs(settings: Settings) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
+        # never closed: every line of the process goes there, to its end
         logger_factory=structlog.BytesLoggerFactory(open(1, "wb", buffering=0, closefd=False)),  # noqa: SIM115 - standard output stays open
         cache_logger_on_first_use=True,
     )

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers
@@ -54,7 +55,7 @@ class CrossOrigin(CORSMiddleware):
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
-        if response.status_code < 400:  # noqa: PLR2004
+        if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
         return render(OriginRefused("That origin, method or header is not allowed here."))
 
@@ -81,7 +82,7 @@ Observer = Callable[[Exchange], None]
 
 def log_access(exchange: Exchange) -> None:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_probe = _is_probe(exchange.path) and exchange.status < 400  # noqa: PLR2004
+    is_probe = _is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
     (log.debug if is_probe else log.info)(
         "request",
         method=exchange.method,
