@@ -1,24 +1,27 @@
 # Needs Python 3.11 or newer, or uv; gets uv into .tools/ when there is none.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fix constraints clean
+.PHONY: help demo test test-fast test-containers check fix constraints clean
 
 UV := $(shell command -v uv || echo .tools/bin/uv)
 export PATH := $(dir $(abspath $(UV))):$(PATH)
 export UV_COMPILE_BYTECODE := 1
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r t d; do printf '%-12s%s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r t d; do printf '%-17s%s\n' "$$t" "$$d"; done
 
 demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'true' INT TERM && \
 	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . && \
 	cd "$$folder/example-service" && uv run --quiet app dev
 
-test: .venv  ## every test: rules, hook, every bake, baked services on real servers (minutes)
-	.venv/bin/python -m pytest
+test: .venv  ## every test but those in containers: rules, hook, bakes, baked services (minutes)
+	.venv/bin/python -m pytest -m "not containers"
 
 test-fast: .venv  ## the same without installing baked services (seconds)
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -m "not slow and not containers"
+
+test-containers: .venv  ## the image, the compose stacks and the failure drills, on a Docker engine (minutes)
+	.venv/bin/python -m pytest -m containers
 
 check: .venv  ## lint and format, here and in the template folder; changes nothing
 	.venv/bin/ruff check

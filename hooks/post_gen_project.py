@@ -34,7 +34,9 @@ WORDS = {
 }
 ANY_WORD = re.compile("|".join(map(re.escape, WORDS)))
 PYTHON_VERSION = re.compile(
-    r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)', re.M
+    r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)'
+    r"|(?<=^FROM python:)3\.14(?=-slim)",
+    re.M,
 )
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import engine
 import pytest
 from cookiecutter.main import cookiecutter
 
@@ -91,6 +92,13 @@ def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory)
         shutil.rmtree(baked.path.parent, ignore_errors=True)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if engine.FIGURES:
+        terminalreporter.section("figures")
+        for line in engine.FIGURES:
+            terminalreporter.line(line)
+
+
 def default_answers() -> dict[str, object]:
     return {
         name: value[0] if isinstance(value, list) else value
@@ -106,3 +114,47 @@ def hook() -> ModuleType:
     import post_gen_project
 
     return post_gen_project
+
+
+@pytest.fixture(scope="session")
+def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default service, locked, for a Docker engine to build."""
+    if not engine.is_running():
+        pytest.fail("no Docker engine answers: start one, or run `make test` without containers")
+    folder = tmp_path_factory.mktemp("containers") / "example-service"
+    shutil.copytree(bake(lock=True).path, folder, ignore=shutil.ignore_patterns(".venv"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image(project: Path) -> Iterator[str]:
+    """Its production image, and those of the stacks around it; what was not there before goes."""
+    before = set(engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+    tag = "example-service:test"
+    engine.docker(
+        "build", "--quiet", "--tag", tag, "--build-arg", "VERSION=0.1.0",
+        "--build-arg", "COMMIT_SHA=c0ffee", str(project),
+    )  # fmt: skip
+    engine.docker("compose", "build", "--quiet", "proxy", cwd=project)
+    yield tag
+    after = set(engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+    made = [name for name in after - before if name.startswith("example-service")]
+    if made:
+        engine.docker("image", "rm", "--force", *made)
+
+
+@pytest.fixture
+def stack(project: Path, image: str) -> Iterator[engine.Stack]:
+    """Containers of its own for one test; not started."""
+    assert image
+    with engine.Stack(project) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def running_stack(project: Path, image: str) -> Iterator[engine.Stack]:
+    """Containers that several tests share; each leaves them healthy."""
+    assert image
+    with engine.Stack(project) as stack:
+        stack.up()
+        yield stack

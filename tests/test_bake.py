@@ -68,6 +68,8 @@ def test_every_combination_is_free_of_residue_and_clean_as_baked(
     lint(baked)
     project = tomllib.loads(files["pyproject.toml"].decode())
     assert project["tool"]["mypy"]["python_version"] == combination["python_version"]
+    bases = re.findall(rb"^FROM python:(.*)-slim", files["Dockerfile"], re.MULTILINE)
+    assert {base.decode() for base in bases} == {combination["python_version"]}
     assert str(combination["license"]).removeprefix("BSD-") in project["project"]["license"]
     assert (b"Apache License" in files["LICENSE"]) == (combination["license"] == "Apache-2.0")
     assert not any(path.startswith("licenses/") for path in files)

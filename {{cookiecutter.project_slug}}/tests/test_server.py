@@ -159,7 +159,10 @@ async def test_sigterm_under_load_loses_no_request(database_url: str, processes:
     assert sent_after > sent_before >= CONNECTIONS
     assert unready_after < DRAIN_SECONDS
     assert DRAIN_SECONDS <= ended_after < DRAIN_SECONDS + 5
-    print(f"{load.sent} sent, 0 failed, unready after {unready_after:.2f} s")
+    print(
+        f"{load.sent} sent, 0 failed, unready after {unready_after:.2f} s, "
+        f"ended after {ended_after:.2f} s"
+    )
 
 
 def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:

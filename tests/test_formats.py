@@ -1,0 +1,52 @@
+"""Files that other programs read, looked at by those programs' own linters and schemas."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Bake, Baked
+
+BARE = {"redis": False}
+
+
+def run(folder: Path, tool: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name(tool)), *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(params=[{}, BARE], ids=["defaults", "bare"])
+def baked(bake: Bake, request: pytest.FixtureRequest) -> Baked:
+    return bake(**request.param)
+
+
+def test_dockerfiles_are_clean(baked: Baked) -> None:
+    run(baked.path, "hadolint", "Dockerfile", "proxy/Dockerfile")
+
+
+def test_shell_scripts_are_clean(baked: Baked, repository: Path) -> None:
+    run(baked.path, "shellcheck", *map(str, baked.path.rglob("*.sh")))
+    run(repository, "shellcheck", ".ci/run")
+
+
+def test_compose_files_fit_the_schema(baked: Baked) -> None:
+    files = sorted(path.name for path in baked.path.glob("compose*.yaml"))
+    assert files == ["compose.dev.yaml", "compose.test.yaml", "compose.yaml"]
+    run(baked.path, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
+
+
+def test_yaml_without_options_has_no_empty_parts(bake: Bake) -> None:
+    """A fence around all entries of a key would leave the key, with nothing in it."""
+    import yaml
+
+    for path in bake(**BARE).path.rglob("*.y*ml"):
+        stack = [yaml.safe_load(path.read_text())]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, dict):
+                stack += node.values()
+                empty = [key for key, value in node.items() if value is None and key != "database"]
+                assert empty == [], path
+            elif isinstance(node, list):
+                stack += node
