@@ -117,30 +117,37 @@ def hook() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default service, locked, for a Docker engine to build."""
+def docker_engine() -> Iterator[None]:
+    """A Docker engine, which is left as it was."""
     if not engine.is_running():
         pytest.fail("no Docker engine answers: start one, or run `make test` without containers")
+    before = {kind: engine.listing(kind) for kind in engine.KINDS}
+    yield
+    images = engine.listing("image") - before["image"]
+    if images:
+        engine.docker("image", "rm", "--force", *images)
+    left = {kind: engine.listing(kind) - before[kind] for kind in engine.KINDS}
+    assert not any(left.values()), left
+
+
+@pytest.fixture(scope="session")
+def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """The default service, locked, for a Docker engine to build."""
     folder = tmp_path_factory.mktemp("containers") / "example-service"
     shutil.copytree(bake(lock=True).path, folder, ignore=shutil.ignore_patterns(".venv"))
     return folder
 
 
 @pytest.fixture(scope="session")
-def image(project: Path) -> Iterator[str]:
-    """Its production image, and those of the stacks around it; what was not there before goes."""
-    before = set(engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+def image(project: Path) -> str:
+    """Its production image; that of the proxy is there as well."""
     tag = "example-service:test"
     engine.docker(
         "build", "--quiet", "--tag", tag, "--build-arg", "VERSION=0.1.0",
         "--build-arg", "COMMIT_SHA=c0ffee", str(project),
     )  # fmt: skip
     engine.docker("compose", "build", "--quiet", "proxy", cwd=project)
-    yield tag
-    after = set(engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split())
-    made = [name for name in after - before if name.startswith("example-service")]
-    if made:
-        engine.docker("image", "rm", "--force", *made)
+    return tag
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 CONNECTIONS = 32
+KINDS = ("container", "volume", "network", "image")  # of what a test could leave behind
 FIGURES: list[str] = []  # what the tests have measured, a line each
 
 
@@ -50,6 +51,15 @@ def say(figures: str) -> None:
 
 def is_running() -> bool:
     return shutil.which("docker") is not None and attempt("info").returncode == 0
+
+
+def listing(kind: str) -> set[str]:
+    """What there is of a kind; of images, those of example services, and those without a tag."""
+    if kind == "image":
+        tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+        untagged = docker("image", "ls", "--quiet", "--filter", "dangling=true").split()
+        return {tag for tag in tags if tag.startswith("example-service")} | set(untagged)
+    return set(docker(kind, "ls", "--quiet", *["--all"] * (kind == "container")).split())
 
 
 def free_port() -> int:
@@ -228,8 +238,12 @@ class Load:
         time.sleep(0.5)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Send nothing more; what is under way is still answered."""
         self._is_over = True
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self._thread.join(60)
         assert not self._thread.is_alive(), "a request has no answer after a minute"
 
