@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.util import greenlet_spawn
 
-from app.engine import create_engine
+from app.engine import ObservedPool, create_engine
 from app.errors import Unavailable
 from app.settings import Settings
 
@@ -130,6 +130,13 @@ class Database:
         """A connection for health checks, in autocommit; raises what the driver raises."""
         async with self._probe.connect() as connection:
             yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def pool(self) -> ObservedPool:
+        """Where the connections of requests come from."""
+        pool = self._engine.pool
+        assert isinstance(pool, ObservedPool)
+        return pool
 
     async def ping(self) -> None:
         async with self.probe() as connection:

@@ -5,6 +5,7 @@ import ssl
 import time
 import uuid
 from asyncio import CancelledError
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from sqlalchemy import URL, Engine, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 
 from app.settings import Settings
 
@@ -37,6 +38,24 @@ _IGNORED = (
     *("channel_binding", "gssencmode", "sslnegotiation", "sslsni"),
     *("connection_limit", "pool_timeout", "schema", "supa"),
 )
+
+
+class ObservedPool(AsyncAdaptedQueuePool):
+    """A pool that says how long each connection took to get, in seconds, even if none was got."""
+
+    __module__ = AsyncAdaptedQueuePool.__module__  # names its logger; SQLAlchemy's own are quiet
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.observers: list[Callable[[float], None]] = []
+
+    def connect(self) -> PoolProxiedConnection:
+        started = time.perf_counter()
+        try:
+            return super().connect()
+        finally:
+            for observe in self.observers:
+                observe(time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -173,6 +192,7 @@ def create_engine(
         if is_pooled
         else target.url,
         connect_args=arguments,
+        poolclass=ObservedPool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout_seconds,
