@@ -16,6 +16,17 @@ from pathlib import Path
 
 # What belongs to an option as a whole; single lines carry markers.
 OWNED = {
+    "metrics": (
+        "src/app/metrics.py",
+        "tests/test_metrics.py",
+        "docs/monitoring.md",
+        "observability/prometheus.yml",
+        "observability/alerts.yml",
+        "observability/alerts_test.yml",
+        "observability/grafana/dashboards/service.json",
+        "observability/grafana/provisioning/dashboards/dashboards.yml",
+        "observability/grafana/provisioning/datasources/prometheus.yml",
+    ),
     "redis": (
         "src/app/cache.py",
         "src/app/dev_valkey.py",
@@ -168,7 +179,7 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
     copied = list(copied_files(project, since))
     for option in set(OWNED) - chosen:
         for path in OWNED[option]:
-            (project / path).unlink()
+            remove(project / path, project)
     choose_license(project, str(answers["license"]))
     for path in (path for path in copied if path.exists()):
         try:
@@ -182,6 +193,15 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
         path.write_bytes(text.encode("utf-8"))
         if path.suffix == ".sh":
             path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
+
+
+def remove(path: Path, project: Path) -> None:
+    """Remove a file, and the folders that held nothing else."""
+    path.unlink()
+    for folder in path.parents:
+        if folder == project or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def copied_files(project: Path, since: float) -> Iterator[Path]:

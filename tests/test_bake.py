@@ -28,7 +28,10 @@ COMBINATIONS = [
     dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
 ]
 # What must not be left of an option that was not chosen.
-RESIDUE = {"redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE)}
+RESIDUE = {
+    "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
+}
 MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(rb"\{%|\{\{ ?cookiecutter")
 UNCOMMON = {
@@ -47,7 +50,7 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
-    assert len(COMBINATIONS) == 32
+    assert len(COMBINATIONS) == 64
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)

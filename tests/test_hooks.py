@@ -17,6 +17,7 @@ ANSWERS = {
     "python_version": "3.12",
     "license": "Proprietary",
     "redis": False,
+    "metrics": False,
 }
 
 
@@ -89,16 +90,13 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(hook: ModuleType, tmp_path: Path) -> Path:
     for name, text in {
+        **{path: "" for paths in hook.OWNED.values() for path in paths},
         "pyproject.toml": 'name = "example-service"\r\nredis  # option: redis\r\n',
         "scripts/startup.sh": "#!/bin/sh\r\n",
         "LICENSE": "MIT by Ada Lovelace\n",
         "licenses/Proprietary": "All rights: Ada Lovelace\n",
-        "src/app/cache.py": "",
-        "src/app/dev_valkey.py": "",
-        "tests/test_cache.py": "",
-        "tests/bookmarks/test_bookmark_cache.py": "",
         ".venv/pyvenv.cfg": "",
         ".env": "SECRET=1",
         "src/app/__pycache__/main.pyc": "",
@@ -115,11 +113,19 @@ def test_a_project_is_rewritten(hook: ModuleType, project: Path) -> None:
     hook.rewrite_project(project, ANSWERS)
     left = {p.relative_to(project).as_posix() for p in project.rglob("*") if p.is_file()}
     assert left == {"pyproject.toml", "scripts/startup.sh", "LICENSE", "logo.png"}
+    assert not (project / "observability").exists(), "nor is an empty folder left"
     assert (project / "pyproject.toml").read_bytes() == b'name = "order-service"\n'
     assert (project / "scripts/startup.sh").read_bytes() == b"#!/bin/sh\n"
     assert (project / "scripts/startup.sh").stat().st_mode & stat.S_IXUSR
     assert (project / "LICENSE").read_text() == "All rights: Conan O'Brien\n"
     assert (project / "logo.png").read_bytes() == b"\x89PNG\r\n\xff"
+
+
+def test_a_folder_that_holds_something_else_stays(hook: ModuleType, project: Path) -> None:
+    mine = project / "observability" / "grafana" / "mine.json"
+    mine.touch()
+    hook.rewrite_project(project, ANSWERS)
+    assert [p for p in (project / "observability").rglob("*") if p.is_file()] == [mine]
 
 
 def test_a_mistake_in_the_template_names_the_file(hook: ModuleType, project: Path) -> None:
@@ -169,11 +175,11 @@ def test_without_uv_the_summary_says_which_command_finishes_it(
 
 
 def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:
-    lines = hook.summary({**default_answers(), "redis": True}, None).splitlines()
+    lines = hook.summary(default_answers(), None).splitlines()
     assert lines == [
         "",
         "Example Service is in example-service/",
-        "  options: redis; Python 3.14; license MIT",
+        "  options: metrics, redis; Python 3.14; license MIT",
         "Next:",
         "  cd example-service",
         "  uv run app dev",

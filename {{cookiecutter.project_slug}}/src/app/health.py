@@ -5,7 +5,6 @@ process because its database is away. `/health/ready` takes a replica out of the
 """
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, Field
 
-from app.errors import NotFound, Problem, Unavailable
+from app.bearer import TokenRequired, require_token
+from app.errors import NotFound, Unavailable
 from app.problems import responses
 from app.settings import SERVICE_NAME, Settings
 
@@ -77,12 +77,6 @@ class Details(Summary):
 class NotReady(Unavailable):
     type = "urn:problem:not-ready"
     title = "Not Ready"
-
-
-class TokenRequired(Problem):
-    status = 401
-    type = "urn:problem:token-required"
-    title = "Token Required"
 
 
 class Health:
@@ -221,19 +215,9 @@ async def detailed(
     health: HealthOfService, authorization: Annotated[str, Header()] = ""
 ) -> Details:
     """Every component, for people; closed in production unless HEALTH_TOKEN is set."""
-    _require_token(health.settings, authorization)
+    require_token(health.settings, health.settings.health_token, authorization)
     return Details(
         **health.summary().model_dump(),
         environment=health.settings.environment,
         components=await health.components(),
     )
-
-
-def _require_token(settings: Settings, authorization: str) -> None:
-    if settings.health_token is None:
-        if settings.environment in {"staging", "production"}:
-            raise NotFound
-        return
-    expected = f"Bearer {settings.health_token.get_secret_value()}"
-    if not hmac.compare_digest(authorization.encode(), expected.encode()):
-        raise TokenRequired("Send the health token.", headers={"WWW-Authenticate": "Bearer"})

@@ -16,7 +16,8 @@ from app.database import open_database
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
-from app.middleware import CrossOrigin, RequestLayer, log_access
+from app.metrics import install_metrics  # option: metrics
+from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.server import drain_on_sigterm
@@ -26,7 +27,8 @@ from app.settings import SERVICE_NAME, Settings, load_settings
 def create_app(settings: Settings) -> FastAPI:
     """Build the application; nothing is opened before its lifespan begins."""
     health = Health(settings)
-    observers = [log_access]
+    arrivals: list[Observer] = []
+    observers: list[Observer] = [log_access]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -34,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             state["database"] = database = await enter(open_database(settings))
+            metrics.watch(database.pool)  # option: metrics
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
@@ -54,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # idle, it costs a tenth
     )
     app.state.health = health
+    metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
@@ -64,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         RequestLayer,
         settings=settings,
         is_draining=lambda: health.is_draining,
+        arrivals=arrivals,
         observers=observers,
         answering=cross_origin,
     )

@@ -27,7 +27,12 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
 LONGEST_LOGGED_PATH = 500
-HEALTH = "/health"
+# Asked for by the platform, under names and addresses of its choosing, every few seconds.
+PROBES = [
+    "/health",
+    "/metrics",  # option: metrics
+]
+PROBE = re.compile(rf"({'|'.join(PROBES)})(/|\Z)")
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 # FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
 DOCS_POLICY = (
@@ -67,7 +72,7 @@ class ContentTooLarge(Problem):
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer, as observers see them when it is over."""
+    """One request and its answer, as observers see them; when it arrives, only the request."""
 
     method: str
     path: str
@@ -103,6 +108,7 @@ class RequestLayer:
         *,
         settings: Settings,
         is_draining: Callable[[], bool],
+        arrivals: Sequence[Observer],
         observers: Sequence[Observer],
         answering: Callable[[ASGIApp], ASGIApp],
     ) -> None:
@@ -112,12 +118,14 @@ class RequestLayer:
             app: what is inside.
             settings: hosts and the body limit.
             is_draining: whether clients should come back to another replica.
+            arrivals: called with every exchange when it begins.
             observers: called with every finished exchange.
             answering: wraps the answers given here, so that browsers may read them, too.
         """
         self._app = app
         self._answering = answering
         self._is_draining = is_draining
+        self._arrivals = arrivals
         self._observers = observers
         self._max_body_bytes = settings.max_body_bytes
         self._any_host = "*" in settings.allowed_hosts
@@ -146,6 +154,7 @@ class RequestLayer:
 
         with log_context(request_id=request_id):
             try:
+                _tell(self._arrivals, exchange)
                 refusal = self._refusal(scope["path"], headers)
                 if refusal:
                     answer = self._answering(render(refusal))
@@ -164,14 +173,12 @@ class RequestLayer:
             finally:
                 exchange.duration_seconds = time.perf_counter() - started
                 exchange.route = getattr(scope.get("route"), "path", None)
-                for observe in self._observers:
-                    observe(exchange)
+                _tell(self._observers, exchange)
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
-        # Probes come from inside the platform, under names and addresses of its choosing.
         if self._any_host or _is_probe(path):
             return None
         host = headers.get(b"host", b"").decode("latin-1").lower()
@@ -195,8 +202,13 @@ class RequestLayer:
         return headers
 
 
+def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
+    for observe in observers:
+        observe(exchange)
+
+
 def _is_probe(path: str) -> bool:
-    return path == HEALTH or path.startswith(f"{HEALTH}/")
+    return PROBE.match(path) is not None
 
 
 def _request_id(sent: str) -> str:

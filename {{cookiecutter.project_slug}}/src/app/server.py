@@ -15,6 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.health import Health
+from app.metrics import shared_metrics  # option: metrics
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -97,6 +98,7 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
         if reload:
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
+            stack.enter_context(shared_metrics())  # option: metrics
             supervisor = Multiprocess(config, sockets=sockets)
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):

@@ -38,6 +38,7 @@ def url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Token = Annotated[SecretStr | None, Field(min_length=16)]
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
 
@@ -117,7 +118,7 @@ class Settings(BaseSettings):
     allowed_hosts: CommaSeparated = Field(
         ["*"],
         description="Host names served, comma-separated; *.example.com matches subdomains. "
-        "/health answers to every name.",
+        "Probes answer to every name.",
     )
     cors_origins: CommaSeparated = Field(
         [], description="Browser origins that may call, comma-separated: https://app.example.com."
@@ -129,11 +130,11 @@ class Settings(BaseSettings):
     api_docs: bool | None = Field(
         None, description="Serve /docs and /openapi.json; by default everywhere but in production."
     )
-    health_token: SecretStr | None = Field(
+    health_token: Token = Field(
         None,
-        min_length=16,
         description="Bearer token that opens /health/detailed in production; 16 characters up.",
     )
+    metrics_token: Token = Field(None, description="The same for /metrics.")  # option: metrics
 
     drain_seconds: float = Field(
         5,
