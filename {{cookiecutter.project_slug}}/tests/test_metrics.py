@@ -2,7 +2,9 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from app.database import open_database
 from app.dependencies import Reader, WriteTransaction
 from app.errors import Unavailable
 from app.main import create_app
@@ -22,7 +25,9 @@ from app.settings import Settings
 from conftest import running, settings_for
 from processes import APP, ROOT, Service, environment, wait_until
 
+IS_LINUX = sys.platform == "linux"
 TOKEN = "a-token-of-some-length"
+NAMES = re.compile(r"\b(?:up|[a-z]+(?:_[a-z0-9]+)+)(?=\{)")  # as queries have them
 REQUESTS = "http_requests_total"
 DURATIONS = "http_request_duration_seconds"
 
@@ -115,6 +120,7 @@ async def test_requests_are_counted_by_route_method_and_status(client: AsyncClie
     assert found.value(REQUESTS, route="/things/{number}", status="200") == 3
     assert found.value(f"{DURATIONS}_count", route="/things/{number}", method="GET") == 4
     assert found.value(f"{DURATIONS}_sum") > 0
+    assert not [sample.name for sample in found.samples if sample.name.endswith("_created")]
 
 
 async def test_clients_cannot_make_labels(client: AsyncClient) -> None:
@@ -208,7 +214,7 @@ async def test_the_build_and_the_process_are_there(database_url: str) -> None:
     async with running(create_app(settings_for(database_url, commit_sha="abc123"))) as client:
         found = await scrape(client)
     assert found.labels("app_build_info") == [{"version": "0.1.0", "commit": "abc123"}]
-    if Path("/proc/self/stat").exists():
+    if IS_LINUX:
         assert found.value("process_resident_memory_bytes") > 1e7
         assert found.value("process_cpu_seconds_total") > 0
 
@@ -254,9 +260,18 @@ async def test_every_query_of_the_dashboard_and_the_alerts_asks_for_what_is_meas
     asked = set()
     for file in (ROOT / "observability").rglob("*"):
         if file.suffix in {".json", ".yml"} and file.name != "alerts_test.yml":
-            asked |= set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z0-9]+)+)(?=\{)", file.read_text()))
+            asked |= set(NAMES.findall(file.read_text(encoding="utf-8")))
     assert len(asked) > 8
     assert asked <= measured
+
+
+async def test_the_statements_of_the_page_for_the_night_run(settings: Settings) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    statements = re.findall(r"`(SELECT [^`]+ FROM [^`]+)`", page)
+    assert len(statements) == 2
+    async with open_database(settings) as database:
+        for statement in statements:
+            await database.fetch(text(statement))
 
 
 @contextmanager
@@ -274,17 +289,36 @@ def workers_of(service: Service) -> list[int]:
     return sorted(p.pid for p in living if "spawn_main" in " ".join(p.cmdline()))
 
 
-def ask_all(url: str, count: int) -> None:
-    """Each request over a connection of its own, so that every process gets some."""
-    for _ in range(count):
-        assert httpx.get(f"{url}/health/live").status_code == 200
+def ask_until_all_answered(url: str, folder: Path, pids: set[int]) -> int:
+    """Ask, many at once, until every process has answered; how often that was."""
+    asked = 0
+
+    def have_all_answered() -> bool:
+        nonlocal asked
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: httpx.get(f"{url}/health/live"), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        asked += len(answers)
+        return all((folder / f"counter_{pid}.db").exists() for pid in pids)
+
+    wait_until(have_all_answered)
+    return asked
 
 
 def scrape_at(url: str) -> Scrape:
     return Scrape(httpx.get(f"{url}/metrics").text)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has neither process groups nor /proc")
+def answered(url: str) -> float:
+    return scrape_at(url).value(REQUESTS, route="/health/live")
+
+
+def pids_in(scrape: Scrape) -> set[int]:
+    """The processes that a scrape tells of."""
+    return {int(s["pid"]) for s in scrape.labels("process_resident_memory_bytes")}
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="what the system knows of processes is in /proc")
 def test_several_processes_answer_as_one_and_a_dead_one_takes_only_its_gauges_along(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -292,22 +326,23 @@ def test_several_processes_answer_as_one_and_a_dead_one_takes_only_its_gauges_al
         url, (first, second) = service.url, workers_of(service)
         (folder,) = tmp_path.glob("metrics-*")
         assert folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
-        ask_all(url, 40)
+        asked = ask_until_all_answered(url, folder, {first, second})
+        wait_until(lambda: answered(url) == asked)  # a request is counted just after its answer
         found = [scrape_at(url) for _ in range(10)]
-        assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {40}
-        assert len({file.name for file in folder.glob("counter_*.db")}) == 2, "both counted"
-        assert found[0].value(f"{DURATIONS}_count", route="/health/live") == 40
+        assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {asked}
+        assert found[0].value(f"{DURATIONS}_count", route="/health/live") == asked
         assert found[0].value("database_pool_size") == 32
         assert found[0].value("http_requests_in_flight") == 0
         assert found[0].value("app_build_info") == 1
-        memory = {s["pid"] for s in found[0].labels("process_resident_memory_bytes")}
-        assert memory in ({str(first), str(second)}, set())  # without /proc, nothing
+        assert pids_in(found[0]) == {first, second}
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(set(workers_of(service)) - {first}) == 2, doing=service)
-        wait_until(lambda: scrape_at(url).value("database_pool_size") == 32, doing=service)
+        (third,) = set(workers_of(service)) - {first, second}
+        asked += ask_until_all_answered(url, folder, {second, third})
+        wait_until(lambda: answered(url) == asked)  # what was counted stays
         after = scrape_at(url)
-        assert after.value(REQUESTS, route="/health/live") == 40, "what was counted stays"
-        assert str(first) not in {s["pid"] for s in after.labels("process_open_fds")}
+        assert after.value("database_pool_size") == 32
+        assert pids_in(after) == {second, third}
         service.process.send_signal(signal.SIGTERM)
         assert service.wait() == 0
     assert list(tmp_path.glob("metrics-*")) == [], "the folder goes with the service"

@@ -57,7 +57,6 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # idle, it costs a tenth
     )
     app.state.health = health
-    metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
@@ -74,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(health_router)
     app.include_router(bookmarks.router)
+    metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     return app
 
 

@@ -1,0 +1,255 @@
+"""The option `metrics`, judged by Prometheus itself: configuration, alerts, every query.
+
+Debian's package `prometheus` has both programs. Without them these tests are skipped on a laptop,
+and fail where CI is set.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Bake
+from test_first_minutes import environment, free_port, serving
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("promtool") is None and "CI" not in os.environ,
+        reason="promtool is not on the path: it comes with the package prometheus",
+    ),
+]
+
+TOKEN = "of-this-test-and-no-other"  # noqa: S105 - of a service that lives for seconds
+CREDENTIALS = "/run/secrets/metrics_token"
+SCRAPE_SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service of another name, so that its rules and queries are the renamed ones."""
+    baked = bake(lock=True, project_name="Order Service", project_slug="order-service")
+    project = tmp_path_factory.mktemp("observed") / "order-service"
+    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
+    return project
+
+
+def promtool(*arguments: str, folder: Path) -> str:
+    result = subprocess.run(
+        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: Path) -> None:
+    folder = project / "observability"
+    assert "4 rules found" in promtool("check", "rules", "alerts.yml", folder=folder)
+    promtool("test", "rules", "alerts_test.yml", folder=folder)
+    tests = yaml.safe_load((folder / "alerts_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    for alert in alerts(project):
+        expected = [bool(c["exp_alerts"]) for c in cases if c["alertname"] == alert["alert"]]
+        assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
+
+
+def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: Path) -> None:
+    page = (project / "docs" / "monitoring.md").read_text()
+    for alert in alerts(project):
+        assert set(alert["annotations"]) == {"summary", "runbook"}
+        assert f"\n### {alert['alert']}\n" in page
+
+
+def alerts(project: Path) -> list[dict[str, Any]]:
+    text = (project / "observability" / "alerts.yml").read_text()
+    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_path: Path) -> None:
+    folder = project / "observability"
+    promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
+    (scrape,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    assert scrape["job_name"] == "order-service"
+    (discovery,) = scrape["dns_sd_configs"]
+    assert (discovery["names"], discovery["type"], discovery["port"]) == (["app"], "A", 8000)
+    promtool("check", "config", str(configure(project, tmp_path, "localhost:1")), folder=folder)
+
+
+def configure(project: Path, folder: Path, target: str) -> Path:
+    """What the project has, with a token in place and a known address instead of a name."""
+    (folder / "token").write_text(f"{TOKEN}\n")
+    text = (project / "observability" / "prometheus.yml").read_text()
+    assert text.count(CREDENTIALS) == 1
+    config = yaml.safe_load(text.replace(CREDENTIALS, str(folder / "token")))
+    config["global"] = {f"{of}_interval": f"{SCRAPE_SECONDS}s" for of in ("scrape", "evaluation")}
+    config["rule_files"] = [str(project / "observability" / "alerts.yml")]
+    (scrape,) = config["scrape_configs"]
+    del scrape["dns_sd_configs"]
+    scrape["static_configs"] = [{"targets": [target]}]
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+class Prometheus:
+    """Asked over HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, **query: str) -> Any:
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - http, on this machine
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{query}: {error.read().decode()}") from error
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def value(self, expression: str) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+        return result
+
+
+@contextmanager
+def prometheus(config: Path, folder: Path) -> Iterator[Prometheus]:
+    port = free_port()
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    log = folder / "prometheus.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        found = Prometheus(f"http://127.0.0.1:{port}")
+        wait_until(lambda: process.poll() is not None or answers(found), log)
+        assert process.poll() is None, log.read_text()
+        yield found
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(prometheus: Prometheus) -> bool:
+    try:
+        prometheus.get("query", query="1")
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def ask(url: str, method: str = "GET", data: bytes | None = None) -> int:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - as above
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def queries(project: Path) -> list[str]:
+    """Every expression of the dashboard, with Grafana's variable as Grafana would fill it in."""
+    dashboards = project / "observability" / "grafana" / "dashboards"
+    (file,) = dashboards.iterdir()
+    panels = json.loads(file.read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [text.replace("$__rate_interval", f"{60 * SCRAPE_SECONDS}s") for text in found]
+
+
+def test_every_query_of_the_dashboard_and_the_alerts_returns_data(
+    project: Path, tmp_path: Path
+) -> None:
+    env = environment(tmp_path, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN)
+    serve = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
+    serve += ["app", "dev", "--no-reload"]
+    with serving(serve, project, env) as url:
+        assert ask(f"{url}/metrics") == 401
+        config = configure(project, tmp_path, url.removeprefix("http://"))
+        with prometheus(config, tmp_path) as found:
+            drive(url, project, tmp_path, found)
+            check_queries(project, found)
+            check_alerts(project, found)
+
+
+def drive(url: str, project: Path, folder: Path, found: Prometheus) -> None:
+    """Some of everything: reads, writes, mistakes, and a database that goes away."""
+    log = folder / "prometheus.log"
+    wait_until(lambda: [r["value"][1] for r in found.value("up")] == ["1"], log)
+    (folder / "load").mkdir()
+
+    def traffic(number: int) -> set[int]:
+        body = json.dumps({"url": f"https://example.com/{number}", "title": "x"}).encode()
+        return {
+            ask(f"{url}/bookmarks"),
+            ask(f"{url}/bookmarks", "POST", body),
+            ask(f"{url}/nowhere/{number}"),
+        }
+
+    def statuses(numbers: range) -> set[int]:
+        with ThreadPoolExecutor(8) as pool:
+            return set().union(*pool.map(traffic, numbers))
+
+    assert statuses(range(50)) == {200, 201, 404}
+    postmaster = int((project / ".data/postgres/postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGINT)
+    wait_until(lambda: ask(f"{url}/bookmarks") == 503, log)
+    # A rate needs two scrapes that saw a series: of errors there was none before.
+    for start in range(50, 80, 10):
+        assert statuses(range(start, start + 10)) == {503, 404}
+        time.sleep(1.5 * SCRAPE_SECONDS)
+
+
+def check_queries(project: Path, found: Prometheus) -> None:
+    expressions = queries(project)
+    assert len(expressions) > 15
+    for expression in expressions:
+        assert 'job="order-service"' in expression
+        result = found.value(expression)
+        assert result, f"no data: {expression}"
+        assert all(float(r["value"][1]) >= 0 for r in result), f"{expression}: {result}"
+    (errors,) = found.value(next(e for e in expressions if "vector(0)) /" in e))
+    assert 0 < float(errors["value"][1]) < 1
+    routes = {r["metric"]["route"] for r in found.value("count by (route) (http_requests_total)")}
+    assert {"/bookmarks", "unmatched"} <= routes
+    assert not [route for route in routes if "nowhere" in route]
+
+
+def check_alerts(project: Path, found: Prometheus) -> None:
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in found.get("rules")["groups"] for rule in group["rules"]]
+
+    assert len(rules()) == len(alerts(project)) == 4
+    assert {rule["health"] for rule in rules()} == {"ok"}
+    states = {rule["name"]: rule["state"] for rule in rules()}
+    assert states["InstanceDown"] == "inactive", "it is up, and known by its job"
+    assert states["ErrorsOver5Percent"] == "pending", "most requests have failed for a moment"
+    for rule in alerts(project):  # without its limit an alert's expression is data as well
+        data = re.split(r"\s+(?:>|==) [\d.]+", rule["expr"])[0]
+        assert data != rule["expr"]
+        assert found.value(data), f"no data: {data}"
