@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -18,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +91,9 @@ def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_p
     promtool("check", "config", str(configure(project, tmp_path, "localhost:1")), folder=folder)
 
 
-def configure(project: Path, folder: Path, target: str) -> Path:
+def configure(project: Path, folder: Path, target: str, token: str = f"{TOKEN}\n") -> Path:
     """What the project has, with a token in place and a known address instead of a name."""
-    (folder / "token").write_text(f"{TOKEN}\n")
+    (folder / "token").write_text(token)
     text = (project / "observability" / "prometheus.yml").read_text()
     assert text.count(CREDENTIALS) == 1
     config = yaml.safe_load(text.replace(CREDENTIALS, str(folder / "token")))
@@ -161,6 +163,31 @@ def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 60) ->
     while not condition():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
+
+
+class Open(BaseHTTPRequestHandler):
+    """A service that has no token, and no interest in one."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(f'sent{{authorization="{self.headers["Authorization"]}"}} 1\n'.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_empty_file_will_do_where_the_service_has_no_token(
+    project: Path, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = configure(project, tmp_path, f"127.0.0.1:{server.server_port}", token="")
+        with prometheus(config, tmp_path) as found:
+            wait_until(lambda: bool(found.value("sent")), tmp_path / "prometheus.log")
+            assert [r["metric"]["authorization"] for r in found.value("sent")] == ["Bearer"]
+        server.shutdown()
 
 
 def ask(url: str, method: str = "GET", data: bytes | None = None) -> int:

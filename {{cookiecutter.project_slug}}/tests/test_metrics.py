@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from app.database import open_database
@@ -177,6 +178,22 @@ async def test_requests_in_flight_and_their_connections_are_seen_while_they_last
     assert after.value("database_pool_wait_seconds_count") == 1
 
 
+async def test_a_request_that_is_cut_off_has_no_status_and_is_in_flight_no_longer(
+    settings: Settings,
+) -> None:
+    gate = Gate()
+    async with running(app_with_routes(settings, gate)) as client:
+        held = asyncio.create_task(client.get("/held"))
+        await gate.is_reached.wait()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        found = await scrape(client)
+    assert found.requests == {("GET", "/held", "0")}
+    assert found.value("http_requests_in_flight") == 0
+    assert found.value("database_pool_checked_out") == 0
+
+
 async def test_a_wait_for_a_connection_is_measured_even_in_vain(database_url: str) -> None:
     gate = Gate()
     small = settings_for(database_url, database_pool_size=1, database_pool_timeout_seconds=0.3)
@@ -245,6 +262,11 @@ async def test_metrics_are_closed_outside_development_without_the_token(
         response = await client.get("/metrics", headers={"Authorization": sent} if sent else {})
     assert response.status_code == status
     assert ("http_requests" in response.text) == (status == 200)
+
+
+def test_a_token_that_can_be_guessed_is_refused(database_url: str) -> None:
+    with pytest.raises(ValidationError, match="at least 16"):
+        settings_for(database_url, metrics_token="short")
 
 
 def test_metrics_are_not_in_the_document(settings: Settings) -> None:
