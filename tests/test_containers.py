@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import engine
 import pytest
@@ -333,6 +334,43 @@ def test_the_tests_run_in_containers_and_leave_nothing(
         assert docker(*listing, "--quiet", "--filter", mine) == ""
 
 
+PROMETHEUS = """
+services:
+  prometheus:
+    image: example-service-prometheus:test
+    build:
+      dockerfile_inline: |
+        FROM python:3.14-slim
+        RUN apt-get update && apt-get install -y --no-install-recommends prometheus wget
+        RUN mkdir /prometheus && chown 65534:65534 /prometheus
+        USER 65534:65534
+"""
+
+
+def test_prometheus_sees_every_replica_with_the_token(
+    project: Path, image: str, tmp_path: Path
+) -> None:
+    """With Debian's Prometheus in place of the public image, which may be out of reach."""
+    assert image
+    (tmp_path / "prometheus.yaml").write_text(PROMETHEUS)
+    files = ("compose.yaml", str(tmp_path / "prometheus.yaml"))
+    ports = {"PROMETHEUS_PORT": str(engine.free_port())}
+    with Stack(project, files, {**ports, "METRICS_TOKEN": "of-this-test-and-no-other"}) as stack:
+        stack.compose("build", "prometheus")
+        stack.up("--scale", "app=2", "app", "prometheus")
+        prometheus = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}"
+
+        def answers(query: str) -> list[Any]:
+            found = ask(f"{prometheus}/api/v1/query?query={query}").json()["data"]["result"]
+            return [entry["value"][1] for entry in found]
+
+        wait_until(lambda: answers("up") == ["1", "1"], seconds=60)
+        assert answers("sum(app_build_info)") == ["2"]
+        (replica, _) = stack.containers("app")
+        closed = ask(f"http://{engine.address_of(replica)}:8000/metrics")
+        assert closed.status == 401
+
+
 def make(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**stack.environment, "COMPOSE_STATUS_STDOUT": "1"}
     return subprocess.run(
@@ -472,10 +510,13 @@ def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
     ids="+".join,
 )
 def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> None:
-    config = json.loads(Stack(project, files).compose("config", "--format", "json"))
+    config = json.loads(
+        Stack(project, files).compose("--profile", "*", "config", "--format", "json")
+    )
     for name, service in config["services"].items():
         for port in service.get("ports", []):
-            assert (name, port["host_ip"]) == ("proxy", "127.0.0.1")
+            assert name in {"grafana", "prometheus", "proxy"}
+            assert port["host_ip"] == "127.0.0.1"
         assert "privileged" not in service, name
         assert "container_name" not in service, "it could not be scaled"
 
