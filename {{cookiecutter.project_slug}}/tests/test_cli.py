@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from app.cli import main
 from app.migrate import load_revisions
-from app.settings import env_template
+from app.settings_docs import env_template
 from processes import APP, ROOT, Service, add_migration, environment
 
 NOTES = """

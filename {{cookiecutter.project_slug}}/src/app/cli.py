@@ -15,7 +15,7 @@ import click
 import structlog
 
 from app.logs import configure_logs
-from app.settings import Settings, SettingsError, env_template, load_settings, settings_page
+from app.settings import Settings, SettingsError, load_settings
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
@@ -194,6 +194,8 @@ def check() -> None:
 @click.option("--page", is_flag=True, help="As docs/settings.md.")
 def env(*, page: bool) -> None:
     """Print every environment variable with its meaning and default, as a template for `.env`."""
+    from app.settings_docs import env_template, settings_page
+
     click.echo(settings_page() if page else env_template(), nl=False)
 
 

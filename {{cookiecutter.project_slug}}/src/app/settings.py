@@ -1,11 +1,9 @@
 """Settings: one typed class, filled from environment variables (and from `.env` on a laptop).
 
-Every variable is documented by its field. `app env` prints them all, and `.env.example` is
-that output.
+Every variable is documented by its field; settings_docs.py makes the pages of it.
 """
 
 import re
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated, Literal, Self
 
@@ -226,24 +224,3 @@ def _explain(location: tuple[int | str, ...], message: str) -> list[str]:
     if not location:
         return reasons
     return [f"{str(location[0]).upper()}: {reason}" for reason in reasons]
-
-
-def env_template() -> str:
-    """Every variable with its meaning and default, in the form of an `.env` file."""
-    return "\n".join(f"# {text}\n# {name}={default}\n" for name, default, text in _variables())
-
-
-def settings_page() -> str:
-    """The same as a page for docs/."""
-    head = "# Settings\n\nMade by `uv run app env --page`, from `src/app/settings.py`.\n"
-    return head + "".join(
-        f"\n## {name}\n\n{text}\n{f'Default: `{default}`.' if default else 'Not set by default.'}\n"
-        for name, default, text in _variables()
-    )
-
-
-def _variables() -> Iterator[tuple[str, str, str]]:
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        value = ",".join(default) if isinstance(default, list) else default
-        yield name.upper(), "" if value is None else str(value), field.description or ""
