@@ -22,6 +22,11 @@ OWNED = {
         "tests/test_cache.py",
         "tests/bookmarks/test_bookmark_cache.py",
     ),
+    "sentry": (
+        "docs/error-tracking.md",
+        "src/app/error_tracking.py",
+        "tests/test_error_tracking.py",
+    ),
 }
 
 # The template's own words, by the answer that replaces them.

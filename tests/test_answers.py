@@ -132,7 +132,7 @@ def test_a_bad_answer_that_is_typed_is_refused_just_so(
 
 
 def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
-    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\n2\n3\n"
+    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\n\n2\n3\n"
     result = run(repository, home, tmp_path, typed=typed)
     assert result.returncode == 0, result.stdout + result.stderr
     project = tmp_path / "grosse-co"

@@ -27,8 +27,13 @@ CHOICES = {
 COMBINATIONS = [
     dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
 ]
+OPTIONS = [name for name in CHOICES if isinstance(QUESTIONS[name], bool)]
+EVERY_OPTION = dict.fromkeys(OPTIONS, True)
 # What must not be left of an option that was not chosen.
-RESIDUE = {"redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE)}
+RESIDUE = {
+    "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
+}
 MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(rb"\{%|\{\{ ?cookiecutter")
 UNCOMMON = {
@@ -47,7 +52,7 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
-    assert len(COMBINATIONS) == 32
+    assert len(COMBINATIONS) == 64
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -120,10 +125,10 @@ def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
         assert word not in everything
 
 
-def test_baking_the_defaults_gives_the_template_back(bake: Bake, repository: Path) -> None:
+def test_baking_every_option_gives_the_template_back(bake: Bake, repository: Path) -> None:
     fence = re.compile(r"\s*(#|<!--) (end option|option: [a-z_, ]+)( -->)?")
     trailing = re.compile(r"  # option: [a-z_, ]+$")
-    files = bake().files()
+    files = bake(**EVERY_OPTION).files()
     template = repository / TEMPLATE
     expected = {}
     for path in sorted(p for p in template.rglob("*") if p.is_file()):
@@ -149,7 +154,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     for paths in hook.OWNED.values():
         for path in paths:
             assert (repository / TEMPLATE / path).exists(), path
-    assert set(hook.OWNED) == {n for n, v in QUESTIONS.items() if isinstance(v, bool)}
+    assert set(hook.OWNED) == set(OPTIONS)
 
 
 def test_no_secret_is_in_any_file(bake: Bake) -> None:
@@ -157,7 +162,7 @@ def test_no_secret_is_in_any_file(bake: Bake) -> None:
         rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bsk_live_|"
         rb"(?i:secret|token|password)\w* *[:=] *[\"'][A-Za-z0-9+/_-]{24,}[\"']"
     )
-    for path, content in bake().files().items():
+    for path, content in bake(**EVERY_OPTION).files().items():
         assert not secret.search(content), path
 
 

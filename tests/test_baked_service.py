@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TEMPLATE, Bake, Baked
-from test_bake import CHOICES
+from test_bake import CHOICES, EVERY_OPTION, OPTIONS
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +148,8 @@ def test_every_pair_of_answers_installs_checks_and_tests(
 
 
 def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
-    for row in ({}, {"redis": False}):
+    none = dict.fromkeys(OPTIONS, False)
+    for row in (EVERY_OPTION, *({**none, option: True} for option in OPTIONS), none):
         constraints = (bake(**row).path / "constraints.txt").read_text()
         wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
         lock = (bake(lock=True, **row).path / "uv.lock").read_text()

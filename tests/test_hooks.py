@@ -6,9 +6,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import default_answers
+from conftest import QUESTIONS, default_answers
 
+NO_OPTION = {name: False for name, default in QUESTIONS.items() if isinstance(default, bool)}
 ANSWERS = {
+    **NO_OPTION,
     "project_slug": "order-service",
     "project_name": "Order Service",
     "description": "Takes orders from Ada Lovelace.",
@@ -16,7 +18,6 @@ ANSWERS = {
     "author_email": "conan@example.org",
     "python_version": "3.12",
     "license": "Proprietary",
-    "redis": False,
 }
 
 
@@ -89,16 +90,13 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(hook: ModuleType, tmp_path: Path) -> Path:
     for name, text in {
+        **{path: "" for paths in hook.OWNED.values() for path in paths},
         "pyproject.toml": 'name = "example-service"\r\nredis  # option: redis\r\n',
         "scripts/startup.sh": "#!/bin/sh\r\n",
         "LICENSE": "MIT by Ada Lovelace\n",
         "licenses/Proprietary": "All rights: Ada Lovelace\n",
-        "src/app/cache.py": "",
-        "src/app/dev_valkey.py": "",
-        "tests/test_cache.py": "",
-        "tests/bookmarks/test_bookmark_cache.py": "",
         ".venv/pyvenv.cfg": "",
         ".env": "SECRET=1",
         "src/app/__pycache__/main.pyc": "",
@@ -169,7 +167,8 @@ def test_without_uv_the_summary_says_which_command_finishes_it(
 
 
 def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:
-    lines = hook.summary({**default_answers(), "redis": True}, None).splitlines()
+    answers = {**default_answers(), **NO_OPTION, "redis": True}
+    lines = hook.summary(answers, None).splitlines()
     assert lines == [
         "",
         "Example Service is in example-service/",

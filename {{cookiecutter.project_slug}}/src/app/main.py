@@ -13,10 +13,11 @@ from starlette.types import ASGIApp
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
+from app.error_tracking import open_error_tracking  # option: sentry
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
-from app.middleware import CrossOrigin, RequestLayer, log_access
+from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.server import drain_on_sigterm
@@ -26,13 +27,14 @@ from app.settings import SERVICE_NAME, Settings, load_settings
 def create_app(settings: Settings) -> FastAPI:
     """Build the application; nothing is opened before its lifespan begins."""
     health = Health(settings)
-    observers = [log_access]
+    observers: list[Observer] = [log_access]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
+            await enter(open_error_tracking(settings, observers))  # option: sentry
             state["database"] = database = await enter(open_database(settings))
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))

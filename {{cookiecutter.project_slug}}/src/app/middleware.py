@@ -75,6 +75,7 @@ class Exchange:
     status: int = 0  # 0: the connection was lost before an answer
     duration_seconds: float = 0.0
     response_bytes: int = 0
+    error: Exception | None = None  # what nothing handled, and a 500 answered
 
 
 Observer = Callable[[Exchange], None]
@@ -154,7 +155,8 @@ class RequestLayer:
                 if b"transfer-encoding" in headers:
                     receive = _limited(receive, self._max_body_bytes)
                 await self._app(scope, receive, send_and_observe)
-            except Exception:
+            except Exception as error:
+                exchange.error = error
                 # Here rather than in a handler: Starlette calls one for Exception outside of all
                 # middleware, without request id or CORS headers, and raises again.
                 log.exception("unhandled exception")

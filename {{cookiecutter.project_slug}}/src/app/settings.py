@@ -26,13 +26,22 @@ PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secre
 CommaSeparated = Annotated[list[str], NoDecode]
 
 
-def url_of(*schemes: str) -> AfterValidator:
-    """A URL must have one of these schemes, possibly with a driver behind a +."""
-    form = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://.")
+def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
+    """A URL must have one of these schemes, possibly with a driver behind a +.
+
+    Args:
+        schemes: without ://
+        rest: a pattern for what follows.
+    """
+    beginning = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://")
+    whole = re.compile(f"{beginning.pattern}{rest}", re.DOTALL)
 
     def check(url: SecretStr) -> SecretStr:
-        if not form.match(url.get_secret_value().strip()):
+        text = url.get_secret_value().strip()
+        if not beginning.match(text):
             raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
+        if not whole.fullmatch(text):
+            raise ValueError("something is missing or mistyped behind ://")
         return url
 
     return AfterValidator(check)
@@ -40,6 +49,7 @@ def url_of(*schemes: str) -> AfterValidator:
 
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
+Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
 
 
 class Settings(BaseSettings):
@@ -113,6 +123,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
+    sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],
