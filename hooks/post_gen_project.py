@@ -21,6 +21,12 @@ OWNED = {
         "src/app/dev_valkey.py",
         "tests/test_cache.py",
         "tests/bookmarks/test_bookmark_cache.py",
+        "tests/own_valkey.py",
+    ),
+    "rate_limit": (
+        "docs/rate-limits.md",
+        "src/app/rate_limit.py",
+        "tests/test_rate_limit.py",
     ),
     "sentry": (
         "docs/error-tracking.md",

@@ -19,19 +19,28 @@ import pytest
 import yaml
 from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
+from fastapi_service_answers import NEEDS
+
+
+def is_supported(answers: dict[str, object]) -> bool:
+    return all(answers[needed] or not answers[o] for o, (needed, _) in NEEDS.items())
+
+
 CHOICES = {
     name: value if isinstance(value, list) else [True, False]
     for name, value in QUESTIONS.items()
     if isinstance(value, list | bool) and not name.startswith("_")
 }
-COMBINATIONS = [
+EVERY_COMBINATION = [
     dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
 ]
+COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
 OPTIONS = [name for name in CHOICES if isinstance(QUESTIONS[name], bool)]
 EVERY_OPTION = dict.fromkeys(OPTIONS, True)
 # What must not be left of an option that was not chosen.
 RESIDUE = {
     "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
     "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
 }
 MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
@@ -52,7 +61,7 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
-    assert len(COMBINATIONS) == 64
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (96, 128)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)

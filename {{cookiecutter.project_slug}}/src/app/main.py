@@ -20,6 +20,7 @@ from app.logs import configure_logs
 from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.problems import EVERY_ROUTE, install_error_handlers
+from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
 
@@ -40,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
+            state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
             stack.push_async_callback(health.finish)
             yield state
@@ -59,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
+    app.add_middleware(RateLimitLayer)  # option: rate_limit
     cross_origin = _cross_origin(settings)
     if settings.cors_origins:
         app.add_middleware(cross_origin)

@@ -83,8 +83,8 @@ Observer = Callable[[Exchange], None]
 
 def log_access(exchange: Exchange) -> None:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_probe = _is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
-    (log.debug if is_probe else log.info)(
+    is_quiet = is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
+    (log.debug if is_quiet else log.info)(
         "request",
         method=exchange.method,
         path=exchange.path[:LONGEST_LOGGED_PATH],
@@ -174,7 +174,7 @@ class RequestLayer:
         if length.isdigit() and int(length) > self._max_body_bytes:
             return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
         # Probes come from inside the platform, under names and addresses of its choosing.
-        if self._any_host or _is_probe(path):
+        if self._any_host or is_probe(path):
             return None
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else re.sub(r":\d+$", "", host)
@@ -197,7 +197,8 @@ class RequestLayer:
         return headers
 
 
-def _is_probe(path: str) -> bool:
+def is_probe(path: str) -> bool:
+    """Whether a request asks for health: such are let in under any name, and left out of much."""
     return path == HEALTH or path.startswith(f"{HEALTH}/")
 
 

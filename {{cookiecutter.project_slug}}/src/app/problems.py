@@ -54,6 +54,7 @@ def responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
     422: {"description": "The request does not fit its schema", "content": _CONTENT},
+    429: {"description": "Too many requests", "content": _CONTENT},  # option: rate_limit
     "default": {"description": "Any other problem", "content": _CONTENT},
 }
 

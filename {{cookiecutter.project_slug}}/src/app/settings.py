@@ -49,6 +49,7 @@ def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
 
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
+Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  # option: rate_limit
 Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
 
 
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
+    rate_limit: Limit = Field("600/minute", description="Of a client.")  # option: rate_limit
     sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
 
     allowed_hosts: CommaSeparated = Field(
