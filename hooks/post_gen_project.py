@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# What belongs to an option as a whole; single lines carry markers.
+# What belongs to an option as a whole; single lines carry markers. What belongs to two is kept
+# if both are chosen.
 OWNED = {
     "redis": (
         "src/app/cache.py",
@@ -22,6 +23,8 @@ OWNED = {
         "tests/test_cache.py",
         "tests/bookmarks/test_bookmark_cache.py",
         "tests/own_valkey.py",
+        "src/app/tracing/redis.py",
+        "tests/test_tracing_redis.py",
     ),
     "rate_limit": (
         "docs/rate-limits.md",
@@ -32,6 +35,12 @@ OWNED = {
         "docs/error-tracking.md",
         "src/app/error_tracking.py",
         "tests/test_error_tracking.py",
+    ),
+    "tracing": (
+        "docs/tracing.md",
+        "src/app/tracing",
+        "tests/test_tracing.py",
+        "tests/test_tracing_redis.py",
     ),
 }
 
@@ -177,7 +186,7 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
     copied = list(copied_files(project, since))
     for option in set(OWNED) - chosen:
         for path in OWNED[option]:
-            (project / path).unlink()
+            remove(project / path)
     choose_license(project, str(answers["license"]))
     for path in (path for path in copied if path.exists()):
         try:
@@ -191,6 +200,14 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
         path.write_bytes(text.encode("utf-8"))
         if path.suffix == ".sh":
             path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, unless another option has taken it along already."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def copied_files(project: Path, since: float) -> Iterator[Path]:

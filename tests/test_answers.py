@@ -169,7 +169,7 @@ def test_nothing_is_written_when_options_do_not_go_together(
 
 
 def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
-    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\n\n\n2\n3\n"
+    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\n\n\n\n2\n3\n"
     result = run(repository, home, tmp_path, typed=typed)
     assert result.returncode == 0, result.stdout + result.stderr
     project = tmp_path / "grosse-co"

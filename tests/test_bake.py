@@ -41,6 +41,9 @@ EVERY_OPTION = dict.fromkeys(OPTIONS, True)
 RESIDUE = {
     "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
+    "tracing": re.compile(
+        rb"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
+    ),
     "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
 }
 MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
@@ -61,7 +64,7 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
-    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (96, 128)
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (192, 256)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)

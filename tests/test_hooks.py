@@ -92,7 +92,11 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
 @pytest.fixture
 def project(hook: ModuleType, tmp_path: Path) -> Path:
     for name, text in {
-        **{path: "" for paths in hook.OWNED.values() for path in paths},
+        **{
+            name if Path(name).suffix else f"{name}/file": ""
+            for n in hook.OWNED.values()
+            for name in n
+        },
         "pyproject.toml": 'name = "example-service"\r\nredis  # option: redis\r\n',
         "scripts/startup.sh": "#!/bin/sh\r\n",
         "LICENSE": "MIT by Ada Lovelace\n",

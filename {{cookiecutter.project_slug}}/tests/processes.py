@@ -189,6 +189,8 @@ class Received:
 class Receiver:
     """An HTTP server of the test's own that accepts everything, and keeps it."""
 
+    status = 200  # what it answers with
+
     def __init__(self) -> None:
         self.received: list[Received] = []
         receiver = self
@@ -202,7 +204,7 @@ class Receiver:
                 if self.headers["Content-Encoding"] == "gzip":
                     body = gzip.decompress(body)
                 receiver.received.append(Received(self.path, self.headers, body))
-                self.send_response(200)
+                self.send_response(receiver.status)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:

@@ -23,6 +23,7 @@ from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
+from app.tracing import open_tracing, trace_requests  # option: tracing
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             await enter(open_error_tracking(settings, observers))  # option: sentry
+            state["tracer"] = await enter(open_tracing(settings))  # option: tracing
             state["database"] = database = await enter(open_database(settings))
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
@@ -72,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         observers=observers,
         answering=cross_origin,
     )
+    trace_requests(app, settings)  # option: tracing
     app.include_router(health_router)
     app.include_router(bookmarks.router)
     return app

@@ -50,6 +50,7 @@ def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
 Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  # option: rate_limit
+Otlp = Annotated[SecretStr, url_of("https", "http")] | None  # option: tracing
 Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
 
 
@@ -125,6 +126,8 @@ class Settings(BaseSettings):
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
     rate_limit: Limit = Field("600/minute", description="Of a client.")  # option: rate_limit
+    otel_exporter_otlp_endpoint: Otlp = Field(None, description="Traces go here")  # option: tracing
+    trace_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests.")  # option: tracing
     sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
 
     allowed_hosts: CommaSeparated = Field(
