@@ -8,7 +8,7 @@ The module's name is its own, because cookiecutter imports it by name, from wher
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cookiecutter.exceptions import FailedHookException
@@ -26,6 +26,10 @@ RESERVED = {
     *(f"{device}{number}" for device in ("com", "lpt") for number in range(10)),
     *re.findall(r"^([\w-]+)==", VERSIONS.read_text(encoding="utf-8"), re.MULTILINE),
 }
+
+
+# What an option cannot do without, and why.
+NEEDS = {"rate_limit": ("redis", "it counts there")}
 
 
 def check_line(text: str, longest: int) -> str | None:
@@ -99,9 +103,25 @@ def accept(answer: object, question: str) -> str:
     return text
 
 
+def accept_together(answers: Mapping[str, object]) -> str:
+    """Nothing, if the options that were chosen go together.
+
+    Raises:
+        FailedHookException: one sentence that says what to choose.
+    """
+    for option, (needed, reason) in NEEDS.items():
+        if answers.get(option) and not answers.get(needed):
+            raise FailedHookException(
+                f"{option} needs {needed}, because {reason}: "
+                f"choose {needed} as well, or leave {option} out."
+            )
+    return ""
+
+
 class AnswerRules(Extension):
-    """Makes `accept` a filter in cookiecutter.json."""
+    """Makes `accept` and `accept_together` filters in cookiecutter.json."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters["accept"] = accept
+        environment.filters["accept_together"] = accept_together

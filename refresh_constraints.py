@@ -20,7 +20,10 @@ def resolve(project: Path) -> dict[str, str]:
     export = ["uv", "export", "--quiet", "--all-groups", "--no-hashes", "--no-annotate"]
     export += ["--no-header", "--no-emit-project"]
     lines = subprocess.run(export, cwd=project, check=True, capture_output=True, text=True).stdout
-    return {m["name"]: m["version"] for m in map(LINE.match, lines.splitlines()) if m}
+    pins: dict[str, str] = {}
+    for match in filter(None, map(LINE.match, lines.splitlines())):
+        pins.setdefault(match["name"], match["version"])  # of two, the one for older Pythons first
+    return pins
 
 
 def refresh(project: Path) -> None:

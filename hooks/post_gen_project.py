@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# What belongs to an option as a whole; single lines carry markers.
+# What belongs to an option as a whole; single lines carry markers. What belongs to two is kept
+# if both are chosen.
 OWNED = {
     "metrics": (
         "src/app/metrics.py",
@@ -32,6 +33,25 @@ OWNED = {
         "src/app/dev_valkey.py",
         "tests/test_cache.py",
         "tests/bookmarks/test_bookmark_cache.py",
+        "tests/own_valkey.py",
+        "src/app/tracing/redis.py",
+        "tests/test_tracing_redis.py",
+    ),
+    "rate_limit": (
+        "docs/rate-limits.md",
+        "src/app/rate_limit.py",
+        "tests/test_rate_limit.py",
+    ),
+    "sentry": (
+        "docs/error-tracking.md",
+        "src/app/error_tracking.py",
+        "tests/test_error_tracking.py",
+    ),
+    "tracing": (
+        "docs/tracing.md",
+        "src/app/tracing",
+        "tests/test_tracing.py",
+        "tests/test_tracing_redis.py",
     ),
 }
 
@@ -177,9 +197,10 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
     """
     chosen = chosen_options(answers)
     copied = list(copied_files(project, since))
-    for option in set(OWNED) - chosen:
-        for path in OWNED[option]:
-            remove(project / path, project)
+    unwanted = {project / path for option in set(OWNED) - chosen for path in OWNED[option]}
+    for path in copied:
+        if unwanted.intersection((path, *path.parents)):
+            remove(path, project)
     choose_license(project, str(answers["license"]))
     for path in (path for path in copied if path.exists()):
         try:

@@ -90,6 +90,30 @@ def test_every_dependency_is_a_reserved_name(name: str) -> None:
     assert name in answers.RESERVED
 
 
+@pytest.mark.parametrize(
+    ("chosen", "refused"),
+    [
+        ({"redis": True, "rate_limit": True}, False),
+        ({"redis": True, "rate_limit": False}, False),
+        ({"redis": False, "rate_limit": False}, False),
+        ({"redis": False, "rate_limit": True}, True),
+        ({"rate_limit": True}, True),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    chosen: dict[str, object], refused: bool
+) -> None:
+    if not refused:
+        assert answers.accept_together(chosen) == ""
+        return
+    with pytest.raises(answers.FailedHookException) as caught:
+        answers.accept_together(chosen)
+    assert str(caught.value) == (
+        "rate_limit needs redis, because it counts there: "
+        "choose redis as well, or leave rate_limit out."
+    )
+
+
 def run(
     repository: Path, home: Path, folder: Path, *arguments: str, typed: str | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -131,8 +155,23 @@ def test_a_bad_answer_that_is_typed_is_refused_just_so(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("typed", [None, "\n" * 5 + "n\n\ny\n" + "\n" * 9])
+def test_nothing_is_written_when_options_do_not_go_together(
+    repository: Path, home: Path, tmp_path: Path, typed: str | None
+) -> None:
+    given = ["redis=no", "rate_limit=yes"] if typed is None else []
+    result = run(repository, home, tmp_path, *given, typed=typed)
+    assert result.returncode == 1
+    assert "rate_limit needs redis" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Which Python" not in result.stdout, "it is refused before the next question"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
-    typed = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\nn\n2\n3\n"
+    typed = (
+        "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\nn\n\n\n\n2\n3\n"
+    )
     result = run(repository, home, tmp_path, typed=typed)
     assert result.returncode == 0, result.stdout + result.stderr
     project = tmp_path / "grosse-co"

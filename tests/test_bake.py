@@ -19,18 +19,40 @@ import pytest
 import yaml
 from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
+from fastapi_service_answers import NEEDS
+
+
+def is_supported(answers: dict[str, object]) -> bool:
+    return all(answers[needed] or not answers[o] for o, (needed, _) in NEEDS.items())
+
+
 CHOICES = {
     name: value if isinstance(value, list) else [True, False]
     for name, value in QUESTIONS.items()
     if isinstance(value, list | bool) and not name.startswith("_")
 }
-COMBINATIONS = [
-    dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
+OPTIONS = [name for name in CHOICES if isinstance(QUESTIONS[name], bool)]
+EVERY_OPTION = dict.fromkeys(OPTIONS, True)
+WORDS = [
+    {"python_version": version, "license": name}
+    for version, name in itertools.product(CHOICES["python_version"], CHOICES["license"])
 ]
+# Every combination of options. The version and the license are words that no option's lines
+# depend on: each pair of them is baked with many of the combinations rather than with all.
+EVERY_COMBINATION = [
+    dict(zip(OPTIONS, values, strict=True)) | WORDS[number % len(WORDS)]
+    for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
+]
+COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
 # What must not be left of an option that was not chosen.
 RESIDUE = {
     "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
+    "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
+    "tracing": re.compile(
+        rb"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
+    ),
+    "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
 }
 MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(rb"\{%|\{\{ ?cookiecutter")
@@ -49,8 +71,9 @@ def name_of(combination: dict[str, object]) -> str:
 
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{len(COMBINATIONS)} combinations of {', '.join(CHOICES)}")
-    assert len(COMBINATIONS) == 64
+        print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (24, 32)
+    assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -125,10 +148,10 @@ def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
         assert word not in everything
 
 
-def test_baking_the_defaults_gives_the_template_back(bake: Bake, repository: Path) -> None:
+def test_baking_every_option_gives_the_template_back(bake: Bake, repository: Path) -> None:
     fence = re.compile(r"\s*(#|<!--) (end option|option: [a-z_, ]+)( -->)?")
     trailing = re.compile(r"  # option: [a-z_, ]+$")
-    files = bake().files()
+    files = bake(**EVERY_OPTION).files()
     template = repository / TEMPLATE
     expected = {}
     for path in sorted(p for p in template.rglob("*") if p.is_file()):
@@ -154,7 +177,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     for paths in hook.OWNED.values():
         for path in paths:
             assert (repository / TEMPLATE / path).exists(), path
-    assert set(hook.OWNED) == {n for n, v in QUESTIONS.items() if isinstance(v, bool)}
+    assert set(hook.OWNED) == set(OPTIONS)
 
 
 def test_no_secret_is_in_any_file(bake: Bake) -> None:
@@ -162,7 +185,7 @@ def test_no_secret_is_in_any_file(bake: Bake) -> None:
         rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bsk_live_|"
         rb"(?i:secret|token|password)\w* *[:=] *[\"'][A-Za-z0-9+/_-]{24,}[\"']"
     )
-    for path, content in bake().files().items():
+    for path, content in bake(**EVERY_OPTION).files().items():
         assert not secret.search(content), path
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 from conftest import TEMPLATE, Bake, Baked
-from test_bake import CHOICES
+from test_bake import CHOICES, COMBINATIONS, EVERY_OPTION, OPTIONS
+
+from fastapi_service_answers import NEEDS
 
 pytestmark = pytest.mark.slow
 
@@ -27,22 +29,22 @@ LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
 
 
 def covering_rows() -> list[dict[str, object]]:
-    """Few rows of answers in which every pair of values occurs; greedy, and always the same."""
-    names = list(CHOICES)
-    missing = {
-        ((one, a), (other, b))
-        for one, other in itertools.combinations(names, 2)
-        for a in CHOICES[one]
-        for b in CHOICES[other]
-    }
+    """Few rows of answers in which every pair of options, and each with every Python, occurs.
+
+    Greedy, and always the same. Licenses take turns: they change no code.
+    """
     candidates = [
-        dict(zip(names, values, strict=True)) for values in itertools.product(*CHOICES.values())
+        {**{option: row[option] for option in OPTIONS}, "python_version": version}
+        for row in COMBINATIONS
+        for version in CHOICES["python_version"]
     ]
-    rows = []
+    missing = set().union(*map(pairs_of, candidates))
+    rows: list[dict[str, object]] = []
     while missing:
         best = max(candidates, key=lambda row: len(missing & pairs_of(row)))
         missing -= pairs_of(best)
-        rows.append(best)
+        licenses = CHOICES["license"]
+        rows.append({**best, "license": licenses[len(rows) % len(licenses)]})
     return rows
 
 
@@ -148,7 +150,12 @@ def test_every_pair_of_answers_installs_checks_and_tests(
 
 
 def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
-    for row in ({}, {"redis": False}, {"metrics": False}):
+    none = dict.fromkeys(OPTIONS, False)
+    alone = [
+        {**none, option: True, **dict.fromkeys(NEEDS.get(option, ())[:1], True)}
+        for option in OPTIONS
+    ]
+    for row in (EVERY_OPTION, *alone, none):
         constraints = (bake(**row).path / "constraints.txt").read_text()
         wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
         lock = (bake(lock=True, **row).path / "uv.lock").read_text()

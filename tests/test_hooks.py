@@ -6,9 +6,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import default_answers
+from conftest import QUESTIONS, default_answers
 
+NO_OPTION = {name: False for name, default in QUESTIONS.items() if isinstance(default, bool)}
 ANSWERS = {
+    **NO_OPTION,
     "project_slug": "order-service",
     "project_name": "Order Service",
     "description": "Takes orders from Ada Lovelace.",
@@ -16,8 +18,6 @@ ANSWERS = {
     "author_email": "conan@example.org",
     "python_version": "3.12",
     "license": "Proprietary",
-    "redis": False,
-    "metrics": False,
 }
 
 
@@ -92,7 +92,11 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
 @pytest.fixture
 def project(hook: ModuleType, tmp_path: Path) -> Path:
     for name, text in {
-        **{path: "" for paths in hook.OWNED.values() for path in paths},
+        **{
+            name if Path(name).suffix else f"{name}/file": ""
+            for n in hook.OWNED.values()
+            for name in n
+        },
         "pyproject.toml": 'name = "example-service"\r\nredis  # option: redis\r\n',
         "scripts/startup.sh": "#!/bin/sh\r\n",
         "LICENSE": "MIT by Ada Lovelace\n",
@@ -175,7 +179,8 @@ def test_without_uv_the_summary_says_which_command_finishes_it(
 
 
 def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:
-    lines = hook.summary(default_answers(), None).splitlines()
+    answers = {**default_answers(), **NO_OPTION, "metrics": True, "redis": True}
+    lines = hook.summary(answers, None).splitlines()
     assert lines == [
         "",
         "Example Service is in example-service/",

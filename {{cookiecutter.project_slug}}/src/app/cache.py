@@ -39,7 +39,7 @@ class Cache:
     """Values by key; every operation succeeds, whether Redis answers or not."""
 
     def __init__(self, redis: Redis | None, *, mark_seconds: int = 10) -> None:
-        self._redis = redis
+        self.redis = redis
         self._mark_seconds = mark_seconds
         self._paused_until = 0.0
 
@@ -56,17 +56,17 @@ class Cache:
 
     async def ping(self) -> None:
         """For the health check: raises when a configured Redis does not answer."""
-        if self._redis is not None:
-            await self._redis.ping()
+        if self.redis is not None:
+            await self.redis.ping()
 
     async def _attempt(
         self, command: str, *args: Any, even_paused: bool = False, **kwargs: Any
     ) -> Any:
         is_paused = time.monotonic() < self._paused_until and not even_paused
-        if self._redis is None or is_paused:
+        if self.redis is None or is_paused:
             return None
         try:
-            return await getattr(self._redis, command)(*args, **kwargs)
+            return await getattr(self.redis, command)(*args, **kwargs)
         except (RedisError, OSError, TimeoutError) as error:
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             log.warning("cache unavailable", reason=f"{type(error).__name__}: {error}")

@@ -85,8 +85,13 @@ def log_context(**values: str) -> Iterator[None]:
 
 def current_request_id() -> str | None:
     """The id of the request that is being served, if any."""
-    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-    return request_id
+    return current_value("request_id")
+
+
+def current_value(name: str) -> str | None:
+    """What log_context() adds under that name to the lines logged here, if anything."""
+    value: str | None = structlog.contextvars.get_contextvars().get(name)
+    return value
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

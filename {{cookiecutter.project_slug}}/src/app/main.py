@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
+from app.error_tracking import open_error_tracking  # option: sentry
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
@@ -20,8 +21,10 @@ from app.metrics import install_metrics  # option: metrics
 from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
 from app.problems import EVERY_ROUTE, install_error_handlers
+from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
+from app.tracing import open_tracing, trace_requests  # option: tracing
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,12 +38,15 @@ def create_app(settings: Settings) -> FastAPI:
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
+            await enter(open_error_tracking(settings, observers))  # option: sentry
+            state["tracer"] = await enter(open_tracing(settings))  # option: tracing
             state["database"] = database = await enter(open_database(settings))
             metrics.watch(database.pool)  # option: metrics
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
+            state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
             stack.push_async_callback(health.finish)
             yield state
@@ -60,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
+    app.add_middleware(RateLimitLayer)  # option: rate_limit
     cross_origin = _cross_origin(settings)
     if settings.cors_origins:
         app.add_middleware(cross_origin)
@@ -71,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         observers=observers,
         answering=cross_origin,
     )
+    trace_requests(app, settings)  # option: tracing
     app.include_router(health_router)
     app.include_router(bookmarks.router)
     metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics

@@ -80,6 +80,7 @@ class Exchange:
     status: int = 0  # 0: the connection was lost before an answer
     duration_seconds: float = 0.0
     response_bytes: int = 0
+    error: Exception | None = None  # what nothing handled, and a 500 answered
 
 
 Observer = Callable[[Exchange], None]
@@ -87,8 +88,8 @@ Observer = Callable[[Exchange], None]
 
 def log_access(exchange: Exchange) -> None:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_probe = _is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
-    (log.debug if is_probe else log.info)(
+    is_quiet = is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
+    (log.debug if is_quiet else log.info)(
         "request",
         method=exchange.method,
         path=exchange.path[:LONGEST_LOGGED_PATH],
@@ -163,7 +164,8 @@ class RequestLayer:
                 if b"transfer-encoding" in headers:
                     receive = _limited(receive, self._max_body_bytes)
                 await self._app(scope, receive, send_and_observe)
-            except Exception:
+            except Exception as error:
+                exchange.error = error
                 # Here rather than in a handler: Starlette calls one for Exception outside of all
                 # middleware, without request id or CORS headers, and raises again.
                 log.exception("unhandled exception")
@@ -179,7 +181,7 @@ class RequestLayer:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
-        if self._any_host or _is_probe(path):
+        if self._any_host or is_probe(path):
             return None
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else re.sub(r":\d+$", "", host)
@@ -207,7 +209,8 @@ def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
         observe(exchange)
 
 
-def _is_probe(path: str) -> bool:
+def is_probe(path: str) -> bool:
+    """Whether the platform asks: such are let in under any name, and left out of much."""
     return PROBE.match(path) is not None
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from app.errors import Problem, Unprocessable
-from app.logs import current_request_id
+from app.logs import current_value
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,6 +25,7 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str | None = None
     request_id: str | None = Field(None, description="Quote this when asking for help.")
+    trace_id: str | None = Field(None, description="Of the trace it is in.")  # option: tracing
 
 
 def render(problem: Problem) -> Response:
@@ -33,7 +34,8 @@ def render(problem: Problem) -> Response:
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "request_id": current_request_id(),
+        "request_id": current_value("request_id"),
+        "trace_id": current_value("trace_id"),  # option: tracing
         **problem.extensions,
     }
     content = orjson.dumps({key: value for key, value in body.items() if value is not None})
@@ -54,6 +56,7 @@ def responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
     422: {"description": "The request does not fit its schema", "content": _CONTENT},
+    429: {"description": "Too many requests", "content": _CONTENT},  # option: rate_limit
     "default": {"description": "Any other problem", "content": _CONTENT},
 }
 

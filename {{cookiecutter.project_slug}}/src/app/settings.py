@@ -24,13 +24,22 @@ PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secre
 CommaSeparated = Annotated[list[str], NoDecode]
 
 
-def url_of(*schemes: str) -> AfterValidator:
-    """A URL must have one of these schemes, possibly with a driver behind a +."""
-    form = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://.")
+def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
+    """A URL must have one of these schemes, possibly with a driver behind a +.
+
+    Args:
+        schemes: without ://
+        rest: a pattern for what follows.
+    """
+    beginning = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://")
+    whole = re.compile(f"{beginning.pattern}{rest}", re.DOTALL)
 
     def check(url: SecretStr) -> SecretStr:
-        if not form.match(url.get_secret_value().strip()):
+        text = url.get_secret_value().strip()
+        if not beginning.match(text):
             raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
+        if not whole.fullmatch(text):
+            raise ValueError("something is missing or mistyped behind ://")
         return url
 
     return AfterValidator(check)
@@ -39,6 +48,9 @@ def url_of(*schemes: str) -> AfterValidator:
 Token = Annotated[SecretStr | None, Field(min_length=16)]
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
+Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  # option: rate_limit
+Otlp = Annotated[SecretStr, url_of("https", "http")] | None  # option: tracing
+Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
 
 
 class Settings(BaseSettings):
@@ -112,6 +124,10 @@ class Settings(BaseSettings):
     )
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
+    rate_limit: Limit = Field("600/minute", description="Of a client.")  # option: rate_limit
+    otel_exporter_otlp_endpoint: Otlp = Field(None, description="Traces go here")  # option: tracing
+    trace_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests.")  # option: tracing
+    sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

@@ -1,0 +1,198 @@
+"""Limits on how often a client may call, counted in Redis for all replicas together.
+
+Windows are fixed: one increment, and so one round trip, tells both whether a request may pass and
+what is left. The price is that around the turn of a window a client may have two windows' worth.
+
+The headers are those of draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` says what the
+limits are, `RateLimit` what is left of them.
+"""
+
+import time
+import zlib
+from asyncio import timeout
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from math import ceil
+from typing import Any
+
+import structlog
+from fastapi import Depends, Request, Response
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import Problem
+from app.middleware import is_probe
+from app.problems import render
+from app.settings import SERVICE_NAME, Settings
+
+log = structlog.get_logger()
+
+TIMEOUT_SECONDS = 0.25  # longest wait for Redis; then the request passes uncounted
+PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a client stands with one limit, after the request that was just counted."""
+
+    name: str
+    limit: RateLimitItem
+    count: int
+    seconds_left: int  # to the end of the window
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.count > self.limit.amount
+
+    @property
+    def headers(self) -> dict[str, str]:
+        remaining = max(0, self.limit.amount - self.count)
+        window = self.limit.get_expiry()
+        return {
+            "RateLimit-Policy": f'"{self.name}";q={self.limit.amount};w={window}',
+            "RateLimit": f'"{self.name}";r={remaining};t={self.seconds_left}',
+        }
+
+
+class TooManyRequests(Problem):
+    """A client has used up one of its limits."""
+
+    status = 429
+    title = "Too Many Requests"
+    type = "urn:problem:too-many-requests"
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__(
+            f"Try again in {standing.seconds_left} s.",
+            headers={**standing.headers, "Retry-After": str(standing.seconds_left)},
+        )
+
+
+class Limiter:
+    """Counts requests. While Redis is away nothing is counted and everything passes."""
+
+    def __init__(self, settings: Settings, redis: Redis | None) -> None:
+        self.default = parse(settings.rate_limit)
+        self._storage: RedisStorage | None = None
+        self._paused_until = 0.0
+        self._is_away = False
+        if redis is None:
+            log.warning("nothing is rate-limited: REDIS_URL is not set")
+        else:
+            pool: Any = redis.connection_pool
+            self._storage = RedisStorage(
+                "async+redis://",
+                implementation="redispy",
+                connection_pool=pool,
+                key_prefix=f"{SERVICE_NAME}:limits",
+            )
+
+    async def count(self, name: str, limit: RateLimitItem, client: str) -> Standing | None:
+        """Count one request more.
+
+        Args:
+            name: of the limit.
+            limit: so many in so much time.
+            client: whose request it is.
+
+        Returns:
+            Where that leaves the client; None if Redis could not be asked.
+        """
+        if self._storage is None or time.monotonic() < self._paused_until:
+            return None
+        window_seconds = limit.get_expiry()
+        # Not everybody's window turns at the same moment.
+        now = time.time() + zlib.crc32(client.encode()) % window_seconds
+        window, elapsed = divmod(now, window_seconds)
+        try:
+            async with timeout(TIMEOUT_SECONDS):
+                count = await self._storage.incr(
+                    limit.key_for(name, client, str(int(window))), window_seconds
+                )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            if not self._is_away:
+                self._is_away = True
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                log.warning("nothing is rate-limited: Redis is away", reason=reason)
+            return None
+        if self._is_away:
+            self._is_away = False
+            log.info("rate limits are back")
+        return Standing(name, limit, count, ceil(window_seconds - elapsed))
+
+
+class RateLimitLayer:
+    """The limit that every request counts towards, except for probes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_probe(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        limiter: Limiter = scope["state"]["limiter"]
+        standing = await limiter.count("default", limiter.default, client_of(scope))
+        if standing is None:
+            await self._app(scope, receive, send)
+        elif standing.is_exceeded:
+            await render(TooManyRequests(standing))(scope, receive, send)
+        else:
+            headers = [(k.lower().encode(), v.encode()) for k, v in standing.headers.items()]
+
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", ()), *headers]
+                await send(message)
+
+            await self._app(scope, receive, send_with_headers)
+
+
+def Limit(limit: str) -> Any:  # noqa: N802 - reads like Depends()
+    """For a route's `dependencies`: a limit of its own, on top of the one for every request.
+
+    Args:
+        limit: as in "5/minute"; each client has its own count.
+
+    Raises:
+        ValueError: at import, if it cannot be understood.
+    """
+    item = parse(limit)
+
+    async def count(request: Request, response: Response) -> None:
+        limiter: Limiter = request.state.limiter
+        name = f"{request.method} {request.scope['route'].path}"
+        standing = await limiter.count(name, item, client_of(request.scope))
+        if standing is None:
+            return
+        if standing.is_exceeded:
+            raise TooManyRequests(standing)
+        for key, value in standing.headers.items():
+            response.headers.append(key, value)
+
+    return Depends(count)
+
+
+def client_of(scope: Scope) -> str:
+    """Who is calling: the address, which behind a trusted proxy is the one that the proxy saw."""
+    client = scope.get("client")
+    return _network(client[0]) if client else "unknown"
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
+    """An IPv6 client is its /64: it may take any address in it for each request."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host  # a socket in the file system has no address
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(IPv6Network((address.packed, 64), strict=False))
+    return host
