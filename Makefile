@@ -1,6 +1,6 @@
 # Needs Python 3.11 or newer, or uv; gets uv into .tools/ when there is none.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-containers check fix constraints clean
+.PHONY: help demo test test-fast test-containers bench check fix constraints clean
 
 UV := $(shell command -v uv || echo .tools/bin/uv)
 export PATH := $(dir $(abspath $(UV))):$(PATH)
@@ -22,6 +22,9 @@ test-fast: .venv  ## the same without installing baked services (seconds)
 
 test-containers: .venv  ## the image, the compose stacks and the failure drills, on a Docker engine (minutes)
 	.venv/bin/python -m pytest -m containers
+
+bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes): make bench rounds=1
+	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),4)
 
 check: .venv  ## lint and format, here and in the template folder; changes nothing
 	.venv/bin/ruff check

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TEMPLATE, Bake, Baked
-from test_bake import CHOICES, COMBINATIONS, EVERY_OPTION, OPTIONS
+from test_bake import CHOICES, COMBINATIONS, EVERY_OPTION, OPTIONS, WORDS
 
 from fastapi_service_answers import NEEDS
 
@@ -29,22 +29,18 @@ LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
 
 
 def covering_rows() -> list[dict[str, object]]:
-    """Few rows of answers in which every pair of options, and each with every Python, occurs.
+    """Few rows of answers in which every pair of options that go together occurs, and every word.
 
-    Greedy, and always the same. Licenses take turns: they change no code.
+    Greedy, and always the same. Versions and licenses take turns: no option's lines depend on them.
     """
-    candidates = [
-        {**{option: row[option] for option in OPTIONS}, "python_version": version}
-        for row in COMBINATIONS
-        for version in CHOICES["python_version"]
-    ]
+    candidates = [{option: row[option] for option in OPTIONS} for row in COMBINATIONS]
     missing = set().union(*map(pairs_of, candidates))
     rows: list[dict[str, object]] = []
     while missing:
         best = max(candidates, key=lambda row: len(missing & pairs_of(row)))
         missing -= pairs_of(best)
-        licenses = CHOICES["license"]
-        rows.append({**best, "license": licenses[len(rows) % len(licenses)]})
+        words = {name: CHOICES[name][len(rows) % len(CHOICES[name])] for name in WORDS[0]}
+        rows.append({**best, **words})
     return rows
 
 
