@@ -72,6 +72,11 @@ PYTHON_VERSION = re.compile(
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
+VERSIONS = "src/app/migrations/versions"
+MIGRATION = re.compile(r"\d{4}_\w+\.py")
+REVISION = re.compile(r"(?<=^revision = ).*", re.M)
+DOWN_REVISION = re.compile(r"(?<=^down_revision = ).*", re.M)
+
 NAMES = r"(?P<names>[a-z_]+(?:, [a-z_]+)*)"
 BEGIN = re.compile(rf"\s*(?:#|<!--) option: {NAMES}(?: -->)?")
 END = re.compile(r"\s*(?:#|<!--) end option(?: -->)?")
@@ -151,6 +156,25 @@ def fill_in(text: str, answers: dict[str, str]) -> str:
     return LICENSE.sub(LICENSE_NAMES.get(answers["license"], answers["license"]), text)
 
 
+def renumber(migrations: dict[str, str]) -> dict[str, str]:
+    """Close the gaps that dropped migrations leave: each follows the one before, from 0001 on.
+
+    Args:
+        migrations: text by file name; names begin with four digits, which give the order.
+
+    Returns:
+        The same under their new names, in the same order.
+    """
+    renumbered: dict[str, str] = {}
+    before = "None"
+    for number, (name, text) in enumerate(sorted(migrations.items()), 1):
+        revision = f'"{number:04d}"'
+        text = DOWN_REVISION.sub(before, REVISION.sub(revision, text))
+        renumbered[f"{number:04d}{name[4:]}"] = text
+        before = revision
+    return renumbered
+
+
 def chosen_options(answers: dict[str, object]) -> set[str]:
     return {option for option in OWNED if answers[option]}
 
@@ -214,6 +238,20 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
         path.write_bytes(text.encode("utf-8"))
         if path.suffix == ".sh":
             path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
+    renumber_migrations(project / VERSIONS, copied)
+
+
+def renumber_migrations(folder: Path, copied: list[Path]) -> None:
+    """Renumber the migrations that are left of those copied; somebody's own keep their numbers."""
+    left = {
+        path.name: path
+        for path in copied
+        if path.parent == folder and MIGRATION.fullmatch(path.name) and path.exists()
+    }
+    texts = {name: path.read_bytes().decode("utf-8") for name, path in left.items()}
+    for old, (new, text) in zip(sorted(left), renumber(texts).items(), strict=True):
+        left[old].replace(folder / new)  # numbers only fall, so nothing is in the way
+        (folder / new).write_bytes(text.encode("utf-8"))
 
 
 def remove(path: Path, project: Path) -> None:

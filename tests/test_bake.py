@@ -92,6 +92,7 @@ def test_every_combination_is_free_of_residue_and_clean_as_baked(
                 assert not words.search(path.encode()), path
     parse(files)
     lint(baked)
+    follow_migrations(files)
     project = tomllib.loads(files["pyproject.toml"].decode())
     assert project["tool"]["mypy"]["python_version"] == combination["python_version"]
     bases = re.findall(rb"^FROM python:(.*)-slim", files["Dockerfile"], re.MULTILINE)
@@ -121,6 +122,16 @@ def parse(files: dict[str, bytes]) -> None:
     subprocess.run(
         ["make", "-n", "-f", "-", "help"], input=files["Makefile"], check=True, capture_output=True
     )
+
+
+def follow_migrations(files: dict[str, bytes]) -> None:
+    """Each follows the one before, from 0001 on, whichever options brought them."""
+    paths = sorted(path for path in files if "/migrations/versions/" in path)
+    for number, path in enumerate(paths, 1):
+        before = f'"{number - 1:04d}"' if number > 1 else "None"
+        lines = f'\nrevision = "{number:04d}"\ndown_revision = {before}\n'
+        assert Path(path).name.startswith(f"{number:04d}_"), path
+        assert lines.encode() in files[path], path
 
 
 def lint(baked: Baked) -> None:

@@ -89,6 +89,33 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
     )
 
 
+def migration(number: str, follows: str | None, statement: str = "pass") -> str:
+    before = f'"{follows}"' if follows else "None"
+    return (
+        f'"""What it does."""\n\nrevision = "{number}"\ndown_revision = {before}\n\n\n'
+        f"def upgrade() -> None:\n    {statement}\n"
+    )
+
+
+def test_migrations_that_are_left_follow_each_other_without_a_gap(hook: ModuleType) -> None:
+    left = {
+        "0004_create_passages.py": migration("0004", "0003"),
+        "0001_create_bookmarks.py": migration("0001", None),
+        "0003_create_webhooks.py": migration("0003", "0002", 'revision = "0002"'),
+    }
+    assert list(hook.renumber(left).items()) == [
+        ("0001_create_bookmarks.py", migration("0001", None)),
+        ("0002_create_webhooks.py", migration("0002", "0001", 'revision = "0002"')),
+        ("0003_create_passages.py", migration("0003", "0002")),
+    ]
+
+
+def test_a_chain_that_is_whole_stays_as_it_is(hook: ModuleType) -> None:
+    whole = {"0001_a.py": migration("0001", None), "0002_b.py": migration("0002", "0001")}
+    assert hook.renumber(whole) == whole
+    assert hook.renumber({}) == {}
+
+
 @pytest.fixture
 def project(hook: ModuleType, tmp_path: Path) -> Path:
     for name, text in {
@@ -130,6 +157,31 @@ def test_a_folder_that_holds_something_else_stays(hook: ModuleType, project: Pat
     mine.touch()
     hook.rewrite_project(project, ANSWERS)
     assert [p for p in (project / "observability").rglob("*") if p.is_file()] == [mine]
+
+
+def test_the_migrations_of_a_project_are_renumbered_and_somebodys_own_are_not(
+    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = project / hook.VERSIONS
+    versions.mkdir(parents=True)
+    mine = versions / "0007_add_mine.py"
+    mine.write_text(migration("0007", "0006"))
+    os.utime(mine, (0, 0))
+    monkeypatch.setattr(hook, "is_new", lambda path, since: path.stat().st_mtime > since)
+    monkeypatch.setitem(
+        hook.OWNED, "redis", (*hook.OWNED["redis"], f"{hook.VERSIONS}/0002_create_x.py")
+    )
+    (versions / "__init__.py").touch()
+    (versions / "0001_create_bookmarks.py").write_text(migration("0001", None))
+    (versions / "0002_create_x.py").write_text(migration("0002", "0001"))
+    (versions / "0003_create_y.py").write_text(migration("0003", "0002"))
+    hook.rewrite_project(project, ANSWERS, since=1)
+    assert {p.name: p.read_text() for p in versions.iterdir()} == {
+        "__init__.py": "",
+        "0001_create_bookmarks.py": migration("0001", None),
+        "0002_create_y.py": migration("0002", "0001"),
+        "0007_add_mine.py": migration("0007", "0006"),
+    }
 
 
 def test_a_mistake_in_the_template_names_the_file(hook: ModuleType, project: Path) -> None:
