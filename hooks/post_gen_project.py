@@ -28,6 +28,12 @@ OWNED = {
         "observability/grafana/provisioning/dashboards/dashboards.yml",
         "observability/grafana/provisioning/datasources/prometheus.yml",
     ),
+    "pgvector": (
+        "src/app/passages",
+        "src/app/migrations/versions/0004_create_passages.py",
+        "tests/passages",
+        "docs/passages.md",
+    ),
     "redis": (
         "src/app/cache.py",
         "src/app/dev_valkey.py",

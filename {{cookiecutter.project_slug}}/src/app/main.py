@@ -20,6 +20,7 @@ from app.logs import configure_logs
 from app.metrics import install_metrics  # option: metrics
 from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
 from app.migrate import check_revision, load_revisions
+from app.passages.routes import column_check, install_passages  # option: pgvector
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             metrics.watch(database.pool)  # option: metrics
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
+            health.add(column_check(database, settings))  # option: pgvector
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
             state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     trace_requests(app, settings)  # option: tracing
     app.include_router(health_router)
     app.include_router(bookmarks.router)
+    install_passages(app, settings)  # option: pgvector
     metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     return app
 

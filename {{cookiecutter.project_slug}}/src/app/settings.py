@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: Otlp = Field(None, description="Traces go here")  # option: tracing
     trace_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests.")  # option: tracing
     sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
+    embedding_dimensions: int = Field(1536, gt=0, description="Numbers in one.")  # option: pgvector
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

@@ -1,0 +1,67 @@
+"""The routes."""
+
+import uuid
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from app.database import Database
+from app.dependencies import Reader, WriteTransaction
+from app.health import Check
+from app.passages import service
+from app.passages.schemas import Neighbours, Passage, PassageInput, Query
+from app.problems import responses
+from app.settings import Settings
+
+router = APIRouter(prefix="/passages", tags=["passages"])
+
+
+async def get_dimensions(request: Request) -> int:
+    dimensions: int = request.app.state.embedding_dimensions
+    return dimensions
+
+
+Dimensions = Annotated[int, Depends(get_dimensions)]
+
+
+@router.post("", status_code=201, responses=responses(service.WrongDimensions))
+async def create_passage(
+    new: PassageInput,
+    dimensions: Dimensions,
+    transaction: WriteTransaction,
+    request: Request,
+    response: Response,
+) -> Passage:
+    passage = await service.create(transaction, new, dimensions)
+    response.headers["Location"] = f"{request.scope['root_path']}/passages/{passage.id}"
+    return passage
+
+
+@router.post("/nearest", responses=responses(service.WrongDimensions))
+async def find_nearest_passages(
+    query: Query, dimensions: Dimensions, database: Reader
+) -> Neighbours:
+    """A search, which changes nothing: a POST because an embedding is too long for a URL."""
+    return await service.find_nearest(database, query, dimensions)
+
+
+@router.get("/{passage_id}", responses=responses(service.PassageNotFound))
+async def read_passage(passage_id: uuid.UUID, database: Reader) -> Passage:
+    return await service.find(database, passage_id)
+
+
+@router.delete("/{passage_id}", status_code=204, responses=responses(service.PassageNotFound))
+async def delete_passage(passage_id: uuid.UUID, transaction: WriteTransaction) -> None:
+    await service.remove(transaction, passage_id)
+
+
+def install_passages(app: FastAPI, settings: Settings) -> None:
+    app.state.embedding_dimensions = settings.embedding_dimensions
+    app.include_router(router)
+
+
+def column_check(database: Database, settings: Settings) -> Check:
+    """Whether the column fits the setting: a replica that would fail gets no requests."""
+    check = partial(service.check_column, database, settings.embedding_dimensions)
+    return Check("embeddings", check)
