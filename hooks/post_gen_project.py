@@ -30,7 +30,7 @@ OWNED = {
     ),
     "pgvector": (
         "src/app/passages",
-        "src/app/migrations/versions/0004_create_passages.py",
+        "src/app/migrations/versions/0002_create_passages.py",
         "tests/passages",
         "docs/passages.md",
     ),
@@ -75,6 +75,8 @@ PYTHON_VERSION = re.compile(
     r"|(?<=^FROM python:)3\.14(?=-slim)",
     re.M,
 )
+# The one word of an option that something else replaces: nothing else could stand beside it.
+PGVECTOR_IMAGE = re.compile(r"(?<=image: )pgvector/pgvector:pg(?=\d+$)", re.M)
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
@@ -159,6 +161,8 @@ def fill_in(text: str, answers: dict[str, str]) -> str:
     """Put the answers in place of the template's own words, all at once."""
     text = ANY_WORD.sub(lambda match: answers[WORDS[match[0]]], text)
     text = PYTHON_VERSION.sub(answers["python_version"], text)
+    if not answers["pgvector"]:
+        text = PGVECTOR_IMAGE.sub("postgres:", text)
     return LICENSE.sub(LICENSE_NAMES.get(answers["license"], answers["license"]), text)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import QUESTIONS, default_answers
+from test_bake import OPTIONS
 
 import fastapi_service_answers as answers
 
@@ -169,9 +170,10 @@ def test_nothing_is_written_when_options_do_not_go_together(
 
 
 def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
-    typed = (
-        "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\nn\nn\n\n\n\n2\n3\n"
-    )
+    words = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\n"
+    given = {"redis": "n", "metrics": "n"}
+    options = "".join(f"{given.get(option, '')}\n" for option in OPTIONS)
+    typed = f"{words}{options}2\n3\n"
     result = run(repository, home, tmp_path, typed=typed)
     assert result.returncode == 0, result.stdout + result.stderr
     project = tmp_path / "grosse-co"

@@ -163,7 +163,7 @@ def test_the_migrations_of_a_project_are_renumbered_and_somebodys_own_are_not(
     hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = project / hook.VERSIONS
-    versions.mkdir(parents=True)
+    versions.mkdir(parents=True, exist_ok=True)
     mine = versions / "0007_add_mine.py"
     mine.write_text(migration("0007", "0006"))
     os.utime(mine, (0, 0))

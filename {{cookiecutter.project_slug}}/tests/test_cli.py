@@ -77,7 +77,7 @@ async def test_migration_writes_the_difference_under_the_next_number(
 ) -> None:
     copy = {"DATABASE_URL": empty_database, "PYTHONPATH": str(source)}
     versions = source / "app" / "migrations" / "versions"
-    number = len(list(versions.glob("[0-9]*.py"))) + 1
+    number = max((int(file.name[:4]) for file in versions.glob("[0-9]*.py")), default=0) + 1
     (source / "app" / "notes").mkdir()
     (source / "app" / "notes" / "__init__.py").touch()
     (source / "app" / "notes" / "models.py").write_text(NOTES)

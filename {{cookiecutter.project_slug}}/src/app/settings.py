@@ -52,6 +52,12 @@ Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  #
 Otlp = Annotated[SecretStr, url_of("https", "http")] | None  # option: tracing
 Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
 
+LIMIT = "Requests of a client, as 600/minute; also /second, /hour or /day."  # option: rate_limit
+COLLECTOR = "OpenTelemetry collector that traces go to. Not set: no tracing."  # option: tracing
+RATIO = "Share of requests traced, 0 to 1, of those that come without a trace."  # option: tracing
+DSN = "Sentry project that errors are reported to. Not set: nothing is reported."  # option: sentry
+DIMENSIONS = "Numbers in an embedding; the column must have as many."  # option: pgvector
+
 
 class Settings(BaseSettings):
     """What the environment may say about a running service; frozen once read."""
@@ -124,11 +130,11 @@ class Settings(BaseSettings):
     )
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
-    rate_limit: Limit = Field("600/minute", description="Of a client.")  # option: rate_limit
-    otel_exporter_otlp_endpoint: Otlp = Field(None, description="Traces go here")  # option: tracing
-    trace_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests.")  # option: tracing
-    sentry_dsn: Dsn | None = Field(None, description="Where errors are reported.")  # option: sentry
-    embedding_dimensions: int = Field(1536, gt=0, description="Numbers in one.")  # option: pgvector
+    rate_limit: Limit = Field("600/minute", description=LIMIT)  # option: rate_limit
+    otel_exporter_otlp_endpoint: Otlp = Field(None, description=COLLECTOR)  # option: tracing
+    trace_ratio: float = Field(0.1, ge=0, le=1, description=RATIO)  # option: tracing
+    sentry_dsn: Dsn | None = Field(None, description=DSN)  # option: sentry
+    embedding_dimensions: int = Field(1536, gt=0, description=DIMENSIONS)  # option: pgvector
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from pgvector.sqlalchemy import Vector
 
-revision = "0004"
+revision = "0002"
 down_revision = "0001"
 
 DIMENSIONS = 1536  # EMBEDDING_DIMENSIONS is checked against the column, wherever this is changed
