@@ -28,6 +28,12 @@ OWNED = {
         "observability/grafana/provisioning/dashboards/dashboards.yml",
         "observability/grafana/provisioning/datasources/prometheus.yml",
     ),
+    "webhooks": (
+        "src/app/webhooks",
+        "src/app/migrations/versions/0003_create_webhooks.py",
+        "tests/webhooks",
+        "docs/webhooks.md",
+    ),
     "pgvector": (
         "src/app/passages",
         "src/app/migrations/versions/0002_create_passages.py",

@@ -47,6 +47,7 @@ COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
 # What must not be left of an option that was not chosen.
 RESIDUE = {
     "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "webhooks": re.compile(rb"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(rb"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
     "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
     "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
@@ -73,7 +74,7 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")
-    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (48, 64)
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (96, 128)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
 
 

@@ -26,6 +26,7 @@ from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
 from app.tracing import open_tracing, trace_requests  # option: tracing
+from app.webhooks import routes as hooks  # option: webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
             state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
+            state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
             stack.push_async_callback(health.finish)
             yield state
@@ -83,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     trace_requests(app, settings)  # option: tracing
     app.include_router(health_router)
     app.include_router(bookmarks.router)
+    app.include_router(hooks.router)  # option: webhooks
     install_passages(app, settings)  # option: pgvector
     metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     return app

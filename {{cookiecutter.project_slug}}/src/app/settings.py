@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
+    Secret,  # option: webhooks
     SecretStr,
     ValidationError,
     field_validator,
@@ -51,12 +52,16 @@ RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: re
 Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  # option: rate_limit
 Otlp = Annotated[SecretStr, url_of("https", "http")] | None  # option: tracing
 Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
+_HOOK = r"[a-z0-9-]+:whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2,3}={0,2})?"  # option: webhooks
+HookSecrets = Secret[Annotated[str, Field(pattern=f"^({_HOOK}(,|$))+$")]] | None  # option: webhooks
 
 LIMIT = "Requests of a client, as 600/minute; also /second, /hour or /day."  # option: rate_limit
 COLLECTOR = "OpenTelemetry collector that traces go to. Not set: no tracing."  # option: tracing
 RATIO = "Share of requests traced, 0 to 1, of those that come without a trace."  # option: tracing
 DSN = "Sentry project that errors are reported to. Not set: nothing is reported."  # option: sentry
 DIMENSIONS = "Numbers in an embedding; the column must have as many."  # option: pgvector
+HOOKS = "Senders and their secrets: shop:whsec_..., comma-separated."  # option: webhooks
+CHALLENGE = "What hub.verify_token must be; 16 characters up."  # option: webhooks
 
 
 class Settings(BaseSettings):
@@ -135,6 +140,8 @@ class Settings(BaseSettings):
     trace_ratio: float = Field(0.1, ge=0, le=1, description=RATIO)  # option: tracing
     sentry_dsn: Dsn | None = Field(None, description=DSN)  # option: sentry
     embedding_dimensions: int = Field(1536, gt=0, description=DIMENSIONS)  # option: pgvector
+    webhook_secrets: HookSecrets = Field(None, description=HOOKS)  # option: webhooks
+    webhook_verify_token: Token = Field(None, description=CHALLENGE)  # option: webhooks
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

@@ -1,0 +1,1 @@
+"""Webhooks: signed, stored once, processed once."""

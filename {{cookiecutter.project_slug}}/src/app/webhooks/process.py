@@ -1,0 +1,37 @@
+"""What is done about a webhook: yours to write."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from app.database import Transaction
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Event:
+    """A delivery whose signature was right."""
+
+    source: str
+    id: str
+    received_at: datetime
+    body: bytes
+
+
+async def process(event: Event, transaction: Transaction) -> None:  # noqa: ARG001 - what you write will take it
+    """Act on an event.
+
+    What is changed through the transaction is committed together with the mark that the event is
+    processed: both or neither. What is done elsewhere may be done again after a crash, so pass
+    the event's id on as an idempotency key.
+
+    Args:
+        event: comes once, in no particular order.
+        transaction: to change something in; nobody commits it but the caller.
+
+    Raises:
+        Exception: any; then nothing stays, and the event comes again later.
+    """
+    log.info("webhook", source=event.source, id=event.id, bytes=len(event.body))
