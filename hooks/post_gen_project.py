@@ -17,6 +17,25 @@ from pathlib import Path
 # What belongs to an option as a whole; single lines carry markers. What belongs to two is kept
 # if both are chosen.
 OWNED = {
+    "auth": (
+        "docs/accounts.md",
+        "src/app/access.py",
+        "src/app/accounts/__init__.py",
+        "src/app/accounts/models.py",
+        "src/app/accounts/passwords.py",
+        "src/app/accounts/routes.py",
+        "src/app/accounts/schemas.py",
+        "src/app/accounts/service.py",
+        "src/app/auth_settings.py",
+        "src/app/migrations/versions/0004_create_accounts.py",
+        "tests/accounts/test_accounts.py",
+        "tests/accounts/test_passwords.py",
+        "tests/accounts/test_sessions.py",
+        "tests/bookmarks/test_bookmark_access.py",
+        "tests/callers.py",
+        "tests/test_access.py",
+        "tests/test_auth_settings.py",
+    ),
     "metrics": (
         "src/app/metrics.py",
         "tests/test_metrics.py",
@@ -30,12 +49,14 @@ OWNED = {
     ),
     "webhooks": (
         "src/app/webhooks",
+        "src/app/webhook_settings.py",
         "src/app/migrations/versions/0003_create_webhooks.py",
         "tests/webhooks",
         "docs/webhooks.md",
     ),
     "pgvector": (
         "src/app/passages",
+        "src/app/passage_settings.py",
         "src/app/migrations/versions/0002_create_passages.py",
         "tests/passages",
         "docs/passages.md",
@@ -52,16 +73,19 @@ OWNED = {
     "rate_limit": (
         "docs/rate-limits.md",
         "src/app/rate_limit.py",
+        "src/app/rate_limit_settings.py",
         "tests/test_rate_limit.py",
     ),
     "sentry": (
         "docs/error-tracking.md",
         "src/app/error_tracking.py",
+        "src/app/sentry_settings.py",
         "tests/test_error_tracking.py",
     ),
     "tracing": (
         "docs/tracing.md",
         "src/app/tracing",
+        "src/app/tracing_settings.py",
         "tests/test_tracing.py",
         "tests/test_tracing_redis.py",
     ),

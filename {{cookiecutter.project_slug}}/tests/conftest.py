@@ -27,7 +27,10 @@ from app.main import create_app
 from app.migrate import load_models, migrate
 from app.settings import Settings
 
+pytest_plugins = ["callers"]  # option: auth
+
 SERVERS = pytest.StashKey[ExitStack]()
+AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
 NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
@@ -76,6 +79,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
+    values = {"auth_keys": AUTH_KEYS} | values  # option: auth
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 
 
@@ -142,7 +146,11 @@ async def service(settings: Settings) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.fixture
-async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001 - it cleans up
+async def client(
+    service: AsyncClient,
+    clean_tables: None,  # noqa: ARG001 - it cleans up
+    logged_in: None,  # noqa: ARG001 - so that it may write  # option: auth
+) -> AsyncClient:
     """A client of the service, on empty tables."""
     return service
 

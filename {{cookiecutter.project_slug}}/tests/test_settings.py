@@ -8,6 +8,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "DATABASE_URL": "postgresql://app:f8Zk2q@db/app",
     "ALLOWED_HOSTS": "api.example.com",
+    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # option: auth
 }
 
 

@@ -4,12 +4,11 @@ import hmac
 
 from pydantic import SecretStr
 
-from app.errors import NotFound, Problem
+from app.errors import NotFound, Unauthorized
 from app.settings import Settings
 
 
-class TokenRequired(Problem):
-    status = 401
+class TokenRequired(Unauthorized):
     type = "urn:problem:token-required"
     title = "Token Required"
 
@@ -32,4 +31,4 @@ def require_token(settings: Settings, token: SecretStr | None, authorization: st
         return
     expected = f"Bearer {token.get_secret_value()}"
     if not hmac.compare_digest(authorization.encode(), expected.encode()):
-        raise TokenRequired("Send the token.", headers={"WWW-Authenticate": "Bearer"})
+        raise TokenRequired("Send the token.")

@@ -1,6 +1,7 @@
 """Errors: nouns with a status, raised anywhere; `problems.py` answers them.
 
     Problem                     500   the root: a title and a status
+    ├── Unauthorized            401   with WWW-Authenticate
     ├── NotFound                404
     ├── Conflict                409
     ├── PreconditionFailed      412
@@ -40,6 +41,22 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
         self.extensions = extensions
+
+
+class Unauthorized(Problem):
+    """Nobody we know is asking.
+
+    Args:
+        detail: what to send, in words that are safe to show.
+        challenge: sent as `WWW-Authenticate`.
+        extensions: further members of the problem document.
+    """
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, detail: str, *, challenge: str = "Bearer", **extensions: Any) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": challenge}, **extensions)
 
 
 class NotFound(Problem):

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
+from app.accounts.routes import install_accounts  # option: auth
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     trace_requests(app, settings)  # option: tracing
     app.include_router(health_router)
+    install_accounts(app, settings)  # option: auth
     app.include_router(bookmarks.router)
     app.include_router(hooks.router)  # option: webhooks
     install_passages(app, settings)  # option: pgvector

@@ -8,60 +8,28 @@ from importlib.metadata import version
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
-    Secret,  # option: webhooks
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.auth_settings import AccessTokenMinutes, AuthKeys, SessionDays, weak_keys  # option: auth
+from app.passage_settings import EmbeddingDimensions  # option: pgvector
+from app.rate_limit_settings import RateLimit  # option: rate_limit
+from app.sentry_settings import SentryDsn  # option: sentry
+from app.settings_types import CommaSeparated, Token, url_of
+from app.tracing_settings import Collector, TraceRatio  # option: tracing
+from app.webhook_settings import VerifyToken, WebhookSecrets  # option: webhooks
 
 SERVICE_NAME = "example-service"
 
 LOOPBACK = "127.0.0.1,::1"
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
-CommaSeparated = Annotated[list[str], NoDecode]
-
-
-def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
-    """A URL must have one of these schemes, possibly with a driver behind a +.
-
-    Args:
-        schemes: without ://
-        rest: a pattern for what follows.
-    """
-    beginning = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://")
-    whole = re.compile(f"{beginning.pattern}{rest}", re.DOTALL)
-
-    def check(url: SecretStr) -> SecretStr:
-        text = url.get_secret_value().strip()
-        if not beginning.match(text):
-            raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
-        if not whole.fullmatch(text):
-            raise ValueError("something is missing or mistyped behind ://")
-        return url
-
-    return AfterValidator(check)
-
-
-Token = Annotated[SecretStr | None, Field(min_length=16)]
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
-Limit = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]  # option: rate_limit
-Otlp = Annotated[SecretStr, url_of("https", "http")] | None  # option: tracing
-Dsn = Annotated[SecretStr, url_of("https", "http", rest=r"\w+@[^/:]+(:\d+)?/\d+")]  # option: sentry
-_HOOK = r"[a-z0-9-]+:whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2,3}={0,2})?"  # option: webhooks
-HookSecrets = Secret[Annotated[str, Field(pattern=f"^({_HOOK}(,|$))+$")]] | None  # option: webhooks
-
-LIMIT = "Requests of a client, as 600/minute; also /second, /hour or /day."  # option: rate_limit
-COLLECTOR = "OpenTelemetry collector that traces go to. Not set: no tracing."  # option: tracing
-RATIO = "Share of requests traced, 0 to 1, of those that come without a trace."  # option: tracing
-DSN = "Sentry project that errors are reported to. Not set: nothing is reported."  # option: sentry
-DIMENSIONS = "Numbers in an embedding; the column must have as many."  # option: pgvector
-HOOKS = "Senders and their secrets: shop:whsec_..., comma-separated."  # option: webhooks
-CHALLENGE = "What hub.verify_token must be; 16 characters up."  # option: webhooks
 
 
 class Settings(BaseSettings):
@@ -135,13 +103,13 @@ class Settings(BaseSettings):
     )
 
     redis_url: RedisUrl | None = Field(None, description="A cache: redis://host/0")  # option: redis
-    rate_limit: Limit = Field("600/minute", description=LIMIT)  # option: rate_limit
-    otel_exporter_otlp_endpoint: Otlp = Field(None, description=COLLECTOR)  # option: tracing
-    trace_ratio: float = Field(0.1, ge=0, le=1, description=RATIO)  # option: tracing
-    sentry_dsn: Dsn | None = Field(None, description=DSN)  # option: sentry
-    embedding_dimensions: int = Field(1536, gt=0, description=DIMENSIONS)  # option: pgvector
-    webhook_secrets: HookSecrets = Field(None, description=HOOKS)  # option: webhooks
-    webhook_verify_token: Token = Field(None, description=CHALLENGE)  # option: webhooks
+    rate_limit: RateLimit = "600/minute"  # option: rate_limit
+    otel_exporter_otlp_endpoint: Collector = None  # option: tracing
+    trace_ratio: TraceRatio = 0.1  # option: tracing
+    sentry_dsn: SentryDsn = None  # option: sentry
+    embedding_dimensions: EmbeddingDimensions = 1536  # option: pgvector
+    webhook_secrets: WebhookSecrets = None  # option: webhooks
+    webhook_verify_token: VerifyToken = None  # option: webhooks
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],
@@ -163,6 +131,9 @@ class Settings(BaseSettings):
         description="Bearer token that opens /health/detailed in production; 16 characters up.",
     )
     metrics_token: Token = Field(None, description="The same for /metrics.")  # option: metrics
+    auth_keys: AuthKeys = None  # option: auth
+    access_token_minutes: AccessTokenMinutes = 15  # option: auth
+    session_days: SessionDays = 30  # option: auth
 
     drain_seconds: float = Field(
         5,
@@ -200,6 +171,7 @@ class Settings(BaseSettings):
             refused.append("DATABASE_URL has a placeholder for a password: set a real one")
         if "*" in self.allowed_hosts:
             refused.append("ALLOWED_HOSTS must name the hosts served, for example api.example.com")
+        refused += weak_keys(self.auth_keys)  # option: auth
         if refused:
             raise ValueError("\n".join(refused))
         return self

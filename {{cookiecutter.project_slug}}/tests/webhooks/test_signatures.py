@@ -114,6 +114,7 @@ def test_secrets_of_every_length_of_the_standard_are_taken(database_url: str, le
         "shop:whsec_" + "A" * 33,
         "shop:whsec_" + "-" * 32,
     ],
+    ids=["no secret", "no source", "no prefix", "short", "capital", "semicolon", "odd", "alphabet"],
 )
 def test_secrets_of_another_form_are_refused_and_not_repeated(database_url: str, text: str) -> None:
     with pytest.raises(ValidationError) as caught:

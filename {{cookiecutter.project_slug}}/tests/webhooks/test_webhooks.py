@@ -390,7 +390,9 @@ async def test_a_challenge_is_answered_as_plain_text(client: AsyncClient) -> Non
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize("token", ["wrong", "é", VERIFY_TOKEN + "x"])
+@pytest.mark.parametrize(
+    "token", ["wrong", "é", VERIFY_TOKEN + "x"], ids=["wrong", "letters", "longer"]
+)
 async def test_a_challenge_with_another_token_is_refused(client: AsyncClient, token: str) -> None:
     response = await challenge(client, verify_token=token)
     assert is_problem(response, 403, "webhook-challenge-refused")

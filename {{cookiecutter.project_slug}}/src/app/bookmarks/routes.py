@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
+from app.access import AccountRequired  # option: auth
 from app.bookmarks import service
 from app.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 from app.cache import invalidates, read_through  # option: redis
@@ -58,7 +59,12 @@ async def list_bookmarks(
     return await service.find_page(database, cursor, limit)
 
 
-@router.post("", status_code=201, responses=responses(service.DuplicateBookmark))
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[AccountRequired],  # option: auth
+    responses=responses(service.DuplicateBookmark),
+)
 async def create_bookmark(
     new: BookmarkInput, transaction: WriteTransaction, request: Request, response: Response
 ) -> Bookmark:
@@ -76,6 +82,7 @@ async def read_bookmark(bookmark: FoundBookmark, response: Response) -> Bookmark
 
 @router.put(
     "/{bookmark_id}",
+    dependencies=[AccountRequired],  # option: auth
     responses=responses(
         service.BookmarkNotFound,
         service.DuplicateBookmark,
@@ -99,6 +106,7 @@ async def replace_bookmark(
 @router.delete(
     "/{bookmark_id}",
     status_code=204,
+    dependencies=[AccountRequired],  # option: auth
     responses=responses(service.BookmarkNotFound, service.BookmarkChanged, VersionRequired),
 )
 @invalidates("bookmark:{bookmark_id}")  # option: redis

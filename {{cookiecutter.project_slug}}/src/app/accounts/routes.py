@@ -1,0 +1,90 @@
+"""The routes."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
+
+from app.access import Access, Caller, install_access
+from app.accounts import service
+from app.accounts.passwords import Passwords
+from app.accounts.schemas import Account, Login, Registration, SessionToken, Tokens
+from app.dependencies import Reader
+from app.problems import responses
+from app.settings import Settings
+
+router = APIRouter(prefix="/accounts", tags=["accounts"])
+
+
+class Accounts:
+    """What the routes work with."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self.passwords = Passwords()
+        self.session_lifetime = timedelta(days=settings.session_days)
+        self._access = access
+
+    def tokens(self, session: service.Session, response: Response) -> Tokens:
+        """The answer to whoever is logged in now; nobody may keep a copy (RFC 6749, 5.1)."""
+        response.headers["Cache-Control"] = "no-store"
+        return Tokens(
+            access_token=self._access.issue(session.account_id),
+            expires_in=int(self._access.lifetime.total_seconds()),
+            refresh_token=session.refresh_token,
+        )
+
+
+async def get_accounts(request: Request) -> Accounts:
+    accounts: Accounts = request.app.state.accounts
+    return accounts
+
+
+AccountsOfService = Annotated[Accounts, Depends(get_accounts)]
+
+
+@router.post("", status_code=201, responses=responses(service.DuplicateAccount))
+async def register(new: Registration, database: Reader, accounts: AccountsOfService) -> Account:
+    return await service.register(
+        database, accounts.passwords, new.email, new.password.get_secret_value()
+    )
+
+
+@router.post("/login", responses=responses(service.WrongCredentials))
+async def log_in(
+    login: Annotated[Login, Form()],
+    database: Reader,
+    accounts: AccountsOfService,
+    response: Response,
+) -> Tokens:
+    session = await service.log_in(
+        database,
+        accounts.passwords,
+        login.username,
+        login.password.get_secret_value(),
+        accounts.session_lifetime,
+    )
+    return accounts.tokens(session, response)
+
+
+@router.post("/refresh", responses=responses(service.SessionEnded))
+async def refresh(
+    sent: SessionToken, database: Reader, accounts: AccountsOfService, response: Response
+) -> Tokens:
+    session = await service.refresh(database, sent.refresh_token, accounts.session_lifetime)
+    return accounts.tokens(session, response)
+
+
+@router.post("/logout", status_code=204)
+async def log_out(sent: SessionToken, database: Reader) -> None:
+    await service.log_out(database, sent.refresh_token)
+
+
+@router.get("/me")
+async def read_me(caller: Caller, database: Reader) -> Account:
+    return await service.find(database, caller)
+
+
+def install_accounts(app: FastAPI, settings: Settings) -> None:
+    """Serve accounts, and let other routes ask who is calling."""
+    app.state.accounts = Accounts(settings, install_access(app, settings))
+    app.include_router(router)

@@ -1,0 +1,31 @@
+"""What several settings have in common."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+CommaSeparated = Annotated[list[str], NoDecode]
+Token = Annotated[SecretStr | None, Field(min_length=16)]
+
+
+def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
+    """A URL must have one of these schemes, possibly with a driver behind a +.
+
+    Args:
+        schemes: without ://
+        rest: a pattern for what follows.
+    """
+    beginning = re.compile(rf"({'|'.join(schemes)})(\+\w+)?://")
+    whole = re.compile(f"{beginning.pattern}{rest}", re.DOTALL)
+
+    def check(url: SecretStr) -> SecretStr:
+        text = url.get_secret_value().strip()
+        if not beginning.match(text):
+            raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
+        if not whole.fullmatch(text):
+            raise ValueError("something is missing or mistyped behind ://")
+        return url
+
+    return AfterValidator(check)

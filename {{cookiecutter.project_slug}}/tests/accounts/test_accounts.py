@@ -1,0 +1,213 @@
+"""Registering, logging in, and what strangers learn from the answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy import text
+
+from app.accounts.passwords import Passwords
+from app.database import Database, open_database
+from app.engine import create_engine
+from app.main import create_app
+from app.settings import Settings
+from conftest import running
+
+EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
+ACCOUNT = {"email": EMAIL, "password": PASSWORD}
+
+
+@pytest.fixture
+async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001 - it cleans up
+    """A client who has not logged in, on empty tables."""
+    return service
+
+
+def is_problem(response: Response, status: int, name: str) -> bool:
+    return (
+        response.status_code == status
+        and response.headers["Content-Type"] == "application/problem+json"
+        and response.json()["type"] == f"urn:problem:{name}"
+    )
+
+
+def without_request_id(response: Response) -> tuple[dict[str, str], dict[str, Any]]:
+    headers = {k: v for k, v in response.headers.items() if k != "x-request-id"}
+    headers.pop("ratelimit", None)  # option: rate_limit
+    return headers, {k: v for k, v in response.json().items() if k != "request_id"}
+
+
+async def log_in(client: AsyncClient, **changes: str) -> Response:
+    """As Swagger UI does."""
+    form = {"grant_type": "password", "scope": "", "username": EMAIL, "password": PASSWORD}
+    headers = {"Authorization": "Basic dW5kZWZpbmVkOg==", "X-Requested-With": "XMLHttpRequest"}
+    return await client.post("/accounts/login", data=form | changes, headers=headers)
+
+
+async def test_an_account_is_registered_and_logs_in(client: AsyncClient) -> None:
+    registered = await client.post("/accounts", json=ACCOUNT)
+    assert registered.status_code == 201, registered.text
+    assert set(registered.json()) == {"id", "email", "created_at"}
+
+    logged_in = await log_in(client)
+    assert logged_in.status_code == 200, logged_in.text
+    assert logged_in.headers["Cache-Control"] == "no-store"
+    tokens = logged_in.json()
+    assert (tokens["token_type"], tokens["expires_in"]) == ("bearer", 900)
+
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    me = await client.get("/accounts/me", headers=headers)
+    assert (me.status_code, me.json()) == (200, registered.json())
+    new = {"url": "https://a.example/x", "title": "A"}
+    assert (await client.post("/bookmarks", json=new, headers=headers)).status_code == 201
+
+
+async def test_swagger_ui_finds_where_to_log_in(client: AsyncClient) -> None:
+    await client.post("/accounts", json=ACCOUNT)
+    document = (await client.get("/openapi.json")).json()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert scheme["type"] == "oauth2"
+    place = f"/{scheme['flows']['password']['tokenUrl']}"
+    form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
+    assert (await client.post(place, data=form)).json()["access_token"]
+    content = document["paths"][place]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/x-www-form-urlencoded"]
+
+
+@pytest.mark.parametrize("email", [EMAIL, "Grace@NAVY.example", "  grace@navy.example "])
+async def test_an_address_has_one_account_however_it_is_written(
+    client: AsyncClient, email: str
+) -> None:
+    await client.post("/accounts", json=ACCOUNT)
+    again = await client.post("/accounts", json=ACCOUNT | {"email": email})
+    assert is_problem(again, 409, "duplicate-account")
+    assert (await log_in(client, username=email)).status_code == 200
+
+
+async def test_of_two_who_register_at_once_one_wins(client: AsyncClient) -> None:
+    answers = await asyncio.gather(*(client.post("/accounts", json=ACCOUNT) for _ in range(2)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password": "x" * 14},
+        {"password": "x" * 129},
+        {"email": "grace"},
+        {"email": "grace@"},
+        {"email": "grace@navy..example"},
+        {"email": "gräce@navy.example"},
+        {"email": "grace@navy.example\x00"},
+        {"email": f"{'g' * 250}@navy.example"},
+        {"admin": True},
+    ],
+)
+async def test_what_is_no_account_is_refused(client: AsyncClient, changes: dict[str, Any]) -> None:
+    refused = await client.post("/accounts", json=ACCOUNT | changes)
+    assert refused.status_code == 422
+    assert str(next(iter(changes.values()))) not in refused.text
+
+
+@pytest.mark.parametrize("length", [15, 128])
+async def test_a_password_of_an_allowed_length_logs_in(client: AsyncClient, length: int) -> None:
+    password = "pä" * 64
+    await client.post("/accounts", json=ACCOUNT | {"password": password[:length]})
+    assert (await log_in(client, password=password[:length])).status_code == 200
+
+
+async def test_strangers_cannot_tell_who_has_an_account_by_logging_in(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.post("/accounts", json=ACCOUNT)
+    compared: list[bool] = []
+    verify = Passwords.verify
+
+    async def seen(self: Passwords, password: str, stored: str | None) -> tuple[bool, str | None]:
+        compared.append(stored is None)
+        return await verify(self, password, stored)
+
+    monkeypatch.setattr(Passwords, "verify", seen)
+    wrong = await log_in(client, password="wrong")
+    unknown = await log_in(client, username="nobody@navy.example")
+    for answer in (wrong, unknown):
+        assert is_problem(answer, 401, "wrong-credentials")
+    assert without_request_id(wrong) == without_request_id(unknown)
+    assert wrong.headers["WWW-Authenticate"] == "Bearer"
+    assert compared == [False, True], "both cost a comparison"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"grant_type": "refresh_token"}, {"password": ""}, {"username": "nobody"}]
+)
+async def test_a_form_that_is_no_login_is_refused(
+    client: AsyncClient, changes: dict[str, str]
+) -> None:
+    assert (await log_in(client, **changes)).status_code == 422
+
+
+async def test_the_hash_is_replaced_by_a_better_one_at_log_in(
+    client: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.accounts.passwords.PASSES", 1)
+    async with running(create_app(settings)) as older:
+        await older.post("/accounts", json=ACCOUNT)
+    assert "t=1" in await stored_hash(settings)
+    assert (await log_in(client)).status_code == 200
+    assert "t=2" in await stored_hash(settings)
+    assert (await log_in(client)).status_code == 200
+
+
+async def stored_hash(settings: Settings) -> str:
+    engine = create_engine(settings, pool_size=1)
+    async with engine.connect() as connection:
+        stored = await connection.scalar(text("SELECT password_hash FROM accounts"))
+    await engine.dispose()
+    return str(stored)
+
+
+async def test_a_token_of_an_account_that_is_gone_finds_nobody(
+    client: AsyncClient, settings: Settings
+) -> None:
+    await client.post("/accounts", json=ACCOUNT)
+    tokens = (await log_in(client)).json()
+    engine = create_engine(settings, pool_size=1)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM accounts"))
+    await engine.dispose()
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    assert is_problem(await client.get("/accounts/me", headers=headers), 401, "unknown-account")
+    refreshed = await client.post(
+        "/accounts/refresh", json={"refresh_token": tokens["refresh_token"]}
+    )
+    assert is_problem(refreshed, 401, "session-ended")
+
+
+async def test_no_connection_is_held_while_a_password_is_hashed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, clean_tables: None
+) -> None:
+    """Else a crowd at the log-in would take the whole service's connections."""
+    del clean_tables
+    databases: list[Database] = []
+    in_use: list[int] = []
+
+    @asynccontextmanager
+    async def open_and_remember(settings: Settings) -> AsyncIterator[Database]:
+        async with open_database(settings) as database:
+            databases.append(database)
+            yield database
+
+    async def seen(_self: Passwords, *arguments: str | None) -> Any:
+        in_use.append(databases[0].pool.checkedout())
+        return "hash" if len(arguments) == 1 else (True, None)
+
+    monkeypatch.setattr("app.main.open_database", open_and_remember)
+    monkeypatch.setattr(Passwords, "hash", seen)
+    monkeypatch.setattr(Passwords, "verify", seen)
+    async with running(create_app(settings)) as client:
+        assert (await client.post("/accounts", json=ACCOUNT)).status_code == 201
+        assert (await log_in(client)).status_code == 200
+    assert in_use == [0, 0]
