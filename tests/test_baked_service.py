@@ -177,11 +177,14 @@ def test_the_template_folder_is_a_running_service(
     report.lines.append(f"the template folder itself: {check_and_test(project)}")
 
 
+@pytest.mark.parametrize("answers", [{}, {"auth": True}], ids=["defaults", "auth"])
 def test_the_example_is_deleted_as_its_page_says(
-    bake: Bake, tmp_path: Path, report: Report
+    bake: Bake, tmp_path: Path, report: Report, answers: dict[str, object]
 ) -> None:
     project = tmp_path / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    shutil.copytree(
+        bake(lock=True, **answers).path, project, ignore=shutil.ignore_patterns(".venv")
+    )
     page = (project / "docs" / "delete-the-example.md").read_text()
     blocks = [
         [line.strip() for line in block.splitlines() if line.strip()]
@@ -195,6 +198,9 @@ def test_the_example_is_deleted_as_its_page_says(
         lines = (project / name).read_text().splitlines(keepends=True)
         assert any("bookmarks" in line for line in lines), name
         (project / name).write_text("".join(x for x in lines if "bookmarks" not in x))
+    assert "the next one becomes the first: `down_revision = None`" in page
+    for path in project.glob("src/app/migrations/versions/0002_*.py"):
+        path.write_text(path.read_text().replace('down_revision = "0001"', "down_revision = None"))
     left = [
         str(path.relative_to(project))
         for folder in ("src", "tests")
@@ -203,4 +209,4 @@ def test_the_example_is_deleted_as_its_page_says(
     ]
     assert left == []
     install(project, sys.executable)
-    report.lines.append(f"without the example: {check_and_test(project)}")
+    report.lines.append(f"{answers} without the example: {check_and_test(project)}")

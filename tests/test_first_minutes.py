@@ -117,6 +117,41 @@ def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: P
     assert processes_of(tmp_path) == []
 
 
+def test_the_page_about_accounts_does_what_it_says(bake: Bake, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(
+        bake(lock=True, auth=True).path, project, ignore=shutil.ignore_patterns(".venv")
+    )
+    by_hand, make_secret = blocks(project / "docs" / "accounts.md")
+    uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
+    env = environment(tmp_path)
+    secret = run_script(make_secret, project, env)
+    production = {
+        "ENVIRONMENT": "production",
+        "DATABASE_URL": "postgresql://app:f8Zk2q@db/app",
+        "ALLOWED_HOSTS": "api.example.com",
+        "AUTH_KEYS": f"2026-11:{secret}",
+    }
+    load = "from app.settings import load_settings; load_settings()"
+    subprocess.run(
+        [*uv_run, "python", "-c", load], cwd=project, env={**env, **production}, check=True
+    )
+    with serving([*uv_run, "app", "dev"], project, env) as url:
+        printed = run_script(by_hand.replace("http://localhost:8000", url), project, env)
+    registered, me = printed.replace("}{", "}\n{").splitlines()
+    assert registered == me
+    assert '"email":"grace@navy.example"' in me
+    assert processes_of(project) == []
+
+
+def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
+    result = subprocess.run(
+        ["sh", "-e", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.strip()
+
+
 def test_every_command_works_in_a_fresh_service_without_any_setting(
     bake: Bake, tmp_path: Path
 ) -> None:

@@ -61,8 +61,6 @@ async def test_an_account_is_registered_and_logs_in(client: AsyncClient) -> None
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     me = await client.get("/accounts/me", headers=headers)
     assert (me.status_code, me.json()) == (200, registered.json())
-    new = {"url": "https://a.example/x", "title": "A"}
-    assert (await client.post("/bookmarks", json=new, headers=headers)).status_code == 201
 
 
 async def test_swagger_ui_finds_where_to_log_in(client: AsyncClient) -> None:

@@ -90,9 +90,10 @@ async def test_a_crowd_is_turned_away_instead_of_queueing_for_ever(
     monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.05)
     passwords = Passwords()
     try:
-        answers = await asyncio.gather(
-            *(passwords.hash(RIGHT) for _ in range(5)), return_exceptions=True
-        )
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(
+                *(passwords.hash(RIGHT) for _ in range(5)), return_exceptions=True
+            )
     finally:
         release.set()
     assert [type(answer) for answer in answers] == [Unavailable] * 5

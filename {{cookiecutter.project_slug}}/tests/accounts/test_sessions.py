@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import logging
+import re
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +153,23 @@ async def test_neither_passwords_nor_tokens_are_in_the_database(
     assert digest != secret
     ((stored,),) = await execute(settings, "SELECT password_hash FROM accounts")
     assert PASSWORD not in stored
+
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "accounts.md"
+
+
+async def test_the_statements_of_the_page_revoke_what_they_say(
+    client: AsyncClient, settings: Settings
+) -> None:
+    (block,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    log_out_everywhere, remove, log_out_everybody = block.strip().splitlines()
+    for statement in (log_out_everywhere, log_out_everybody):
+        token = (await log_in(client))["refresh_token"]
+        await execute(settings, statement)
+        assert has_ended(await refresh(client, token))
+    assert await execute(settings, "SELECT count(*) FROM accounts") == [(1,)]
+    await execute(settings, remove)
+    assert await execute(settings, "SELECT count(*) FROM accounts") == [(0,)]
 
 
 @pytest.fixture
