@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,12 +116,16 @@ def ask(
     request = urllib.request.Request(url, data, given, method=method)  # noqa: S310 - on this machine
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-            return Answer(response.status, dict(response.headers), response.read())
+            return Answer(response.status, _lower(response.headers), response.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return Answer(error.code, _lower(error.headers), error.read())
     except OSError:
         return Answer(0, {}, b"")
+
+
+def _lower(headers: Message) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def is_ready(url: str) -> bool:

@@ -143,7 +143,7 @@ def follow_migrations(files: dict[str, bytes]) -> None:
 
 def lint(baked: Baked) -> None:
     for arguments in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
-        command = [sys.executable, "-m", "ruff", *arguments]
+        command = [Path(sys.executable).with_name("ruff"), *arguments]
         result = subprocess.run(
             command, cwd=baked.path, capture_output=True, text=True, check=False
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import engine
 import pytest
+from conftest import Bake
 from engine import (
     Stack,
     ask,
@@ -24,6 +25,7 @@ from engine import (
     state_of,
     wait_until,
 )
+from test_bake import EVERY_OPTION
 
 pytestmark = pytest.mark.containers
 
@@ -434,6 +436,24 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
     assert is_ready(stack.url)
     replaced = ("exec", "-T", "database", "psql", "-U", "app", "-d", "replaced", "-Atqc")
     assert stack.compose(*replaced, "SELECT count(*) FROM bookmarks") == "0"
+
+
+def test_a_service_with_every_option_runs_as_well(bake: Bake, docker_engine: None) -> None:  # noqa: ARG001
+    """Its dependencies have parts in C, and its database an extension."""
+    folder = bake(lock=True, **EVERY_OPTION).path
+    variables = {"IMAGE_TAG": "test-every-option"}
+    with Stack(folder, variables=variables) as stack:
+        stack.compose("build", "app", "proxy")
+        seconds = stack.up("app", "proxy")
+        size = size_of("example-service:test-every-option") - size_of("python:3.14-slim")
+        say(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
+        assert size < 150
+        assert ask(f"{stack.url}/passages/nearest").status in {405, 422}
+        page = {"url": "https://example.com/", "title": "No token"}
+        assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 401
+        assert ask(f"{stack.url}/webhooks/nobody", method="POST", body={}).status == 404
+        assert ask(f"{stack.url}/metrics").status == 200
+        assert ask(f"{stack.url}/bookmarks").headers["ratelimit-policy"]
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
