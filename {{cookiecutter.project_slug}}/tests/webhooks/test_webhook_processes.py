@@ -76,6 +76,9 @@ async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
     await asyncio.sleep(3)  # both have swept at least once
     assert (both[0].messages() + both[1].messages()).count("webhook") == 1
     assert await attempts(empty_database) == [(1, True)]
+    (stored,) = [line for s in both for line in s.lines if line["message"] == "webhook stored"]
+    assert (stored["source"], stored["id"]) == ("shop", "msg_1")
+    assert stored["request_id"]
     for service in both:
         assert SECRET not in service.stdout + service.stderr
         assert service.stderr == ""
@@ -100,7 +103,7 @@ async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
     assert await attempts(empty_database) == [(0, False)]
     after = services.enter_context(Service(STARTUP, env))
     wait_until(lambda: "webhook" in after.messages(), doing=after)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await attempts(empty_database) != [(1, True)]:
             await asyncio.sleep(0.05)
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
@@ -19,6 +20,8 @@ from app.middleware import ContentTooLarge
 from app.problems import responses
 from app.settings import Settings
 from app.webhooks import service, signatures
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
@@ -134,6 +137,8 @@ async def receive_webhook(
     """Keep a delivery, to be processed in a moment; a repeated one is acknowledged, no more."""
     is_new = await service.store(transaction, delivery.source, delivery.id, delivery.body)
     if is_new:
+        # with the request's id; what is logged about it later has none
+        log.info("webhook stored", source=delivery.source, id=delivery.id)
         transaction.after_commit(inbox.processor.ask_for_processing)
     return Receipt(status="stored" if is_new else "repeated")
 
