@@ -1,0 +1,56 @@
+"""Whatever is sent to a service with every option on is answered as it is documented."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import Bake
+from engine import ask
+from test_bake import EVERY_OPTION
+from test_first_minutes import environment, serving
+
+pytestmark = pytest.mark.slow
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance"
+)
+
+
+def log_in(url: str, account: dict[str, str]) -> str:
+    form = {"username": account["email"], "password": account["password"]}
+    data = urllib.parse.urlencode({"grant_type": "password", **form}).encode()
+    with urllib.request.urlopen(f"{url}/accounts/login", data, timeout=10) as answer:  # noqa: S310 - on this machine
+        return str(json.load(answer)["access_token"])
+
+
+def test_no_request_is_a_server_error_or_undocumented(
+    bake: Bake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bake(lock=True, **EVERY_OPTION).path, project)
+    sync = ["uv", "sync", "--quiet", "--no-python-downloads", "--python", sys.executable]
+    subprocess.run(sync, cwd=project, check=True)
+    env = environment(tmp_path, RATE_LIMIT="1000000/second", ENVIRONMENT="test")
+    with serving([".venv/bin/app", "dev", "--no-reload"], project, env) as url:
+        account = {"email": "fuzz@example.com", "password": "of-this-test-alone"}
+        assert ask(f"{url}/accounts", method="POST", body=account).status == 201
+        command = [
+            *(Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {log_in(url, account)}"),
+            *("--checks", CHECKS, "--max-examples", "50", "--seed", "1", "--no-color"),
+        ]
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
+        )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (generated,) = re.findall(r"(\d+) generated, (\d+) passed", result.stdout)
+    with capsys.disabled():
+        print(f"\nfuzzing with every option: {generated[0]} generated, {generated[1]} passed")
+    assert int(generated[0]) > 500
