@@ -20,12 +20,6 @@ EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 ACCOUNT = {"email": EMAIL, "password": PASSWORD}
 
 
-@pytest.fixture
-async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001 - it cleans up
-    """A client who has not logged in, on empty tables."""
-    return service
-
-
 def is_problem(response: Response, status: int, name: str) -> bool:
     return (
         response.status_code == status
@@ -40,53 +34,53 @@ def without_request_id(response: Response) -> tuple[dict[str, str], dict[str, An
     return headers, {k: v for k, v in response.json().items() if k != "request_id"}
 
 
-async def log_in(client: AsyncClient, **changes: str) -> Response:
+async def log_in(stranger: AsyncClient, **changes: str) -> Response:
     """As Swagger UI does."""
     form = {"grant_type": "password", "scope": "", "username": EMAIL, "password": PASSWORD}
     headers = {"Authorization": "Basic dW5kZWZpbmVkOg==", "X-Requested-With": "XMLHttpRequest"}
-    return await client.post("/accounts/login", data=form | changes, headers=headers)
+    return await stranger.post("/accounts/login", data=form | changes, headers=headers)
 
 
-async def test_an_account_is_registered_and_logs_in(client: AsyncClient) -> None:
-    registered = await client.post("/accounts", json=ACCOUNT)
+async def test_an_account_is_registered_and_logs_in(stranger: AsyncClient) -> None:
+    registered = await stranger.post("/accounts", json=ACCOUNT)
     assert registered.status_code == 201, registered.text
     assert set(registered.json()) == {"id", "email", "created_at"}
 
-    logged_in = await log_in(client)
+    logged_in = await log_in(stranger)
     assert logged_in.status_code == 200, logged_in.text
     assert logged_in.headers["Cache-Control"] == "no-store"
     tokens = logged_in.json()
     assert (tokens["token_type"], tokens["expires_in"]) == ("bearer", 900)
 
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-    me = await client.get("/accounts/me", headers=headers)
+    me = await stranger.get("/accounts/me", headers=headers)
     assert (me.status_code, me.json()) == (200, registered.json())
 
 
-async def test_swagger_ui_finds_where_to_log_in(client: AsyncClient) -> None:
-    await client.post("/accounts", json=ACCOUNT)
-    document = (await client.get("/openapi.json")).json()
+async def test_swagger_ui_finds_where_to_log_in(stranger: AsyncClient) -> None:
+    await stranger.post("/accounts", json=ACCOUNT)
+    document = (await stranger.get("/openapi.json")).json()
     (scheme,) = document["components"]["securitySchemes"].values()
     assert scheme["type"] == "oauth2"
     place = f"/{scheme['flows']['password']['tokenUrl']}"
     form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
-    assert (await client.post(place, data=form)).json()["access_token"]
+    assert (await stranger.post(place, data=form)).json()["access_token"]
     content = document["paths"][place]["post"]["requestBody"]["content"]
     assert list(content) == ["application/x-www-form-urlencoded"]
 
 
 @pytest.mark.parametrize("email", [EMAIL, "Grace@NAVY.example", "  grace@navy.example "])
 async def test_an_address_has_one_account_however_it_is_written(
-    client: AsyncClient, email: str
+    stranger: AsyncClient, email: str
 ) -> None:
-    await client.post("/accounts", json=ACCOUNT)
-    again = await client.post("/accounts", json=ACCOUNT | {"email": email})
+    await stranger.post("/accounts", json=ACCOUNT)
+    again = await stranger.post("/accounts", json=ACCOUNT | {"email": email})
     assert is_problem(again, 409, "duplicate-account")
-    assert (await log_in(client, username=email)).status_code == 200
+    assert (await log_in(stranger, username=email)).status_code == 200
 
 
-async def test_of_two_who_register_at_once_one_wins(client: AsyncClient) -> None:
-    answers = await asyncio.gather(*(client.post("/accounts", json=ACCOUNT) for _ in range(2)))
+async def test_of_two_who_register_at_once_one_wins(stranger: AsyncClient) -> None:
+    answers = await asyncio.gather(*(stranger.post("/accounts", json=ACCOUNT) for _ in range(2)))
     assert sorted(answer.status_code for answer in answers) == [201, 409]
 
 
@@ -104,23 +98,25 @@ async def test_of_two_who_register_at_once_one_wins(client: AsyncClient) -> None
         {"admin": True},
     ],
 )
-async def test_what_is_no_account_is_refused(client: AsyncClient, changes: dict[str, Any]) -> None:
-    refused = await client.post("/accounts", json=ACCOUNT | changes)
+async def test_what_is_no_account_is_refused(
+    stranger: AsyncClient, changes: dict[str, Any]
+) -> None:
+    refused = await stranger.post("/accounts", json=ACCOUNT | changes)
     assert refused.status_code == 422
     assert str(next(iter(changes.values()))) not in refused.text
 
 
 @pytest.mark.parametrize("length", [15, 128])
-async def test_a_password_of_an_allowed_length_logs_in(client: AsyncClient, length: int) -> None:
+async def test_a_password_of_an_allowed_length_logs_in(stranger: AsyncClient, length: int) -> None:
     password = "pä" * 64
-    await client.post("/accounts", json=ACCOUNT | {"password": password[:length]})
-    assert (await log_in(client, password=password[:length])).status_code == 200
+    await stranger.post("/accounts", json=ACCOUNT | {"password": password[:length]})
+    assert (await log_in(stranger, password=password[:length])).status_code == 200
 
 
 async def test_strangers_cannot_tell_who_has_an_account_by_logging_in(
-    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+    stranger: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await client.post("/accounts", json=ACCOUNT)
+    await stranger.post("/accounts", json=ACCOUNT)
     compared: list[bool] = []
     verify = Passwords.verify
 
@@ -129,8 +125,8 @@ async def test_strangers_cannot_tell_who_has_an_account_by_logging_in(
         return await verify(self, password, stored)
 
     monkeypatch.setattr(Passwords, "verify", seen)
-    wrong = await log_in(client, password="wrong")
-    unknown = await log_in(client, username="nobody@navy.example")
+    wrong = await log_in(stranger, password="wrong")
+    unknown = await log_in(stranger, username="nobody@navy.example")
     for answer in (wrong, unknown):
         assert is_problem(answer, 401, "wrong-credentials")
     assert without_request_id(wrong) == without_request_id(unknown)
@@ -142,21 +138,21 @@ async def test_strangers_cannot_tell_who_has_an_account_by_logging_in(
     "changes", [{"grant_type": "refresh_token"}, {"password": ""}, {"username": "nobody"}]
 )
 async def test_a_form_that_is_no_login_is_refused(
-    client: AsyncClient, changes: dict[str, str]
+    stranger: AsyncClient, changes: dict[str, str]
 ) -> None:
-    assert (await log_in(client, **changes)).status_code == 422
+    assert (await log_in(stranger, **changes)).status_code == 422
 
 
 async def test_the_hash_is_replaced_by_a_better_one_at_log_in(
-    client: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    stranger: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.accounts.passwords.PASSES", 1)
     async with running(create_app(settings)) as older:
         await older.post("/accounts", json=ACCOUNT)
     assert "t=1" in await stored_hash(settings)
-    assert (await log_in(client)).status_code == 200
+    assert (await log_in(stranger)).status_code == 200
     assert "t=2" in await stored_hash(settings)
-    assert (await log_in(client)).status_code == 200
+    assert (await log_in(stranger)).status_code == 200
 
 
 async def stored_hash(settings: Settings) -> str:
@@ -168,17 +164,17 @@ async def stored_hash(settings: Settings) -> str:
 
 
 async def test_a_token_of_an_account_that_is_gone_finds_nobody(
-    client: AsyncClient, settings: Settings
+    stranger: AsyncClient, settings: Settings
 ) -> None:
-    await client.post("/accounts", json=ACCOUNT)
-    tokens = (await log_in(client)).json()
+    await stranger.post("/accounts", json=ACCOUNT)
+    tokens = (await log_in(stranger)).json()
     engine = create_engine(settings, pool_size=1)
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM accounts"))
     await engine.dispose()
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-    assert is_problem(await client.get("/accounts/me", headers=headers), 401, "unknown-account")
-    refreshed = await client.post(
+    assert is_problem(await stranger.get("/accounts/me", headers=headers), 401, "unknown-account")
+    refreshed = await stranger.post(
         "/accounts/refresh", json={"refresh_token": tokens["refresh_token"]}
     )
     assert is_problem(refreshed, 401, "session-ended")

@@ -21,10 +21,10 @@ EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 
 
 @pytest.fixture
-async def client(service: AsyncClient, clean_tables: None) -> AsyncClient:  # noqa: ARG001 - it cleans up
+async def client(stranger: AsyncClient) -> AsyncClient:
     """A client of a service with one account."""
-    await service.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
-    return service
+    await stranger.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+    return stranger
 
 
 async def log_in(client: AsyncClient) -> dict[str, Any]:
