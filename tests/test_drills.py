@@ -3,8 +3,6 @@
 Each prints what it measured: requests sent and failed, and the seconds to recover.
 """
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -315,17 +313,3 @@ def test_an_older_version_serves_on_the_newer_schema(stack: Stack, next_image: s
     assert "the database is newer than this code" in logs
     assert stack.psql("SELECT version_num FROM alembic_version") == "9000"
     assert len(load.created) == int(stack.psql("SELECT count(*) FROM bookmarks"))
-
-
-def test_whatever_is_sent_is_answered_as_documented(running_stack: Stack, tmp_path: Path) -> None:
-    """Schemathesis, over the whole OpenAPI document."""
-    result = subprocess.run(
-        [Path(sys.executable).with_name("schemathesis"), "run", f"{running_stack.url}/openapi.json",
-         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
-         "response_schema_conformance,response_headers_conformance",
-         "--max-examples", "40", "--seed", "1", "--no-color"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    (summary,) = [line for line in result.stdout.splitlines() if " generated, " in line]
-    say(f"schemathesis: {summary.strip()}")
