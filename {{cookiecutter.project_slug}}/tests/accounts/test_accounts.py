@@ -106,6 +106,17 @@ async def test_what_is_no_account_is_refused(
     assert str(next(iter(changes.values()))) not in refused.text
 
 
+async def test_a_password_that_is_too_short_is_told_the_rule(stranger: AsyncClient) -> None:
+    refused = await stranger.post("/accounts", json=ACCOUNT | {"password": "x" * 14})
+    assert refused.json()["errors"] == [
+        {
+            "location": "body.password",
+            "message": "String should have at least 15 characters",
+            "type": "string_too_short",
+        }
+    ]
+
+
 @pytest.mark.parametrize("length", [15, 128])
 async def test_a_password_of_an_allowed_length_logs_in(stranger: AsyncClient, length: int) -> None:
     password = "pä" * 64

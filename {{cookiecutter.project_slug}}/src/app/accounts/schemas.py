@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, Secret, StringConstraints
 
 SHORTEST_PASSWORD = 15  # where it is the only factor: NIST SP 800-63B-4, 3.1.1.2
 LONGEST_PASSWORD = 128  # NIST wants 64 at least; unbounded, it would be work for nothing
@@ -17,8 +17,10 @@ Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=_EMAIL),
 ]
-Password = Annotated[SecretStr, Field(min_length=1, max_length=LONGEST_PASSWORD)]
-NewPassword = Annotated[SecretStr, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+Password = Secret[Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PASSWORD)]]
+NewPassword = Secret[
+    Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+]
 RefreshToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{64}$")]
 
 
