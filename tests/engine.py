@@ -115,7 +115,7 @@ def ask(
         data, given = json.dumps(body).encode(), {"Content-Type": "application/json", **given}
     request = urllib.request.Request(url, data, given, method=method)  # noqa: S310 - on this machine
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - as above
             return Answer(response.status, _lower(response.headers), response.read())
     except urllib.error.HTTPError as error:
         with error:

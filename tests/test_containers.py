@@ -438,7 +438,8 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
     assert stack.compose(*replaced, "SELECT count(*) FROM bookmarks") == "0"
 
 
-def test_a_service_with_every_option_runs_as_well(bake: Bake, docker_engine: None) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("docker_engine")
+def test_a_service_with_every_option_runs_as_well(bake: Bake) -> None:
     """Its dependencies have parts in C, and its database an extension."""
     folder = bake(lock=True, **EVERY_OPTION).path
     variables = {"IMAGE_TAG": "test-every-option"}

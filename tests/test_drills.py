@@ -103,9 +103,9 @@ def replica_url(stack: Stack) -> str:
     return f"http://{address_of(name)}:8000"
 
 
-def load_on(url: str, **options: object) -> Load:
+def load_on(url: str) -> Load:
     host, port = url.removeprefix("http://").split(":")
-    return Load(host, int(port), **options)  # type: ignore[arg-type]
+    return Load(host, int(port))
 
 
 def test_eight_replicas_start_at_once_on_an_empty_database(next_image: str) -> None:
