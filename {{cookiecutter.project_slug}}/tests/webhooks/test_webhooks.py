@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.database import Database, Transaction, open_database
 from app.dependencies import open_transaction
+from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings
 from app.webhooks import service
@@ -33,7 +34,13 @@ def settings_with_secrets(database_url: str, **values: object) -> Settings:
 
 
 @pytest.fixture
-async def client(database_url: str, clean_tables: None) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 - it cleans up
+async def client(
+    database_url: str,
+    clean_tables: None,  # noqa: ARG001 - it cleans up
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[AsyncClient]:
+    """A client of a service that never sweeps unless it is asked to."""
+    monkeypatch.setattr(service, "START_SECONDS", 3600)
     async with running(create_app(settings_with_secrets(database_url))) as client:
         yield client
 
@@ -337,7 +344,31 @@ async def test_the_same_delivery_many_times_at_once_is_stored_and_processed_once
 
 
 @pytest.mark.usefixtures("clean_tables")
-async def test_an_attempt_ends_before_the_service_does(
+async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
+    database: Database, processed: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "START_SECONDS", 0)
+    monkeypatch.setattr(service, "SWEEP_SECONDS", 0.01)
+    failures: list[Exception] = [Unavailable("away"), RuntimeError("a bug")]
+    process_next = service.process_next
+
+    async def process_next_or_fail(database: Database) -> bool:
+        if failures:
+            raise failures.pop()
+        return await process_next(database)
+
+    monkeypatch.setattr(service, "process_next", process_next_or_fail)
+    async with service.open_processor(database):
+        for number in range(2):
+            async with database.transaction() as other:
+                values = {"source": "shop", "id": f"msg_{number}", "body": BODY}
+                await other.fetch(STORE, values)
+            await until_done(database, number + 1)
+    assert [event.id for event in processed] == ["msg_0", "msg_1"]
+
+
+@pytest.mark.usefixtures("clean_tables")
+async def test_when_the_service_ends_an_attempt_ends_first_and_no_other_begins(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = asyncio.Event()
@@ -350,8 +381,8 @@ async def test_an_attempt_ends_before_the_service_does(
     async with running(create_app(settings_with_secrets(database_url))) as client:
         await client.post("/webhooks/shop", **signed())
         await begun.wait()
-    (row,) = await rows(database)
-    assert row["processed_at"]
+        await client.post("/webhooks/shop", **signed(delivery_id="msg_2"))
+    assert [row["attempts"] for row in await rows(database)] == [1, 0]
 
 
 @pytest.mark.usefixtures("clean_tables")
