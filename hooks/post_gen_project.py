@@ -28,6 +28,7 @@ OWNED = {
         "src/app/accounts/service.py",
         "src/app/auth_settings.py",
         "src/app/migrations/versions/0004_create_accounts.py",
+        "tests/accounts/test_account_limits.py",
         "tests/accounts/test_accounts.py",
         "tests/accounts/test_passwords.py",
         "tests/accounts/test_sessions.py",
@@ -73,6 +74,7 @@ OWNED = {
     "rate_limit": (
         "docs/rate-limits.md",
         "src/app/rate_limit.py",
+        "tests/accounts/test_account_limits.py",
         "src/app/rate_limit_settings.py",
         "tests/test_rate_limit.py",
     ),

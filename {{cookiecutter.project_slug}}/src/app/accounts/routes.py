@@ -11,6 +11,7 @@ from app.accounts.passwords import Passwords
 from app.accounts.schemas import Account, Login, Registration, SessionToken, Tokens
 from app.dependencies import Reader
 from app.problems import responses
+from app.rate_limit import Limit  # option: rate_limit
 from app.settings import Settings
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
@@ -42,14 +43,23 @@ async def get_accounts(request: Request) -> Accounts:
 AccountsOfService = Annotated[Accounts, Depends(get_accounts)]
 
 
-@router.post("", status_code=201, responses=responses(service.DuplicateAccount))
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[Limit("10/minute")],  # option: rate_limit
+    responses=responses(service.DuplicateAccount),
+)
 async def register(new: Registration, database: Reader, accounts: AccountsOfService) -> Account:
     return await service.register(
         database, accounts.passwords, new.email, new.password.get_secret_value()
     )
 
 
-@router.post("/login", responses=responses(service.WrongCredentials))
+@router.post(
+    "/login",
+    dependencies=[Limit("10/minute")],  # option: rate_limit
+    responses=responses(service.WrongCredentials),
+)
 async def log_in(
     login: Annotated[Login, Form()],
     database: Reader,
