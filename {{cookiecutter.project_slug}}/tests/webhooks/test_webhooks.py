@@ -1,12 +1,14 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy import text
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from app.database import Database, Transaction, open_database
 from app.dependencies import open_transaction
@@ -31,6 +33,13 @@ def settings_with_secrets(database_url: str, **values: object) -> Settings:
     secrets = ",".join(f"{s}:whsec_{base64.b64encode(key).decode()}" for s, key in pairs)
     values = {"webhook_secrets": secrets, "webhook_verify_token": VERIFY_TOKEN} | values
     return settings_for(database_url, **values)
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[EventDict]]:
+    """Lines are kept, not written: a coloured traceback may take longer than a statement may."""
+    with capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture
@@ -264,7 +273,7 @@ async def make_due(database: Database) -> None:
 
 
 async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
-    client: AsyncClient, database: Database, processed: list[Event]
+    client: AsyncClient, database: Database, processed: list[Event], logged: list[EventDict]
 ) -> None:
     await client.post("/webhooks/shop", **signed(b'"fail"'))
     await until_done(database)
@@ -274,6 +283,8 @@ async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
     (row,) = await rows(database)
     assert (row["attempts"], row["due_at"]) == (service.MAX_ATTEMPTS, None)
     assert len(processed) == service.MAX_ATTEMPTS
+    (line,) = [line for line in logged if line["event"] == "webhook given up"]
+    assert (line["log_level"], line["source"], line["id"]) == ("error", "shop", "msg_1")
 
 
 async def test_what_process_did_to_the_database_goes_with_its_failure(
