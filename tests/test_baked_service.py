@@ -84,6 +84,9 @@ def find_python(version: str) -> str | None:
 def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a project, as a user without an environment of their own does."""
     env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "DATABASE_URL"}}
+    # pytest closes its folder to other users whenever it starts, and projects are in ours:
+    # PostgreSQL, which root starts as another user, could not read its extensions any more.
+    env["PYTEST_DEBUG_TEMPROOT"] = str(project.parent)
     result = subprocess.run(
         command, cwd=project, env=env, capture_output=True, text=True, check=False
     )
