@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -163,7 +163,8 @@ class Postgres:
             return
         postmaster = psutil.Process(pid)
         for process in [postmaster, *postmaster.children(recursive=True)]:
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # a connection's process has ended by itself
+                process.send_signal(number)
 
 
 @contextmanager
