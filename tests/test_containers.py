@@ -31,7 +31,7 @@ pytestmark = pytest.mark.containers
 
 MEGABYTE = 1_000_000
 LOCKED_DOWN = (
-    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),  # noqa: S108 - inside the container
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges", "--memory", "256m", "--memory-swap", "256m"),
 )
 SINGLE_STAGE = """
@@ -204,7 +204,7 @@ def url_of(service: str) -> str:
 @pytest.fixture
 def database() -> Iterator[tuple[str, str]]:
     """A network with an empty PostgreSQL in it: the network's name, and the server's URL."""
-    password = "of-this-test"  # noqa: S105 - of a server that lives for a minute
+    password = "of-this-test"
     options = ("-e", f"POSTGRES_PASSWORD={password}", "-e", "POSTGRES_USER=app")
     with (
         network() as name,
@@ -498,7 +498,7 @@ def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
 
 def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None:
     stack.up("database")
-    stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"  # noqa: S105 - of this test
+    stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"
     stack.compose("up", "--no-build", "--detach", "--no-deps", "app")
     expected = 'password authentication failed for user \\"app\\"'
     wait_until(lambda: expected in stack.compose("logs", "app"), seconds=20)
@@ -507,7 +507,7 @@ def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None
 
 def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
     """Reads go on, and writes again when there is room."""
-    password = "of-this-test"  # noqa: S105 - of a server that lives for a minute
+    password = "of-this-test"
     with network() as name:
         options = ("--network", name, "-e", f"POSTGRES_PASSWORD={password}",
                    "-e", "POSTGRES_USER=app", "--tmpfs", "/small:size=12m,mode=777",

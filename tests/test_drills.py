@@ -29,7 +29,7 @@ from engine import (
 pytestmark = pytest.mark.containers
 
 PROBLEM = "application/problem+json"
-PASSWORD = "of-this-drill"  # noqa: S105 - of a server that lives for a minute
+PASSWORD = "of-this-drill"
 CONCURRENTLY = """
 from alembic import op
 

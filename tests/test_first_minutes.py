@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Bake
+from engine import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,11 +22,6 @@ pytestmark = [
 ]
 
 BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
@@ -64,7 +59,7 @@ def serving(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[s
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - http, on this machine
+        with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
     except OSError:
         return False

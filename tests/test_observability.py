@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Bake
-from test_first_minutes import environment, free_port, serving
+from engine import free_port
+from test_first_minutes import environment, serving
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +37,7 @@ pytestmark = [
     ),
 ]
 
-TOKEN = "of-this-test-and-no-other"  # noqa: S105 - of a service that lives for seconds
+TOKEN = "of-this-test-and-no-other"
 CREDENTIALS = "/run/secrets/metrics_token"
 SCRAPE_SECONDS = 1
 
@@ -116,7 +117,7 @@ class Prometheus:
     def get(self, path: str, **query: str) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - http, on this machine
+            with urllib.request.urlopen(url, timeout=5) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from error
@@ -192,9 +193,9 @@ def test_an_empty_file_will_do_where_the_service_has_no_token(
 
 def ask(url: str, method: str = "GET", data: bytes | None = None) -> int:
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - as above
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
