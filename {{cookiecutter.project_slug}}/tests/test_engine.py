@@ -1,3 +1,4 @@
+import asyncio
 import ssl
 from urllib.parse import quote, urlsplit
 
@@ -170,3 +171,21 @@ async def test_a_connection_that_died_while_idle_never_reaches_a_caller(
         async with engine.connect() as connection:
             assert await connection.scalar(text("SELECT 1")) == 1
     await engine.dispose()
+
+
+async def test_an_idle_connection_is_tested_by_one_statement(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a frozen server, every further one would be waited for."""
+    monkeypatch.setattr("app.engine.IDLE_SECONDS_BEFORE_PING", -1.0)
+    engine = create_engine(settings_for(database_url), pool_size=1)
+    seen: list[str] = []
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        driver.add_query_logger(lambda query: seen.append(query.query))
+    seen.clear()
+    async with engine.connect():
+        await asyncio.sleep(0)  # the driver tells its loggers a turn of the loop later
+    await engine.dispose()
+    assert seen == ["SELECT 1"]

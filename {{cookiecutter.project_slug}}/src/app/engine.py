@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import URL, Engine, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -217,11 +218,13 @@ def _guard_checkouts(engine: Engine) -> None:
         if idle_since is None or time.monotonic() - idle_since < IDLE_SECONDS_BEFORE_PING:
             return
         try:
-            engine.dialect.do_ping(connection)
+            # A simple query: one round trip, and no prepared statement for a pooler to lose. The
+            # dialect's own ping is a transaction, whose statements would each have to time out.
+            connection.run_async(lambda driver: driver.execute("SELECT 1"))
         except TimeoutError as error:
             entry.invalidate(error)  # frozen: another connection would only freeze as well
             raise
-        except (engine.dialect.loaded_dbapi.Error, OSError) as error:
+        except (PostgresError, InterfaceError, OSError) as error:
             # The pool throws away every connection older than this moment, and tries again.
             raise exc.InvalidatePoolError from error
 
