@@ -29,7 +29,10 @@ RESERVED = {
 
 
 # What an option cannot do without, and why.
-NEEDS = {"rate_limit": ("redis", "it counts there")}
+NEEDS = {
+    "rate_limit": ("redis", "it counts there"),
+    "worker": ("redis", "jobs wait there"),
+}
 
 
 def check_line(text: str, longest: int) -> str | None:
@@ -103,6 +106,10 @@ def accept(answer: object, question: str) -> str:
     return text
 
 
+def is_chosen(answers: Mapping[str, object], option: str) -> bool:
+    return answers.get(option) not in {None, False, "none"}
+
+
 def accept_together(answers: Mapping[str, object]) -> str:
     """Nothing, if the options that were chosen go together.
 
@@ -110,7 +117,7 @@ def accept_together(answers: Mapping[str, object]) -> str:
         FailedHookException: one sentence that says what to choose.
     """
     for option, (needed, reason) in NEEDS.items():
-        if answers.get(option) and not answers.get(needed):
+        if is_chosen(answers, option) and not is_chosen(answers, needed):
             raise FailedHookException(
                 f"{option} needs {needed}, because {reason}: "
                 f"choose {needed} as well, or leave {option} out."

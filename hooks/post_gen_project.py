@@ -91,6 +91,20 @@ OWNED = {
         "tests/test_tracing.py",
         "tests/test_tracing_redis.py",
     ),
+    "worker": (
+        "docs/jobs.md",
+        "src/app/bookmarks/jobs.py",
+        "src/app/migrations/versions/0005_create_finished_jobs.py",
+        "src/app/tasks",
+        "tests/bookmarks/test_bookmark_jobs.py",
+        "tests/tasks",
+    ),
+    "taskiq": (
+        "src/app/tasks/taskiq_stream.py",
+        "src/app/tasks/taskiq_worker.py",
+        "tests/tasks/test_taskiq_stream.py",
+    ),
+    "celery": ("src/app/tasks/celery_worker.py",),
 }
 
 # The template's own words, by the answer that replaces them.
@@ -218,7 +232,9 @@ def renumber(migrations: dict[str, str]) -> dict[str, str]:
 
 
 def chosen_options(answers: dict[str, object]) -> set[str]:
-    return {option for option in OWNED if answers[option]}
+    """The options whose answer is neither no nor none; of `worker`, the answer is one itself."""
+    chosen = {option for option in OWNED if answers.get(option) not in (None, False, "none")}
+    return chosen | ({answers.get("worker")} & set(OWNED))
 
 
 def summary(answers: dict[str, object], problem: str | None) -> str:
@@ -297,8 +313,13 @@ def renumber_migrations(folder: Path, copied: list[Path]) -> None:
 
 
 def remove(path: Path, project: Path) -> None:
-    """Remove a file, and the folders that held nothing else."""
-    path.unlink()
+    """Remove a file or folder that may be gone, and the folders that held nothing else."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+    else:
+        return
     for folder in path.parents:
         if folder == project or any(folder.iterdir()):
             return

@@ -115,6 +115,22 @@ def test_options_that_do_not_go_together_are_refused(
     )
 
 
+@pytest.mark.parametrize("worker", ["taskiq", "celery"])
+@pytest.mark.parametrize("without_redis", [{"redis": False}, {}])
+def test_a_worker_without_redis_is_refused(worker: str, without_redis: dict[str, object]) -> None:
+    with pytest.raises(answers.FailedHookException) as caught:
+        answers.accept_together({"worker": worker, **without_redis})
+    assert str(caught.value) == (
+        "worker needs redis, because jobs wait there: choose redis as well, or leave worker out."
+    )
+
+
+@pytest.mark.parametrize("redis", [True, False])
+def test_no_worker_goes_with_everything(redis: bool) -> None:
+    assert answers.accept_together({"worker": "none", "redis": redis}) == ""
+    assert answers.accept_together({"worker": "taskiq", "redis": True}) == ""
+
+
 def run(
     repository: Path, home: Path, folder: Path, *arguments: str, typed: str | None = None
 ) -> subprocess.CompletedProcess[str]:

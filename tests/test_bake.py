@@ -19,11 +19,11 @@ import pytest
 import yaml
 from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
-from fastapi_service_answers import NEEDS
+from fastapi_service_answers import NEEDS, is_chosen
 
 
 def is_supported(answers: dict[str, object]) -> bool:
-    return all(answers[needed] or not answers[o] for o, (needed, _) in NEEDS.items())
+    return all(is_chosen(answers, n) or not is_chosen(answers, o) for o, (n, _) in NEEDS.items())
 
 
 CHOICES = {
@@ -31,12 +31,13 @@ CHOICES = {
     for name, value in QUESTIONS.items()
     if isinstance(value, list | bool) and not name.startswith("_")
 }
-OPTIONS = [name for name in CHOICES if isinstance(QUESTIONS[name], bool)]
-EVERY_OPTION = dict.fromkeys(OPTIONS, True)
 WORDS = [
     {"python_version": version, "license": name}
     for version, name in itertools.product(CHOICES["python_version"], CHOICES["license"])
 ]
+OPTIONS = [name for name in CHOICES if name not in WORDS[0]]
+NO_OPTION = {name: "none" if "none" in CHOICES[name] else False for name in OPTIONS}
+EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {"worker": "taskiq"}
 # Every combination of options. The version and the license are words that no option's lines
 # depend on: each pair of them is baked with many of the combinations rather than with all.
 EVERY_COMBINATION = [
@@ -47,6 +48,13 @@ COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
 # What must not be left of an option that was not chosen.
 RESIDUE = {
     "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "worker": re.compile(
+        rb"app worker|app scheduler|app[./]tasks|finished.job|enqueue|heartbeat"
+        rb"|worker.concurrency|\bjobs\.",
+        re.IGNORECASE,
+    ),
+    "taskiq": re.compile(rb"taskiq", re.IGNORECASE),
+    "celery": re.compile(rb"celery|kombu|billiard", re.IGNORECASE),
     "webhooks": re.compile(rb"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(rb"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
     "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
@@ -79,22 +87,23 @@ def name_of(combination: dict[str, object]) -> str:
 def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")
-    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (192, 256)
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (448, 768)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
 def test_every_combination_is_free_of_residue_and_clean_as_baked(
-    bake: Bake, combination: dict[str, object]
+    bake: Bake, hook: ModuleType, combination: dict[str, object]
 ) -> None:
     baked = bake(**combination)
+    chosen = hook.chosen_options(combination)
     files = baked.files()
     for path, content in files.items():
         assert not MARKERS.search(content), path
         assert not JINJA.search(content), path
         assert b"\r" not in content, path
         for option, words in RESIDUE.items():
-            if not combination[option]:
+            if option not in chosen:
                 assert not words.search(content), path
                 assert not words.search(path.encode()), path
     parse(files)
@@ -166,10 +175,16 @@ def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
         assert word not in everything
 
 
-def test_baking_every_option_gives_the_template_back(bake: Bake, repository: Path) -> None:
+def test_every_option_at_once_gives_the_template_back(
+    bake: Bake, hook: ModuleType, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook, "chosen_options", lambda _answers: set(hook.OWNED))
+    project = tmp_path / "example-service"
+    shutil.copytree(repository / TEMPLATE, project)
+    hook.rewrite_project(project, default_answers() | EVERY_OPTION)
     fence = re.compile(r"\s*(#|<!--) (end option|option: [a-z_, ]+)( -->)?")
     trailing = re.compile(r"  # option: [a-z_, ]+$")
-    files = bake(**EVERY_OPTION).files()
+    files = Baked(project, {}).files()
     template = repository / TEMPLATE
     expected = {}
     for path in sorted(p for p in template.rglob("*") if p.is_file()):
@@ -195,7 +210,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     for paths in hook.OWNED.values():
         for path in paths:
             assert (repository / TEMPLATE / path).exists(), path
-    assert set(hook.OWNED) == set(OPTIONS)
+    assert set(hook.OWNED) == {*OPTIONS, *CHOICES["worker"]} - {"none"}
 
 
 def test_no_secret_is_in_any_file(bake: Bake) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TEMPLATE, Bake, Baked
-from test_bake import CHOICES, COMBINATIONS, EVERY_OPTION, OPTIONS, WORDS
+from test_bake import CHOICES, COMBINATIONS, EVERY_OPTION, NO_OPTION, OPTIONS, WORDS
 
 from fastapi_service_answers import NEEDS
 
@@ -149,12 +149,13 @@ def test_every_pair_of_answers_installs_checks_and_tests(
 
 
 def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
-    none = dict.fromkeys(OPTIONS, False)
     alone = [
-        {**none, option: True, **dict.fromkeys(NEEDS.get(option, ())[:1], True)}
+        {**NO_OPTION, option: answer, **dict.fromkeys(NEEDS.get(option, ())[:1], True)}
         for option in OPTIONS
+        for answer in CHOICES[option]
+        if answer != NO_OPTION[option]
     ]
-    for row in (EVERY_OPTION, *alone, none):
+    for row in (EVERY_OPTION, *alone, NO_OPTION):
         constraints = (bake(**row).path / "constraints.txt").read_text()
         wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
         lock = (bake(lock=True, **row).path / "uv.lock").read_text()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Bake, Baked
+from test_bake import NO_OPTION
 
-BARE = {"metrics": False, "redis": False}
+BARE = NO_OPTION
 VOLUMES = {"database"}  # with no settings of its own
 
 

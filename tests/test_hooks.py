@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import QUESTIONS, default_answers
+from conftest import default_answers
+from test_bake import NO_OPTION
 
-NO_OPTION = {name: False for name, default in QUESTIONS.items() if isinstance(default, bool)}
 ANSWERS = {
     **NO_OPTION,
     "project_slug": "order-service",
@@ -114,6 +114,17 @@ def test_a_chain_that_is_whole_stays_as_it_is(hook: ModuleType) -> None:
     whole = {"0001_a.py": migration("0001", None), "0002_b.py": migration("0002", "0001")}
     assert hook.renumber(whole) == whole
     assert hook.renumber({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("worker", "options"),
+    [("none", set()), ("taskiq", {"worker", "taskiq"}), ("celery", {"worker", "celery"})],
+)
+def test_a_choice_is_an_option_and_so_is_its_question(
+    hook: ModuleType, worker: str, options: set[str]
+) -> None:
+    answers = ANSWERS | {"worker": worker, "project_name": "celery", "description": "metrics"}
+    assert hook.chosen_options(answers) == options
 
 
 @pytest.fixture

@@ -5,13 +5,16 @@ database that they have not made: every worker makes its own, and drops it.
 """
 
 import asyncio
+import json
+import logging
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 import app
 from app.dev import embedded_services
 from app.engine import create_engine
+from app.logs import configure_logs
 from app.main import create_app
 from app.migrate import load_models, migrate
 from app.settings import Settings
@@ -31,6 +35,7 @@ pytest_plugins = ["callers"]  # option: auth
 
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
+Lines = Callable[[], list[dict[str, Any]]]
 NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
@@ -143,6 +148,22 @@ def settings(database_url: str) -> Settings:
 async def service(settings: Settings) -> AsyncIterator[AsyncClient]:
     async with running(create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Lines]:
+    """What has been logged so far, parsed; everything must be on standard output."""
+    before = logging.root.handlers[:], logging.root.level
+    configure_logs(settings)
+
+    def read() -> list[dict[str, Any]]:
+        out, err = capfdbinary.readouterr()
+        assert err == b""
+        return [json.loads(line) for line in out.splitlines()]
+
+    yield read
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:], logging.root.level = before
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,25 +11,7 @@ from httpx import AsyncClient
 from app.logs import REDACTED, configure_logs, log_context
 from app.main import create_app
 from app.settings import Settings
-from conftest import running, settings_for
-
-Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Lines]:
-    """What has been logged so far, parsed; everything must be on standard output."""
-    before = logging.root.handlers[:], logging.root.level
-    configure_logs(settings)
-
-    def read() -> list[dict[str, Any]]:
-        out, err = capfdbinary.readouterr()
-        assert err == b""
-        return [json.loads(line) for line in out.splitlines()]
-
-    yield read
-    logging.captureWarnings(capture=False)
-    logging.root.handlers[:], logging.root.level = before
+from conftest import Lines, running, settings_for
 
 
 def test_a_line_has_the_keys_that_platforms_read(lines: Lines) -> None:

@@ -16,9 +16,12 @@ import structlog
 
 from app.logs import configure_logs
 from app.settings import Settings, SettingsError, load_settings
+from app.tasks.commands import scheduler, worker  # option: worker
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
+COMMANDS: list[click.Command] = []  # those that live with their feature
+COMMANDS += [worker, scheduler]  # option: worker
 
 log = structlog.get_logger()
 
@@ -90,9 +93,11 @@ def run() -> None:
     main()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=COMMANDS)
+@click.pass_context
+def main(context: click.Context) -> None:
     """Run and look after the service."""
+    context.obj = ready_settings  # for COMMANDS
 
 
 @main.command()

@@ -26,6 +26,7 @@ from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
+from app.tasks.queue import open_queue  # option: worker
 from app.tracing import open_tracing, trace_requests  # option: tracing
 from app.webhooks import routes as hooks  # option: webhooks
 
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("redis", cache.ping, critical=False))  # option: redis
             state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
             state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
+            state["queue"] = await enter(open_queue(settings))  # option: worker
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
             stack.push_async_callback(health.finish)
             yield state

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     embedding_dimensions: EmbeddingDimensions = 1536  # option: pgvector
     webhook_secrets: WebhookSecrets = None  # option: webhooks
     webhook_verify_token: VerifyToken = None  # option: webhooks
+    worker_concurrency: int = Field(4, ge=1, le=500, description="Jobs at once.")  # option: worker
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

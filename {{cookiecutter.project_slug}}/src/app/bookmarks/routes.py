@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.access import AccountRequired  # option: auth
 from app.bookmarks import service
+from app.bookmarks.jobs import find_twins  # option: worker
 from app.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 from app.cache import invalidates, read_through  # option: redis
 from app.dependencies import Reader, WriteTransaction
 from app.errors import PreconditionFailed, PreconditionRequired
 from app.problems import responses
+from app.tasks.queue import QueueOfService  # option: worker
 
 router = APIRouter(prefix="/bookmarks", tags=["bookmarks"])
 
@@ -66,9 +68,15 @@ async def list_bookmarks(
     responses=responses(service.DuplicateBookmark),
 )
 async def create_bookmark(
-    new: BookmarkInput, transaction: WriteTransaction, request: Request, response: Response
+    new: BookmarkInput,
+    transaction: WriteTransaction,
+    queue: QueueOfService,  # option: worker
+    request: Request,
+    response: Response,
 ) -> Bookmark:
     bookmark = await service.create(transaction, new)
+    key = str(bookmark.id)  # option: worker
+    queue.enqueue(transaction, find_twins, key=key, bookmark_id=key)  # option: worker
     response.headers["Location"] = f"{request.scope['root_path']}/bookmarks/{bookmark.id}"
     response.headers["ETag"] = _etag(bookmark)
     return bookmark

@@ -1,0 +1,82 @@
+"""Doing a job: in one transaction with the note that it is done, in bounded time.
+
+So a job that is delivered twice is done once, whichever worker gets it: the second one waits for
+the first one's note, and finds it or does the job itself.
+"""
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+import structlog
+from sqlalchemy import bindparam, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from app.database import Database
+from app.logs import log_context
+from app.tasks.definition import Job, Message, pause_after
+from app.tasks.models import FinishedJobModel as Row
+
+log = structlog.get_logger()
+
+_BEGIN = insert(Row).on_conflict_do_nothing(index_elements=[Row.key]).returning(Row.key)
+_FINISH = (
+    update(Row)
+    .where(Row.key == bindparam("of_key"))
+    .values(result=bindparam("result", type_=JSONB))
+    .returning(Row.key)
+)
+
+
+async def attempt(database: Database, job: Job, message: Message, number: int) -> float | None:
+    """Try once to do a job, and say in the log what came of it.
+
+    Args:
+        database: for the job's transaction.
+        job: what to do.
+        message: for what.
+        number: of this attempt, from 1.
+
+    Returns:
+        Seconds after which to try again; None if it is done, or failed for good.
+    """
+    with ExitStack() as stack:
+        if message.request_id:
+            stack.enter_context(log_context(request_id=message.request_id))
+        stack.enter_context(log_context(job=job.name, job_key=message.key))
+        try:
+            await _run(database, job, message)
+        except Exception as error:
+            if number == job.attempts:
+                log.exception("job failed", attempt=number, arguments=message.arguments)
+                return None
+            pause = pause_after(number)
+            log.warning(
+                "job will be tried again",
+                attempt=number,
+                pause_seconds=round(pause, 1),
+                reason=f"{type(error).__name__}: {error}",
+            )
+            return pause
+    return None
+
+
+async def attempt_until_settled(database: Database, job: Job, message: Message) -> None:
+    """Try until it is done or failed for good."""
+    number = 1
+    while (pause := await attempt(database, job, message, number)) is not None:
+        await asyncio.sleep(pause)
+        number += 1
+
+
+async def _run(database: Database, job: Job, message: Message) -> None:
+    started = time.perf_counter()
+    note = {"key": message.key, "job": job.name}
+    async with asyncio.timeout(job.timeout_seconds), database.transaction() as transaction:
+        if not await transaction.fetch(_BEGIN, note):
+            log.info("job is done already")
+            return
+        result = await job.run(transaction, **message.arguments)
+        await transaction.fetch(_FINISH, {"of_key": message.key, "result": result})
+    duration_ms = round((time.perf_counter() - started) * 1000, 2)
+    log.info("job done", result=result, duration_ms=duration_ms)

@@ -1,0 +1,71 @@
+"""What a job is. Features declare theirs in a module `jobs.py`, and know no library for queues."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from app.features import feature_modules
+
+LONGEST_PAUSE_SECONDS = 60.0
+
+JobFunction = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work to be done once for each key.
+
+    Args:
+        name: as the queue knows it; a new name orphans what is waiting under the old one.
+        run: called with a Transaction and the arguments by name; what it returns is kept, as JSON.
+        timeout_seconds: of one attempt.
+        attempts: at most, the first one included.
+        cron: when it is due, in UTC; None if it is only ever enqueued.
+    """
+
+    name: str
+    run: JobFunction
+    timeout_seconds: float
+    attempts: int
+    cron: str | None
+
+
+def job(
+    *, timeout_seconds: float = 30, attempts: int = 8, cron: str | None = None
+) -> Callable[[JobFunction], Job]:
+    """Make a job of a function: see Job. With eight attempts it is given up after two minutes."""
+
+    def decorate(run: JobFunction) -> Job:
+        feature = run.__module__.removeprefix("app.").removesuffix(".jobs")
+        return Job(f"{feature}.{run.__name__}", run, timeout_seconds, attempts, cron)
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Message:
+    """What waits in the queue, as JSON."""
+
+    job: str
+    key: str  # of two with the same, one is done
+    arguments: dict[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+
+
+def due_message(job: str) -> Message:
+    """For a job that is due now: the same, to the minute, whoever asks."""
+    return Message(job, f"{job}:{datetime.now(UTC):%Y-%m-%dT%H:%M}")
+
+
+def find_jobs() -> dict[str, Job]:
+    """Every feature's jobs, by name."""
+    found = (value for module in feature_modules("jobs") for value in vars(module).values())
+    return {value.name: value for value in found if isinstance(value, Job)}
+
+
+def pause_after(attempt: int) -> float:
+    """Seconds before the next attempt: twice as long each time, and never the same for two."""
+    longest = min(LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - not for cryptography
