@@ -105,7 +105,15 @@ OWNED = {
         "tests/tasks/test_taskiq_stream.py",
     ),
     "celery": ("src/app/tasks/celery_worker.py",),
+    "ci": (),
+    "github": (),
+    "gitlab": (),
+    "deploy": (),
+    "railway": (),
+    "render": (),
 }
+
+CHOICES = ("worker", "ci", "deploy")  # questions with more answers than yes and no
 
 # The template's own words, by the answer that replaces them.
 WORDS = {
@@ -232,9 +240,9 @@ def renumber(migrations: dict[str, str]) -> dict[str, str]:
 
 
 def chosen_options(answers: dict[str, object]) -> set[str]:
-    """The options whose answer is neither no nor none; of `worker`, the answer is one itself."""
+    """The options whose answer is neither no nor none; of a choice, the answer is one itself."""
     chosen = {option for option in OWNED if answers.get(option) not in (None, False, "none")}
-    return chosen | ({answers.get("worker")} & set(OWNED))
+    return chosen | ({answers.get(question) for question in CHOICES} & set(OWNED))
 
 
 def summary(answers: dict[str, object], problem: str | None) -> str:

@@ -37,7 +37,11 @@ WORDS = [
 ]
 OPTIONS = [name for name in CHOICES if name not in WORDS[0]]
 NO_OPTION = {name: "none" if "none" in CHOICES[name] else False for name in OPTIONS}
-EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {"worker": "taskiq"}
+EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {
+    "worker": "taskiq",
+    "ci": "github",
+    "deploy": "railway",
+}
 # Every combination of options. The version and the license are words that no option's lines
 # depend on: each pair of them is baked with many of the combinations rather than with all.
 EVERY_COMBINATION = [
@@ -210,7 +214,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     for paths in hook.OWNED.values():
         for path in paths:
             assert (repository / TEMPLATE / path).exists(), path
-    assert set(hook.OWNED) == {*OPTIONS, *CHOICES["worker"]} - {"none"}
+    assert set(hook.OWNED) == {*OPTIONS, *(c for q in hook.CHOICES for c in CHOICES[q])} - {"none"}
 
 
 def test_no_secret_is_in_any_file(bake: Bake) -> None:
