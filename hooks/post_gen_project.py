@@ -134,8 +134,9 @@ PGVECTOR_IMAGE = re.compile(r"(?<=image: )pgvector/pgvector:pg(?=\d+$)", re.M)
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
-VERSIONS = "src/app/migrations/versions"
-MIGRATION = re.compile(r"\d{4}_\w+\.py")
+LICENSES = "licenses/"
+VERSIONS = "src/app/migrations/versions/"
+MIGRATION = re.compile(re.escape(VERSIONS) + r"\d{4}_\w+\.py")
 REVISION = re.compile(r"(?<=^revision = ).*", re.M)
 DOWN_REVISION = re.compile(r"(?<=^down_revision = ).*", re.M)
 
@@ -224,17 +225,18 @@ def renumber(migrations: dict[str, str]) -> dict[str, str]:
     """Close the gaps that dropped migrations leave: each follows the one before, from 0001 on.
 
     Args:
-        migrations: text by file name; names begin with four digits, which give the order.
+        migrations: text by path; names begin with four digits, which give the order.
 
     Returns:
         The same under their new names, in the same order.
     """
     renumbered: dict[str, str] = {}
     before = "None"
-    for number, (name, text) in enumerate(sorted(migrations.items()), 1):
+    for number, (path, text) in enumerate(sorted(migrations.items()), 1):
         revision = f'"{number:04d}"'
         text = DOWN_REVISION.sub(before, REVISION.sub(revision, text))
-        renumbered[f"{number:04d}{name[4:]}"] = text
+        folder, slash, name = path.rpartition("/")
+        renumbered[f"{folder}{slash}{number:04d}{name[4:]}"] = text
         before = revision
     return renumbered
 
@@ -243,6 +245,47 @@ def chosen_options(answers: dict[str, object]) -> set[str]:
     """The options whose answer is neither no nor none; of a choice, the answer is one itself."""
     chosen = {option for option in OWNED if answers.get(option) not in (None, False, "none")}
     return chosen | ({answers.get(question) for question in CHOICES} & set(OWNED))
+
+
+def rewrite(texts: dict[str, str], answers: dict[str, object]) -> dict[str, str]:
+    """The files of the project that was asked for.
+
+    Args:
+        texts: of the template's files by path, with line feeds only.
+        answers: to the questions.
+
+    Raises:
+        ValueError: a mistake in the template; names the file.
+    """
+    chosen = chosen_options(answers)
+    unwanted = unwanted_paths(chosen)
+    rewritten: dict[str, str] = {}
+    for path, text in texts.items():
+        if is_among(path, unwanted):
+            continue
+        try:
+            rewritten[path] = fill_in(drop_options(text, chosen), answers)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    choose_license(rewritten, str(answers["license"]))
+    migrations = {p: rewritten.pop(p) for p in texts if MIGRATION.fullmatch(p) and p in rewritten}
+    return rewritten | renumber(migrations)
+
+
+def unwanted_paths(chosen: set[str]) -> set[str]:
+    return {path for option in set(OWNED) - chosen for path in OWNED[option]}
+
+
+def is_among(path: str, paths: set[str]) -> bool:
+    """Whether a file is one of these, or in one of these folders."""
+    parts = path.split("/")
+    return any("/".join(parts[:end]) in paths for end in range(1, len(parts) + 1))
+
+
+def choose_license(texts: dict[str, str], name: str) -> None:
+    """LICENSE is the default; the others wait in a folder of their own."""
+    others = {path: texts.pop(path) for path in list(texts) if path.startswith(LICENSES)}
+    texts["LICENSE"] = others.get(LICENSES + name, texts["LICENSE"])
 
 
 def summary(answers: dict[str, object], problem: str | None) -> str:
@@ -285,49 +328,31 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
         answers: to the questions.
         since: when copying began, in seconds of the epoch; files that are older are somebody's.
     """
-    chosen = chosen_options(answers)
-    copied = list(copied_files(project, since))
-    unwanted = {project / path for option in set(OWNED) - chosen for path in OWNED[option]}
-    for path in copied:
-        if unwanted.intersection((path, *path.parents)):
-            remove(path, project)
-    choose_license(project, str(answers["license"]))
-    for path in (path for path in copied if path.exists()):
+    copied = {p.relative_to(project).as_posix(): p for p in copied_files(project, since)}
+    unwanted = unwanted_paths(chosen_options(answers))
+    texts: dict[str, str] = {}
+    for name, path in copied.items():
         try:
-            text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError:
-            continue  # an image
-        try:
-            text = fill_in(drop_options(text, chosen), answers)
-        except ValueError as error:
-            sys.exit(f"{path.relative_to(project)}: {error}")
+            texts[name] = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError:  # an image
+            if is_among(name, unwanted):
+                remove(path, project)
+    try:
+        rewritten = rewrite(texts, answers)
+    except ValueError as error:
+        sys.exit(str(error))
+    for name in texts.keys() - rewritten.keys():
+        remove(copied[name], project)
+    for name, text in rewritten.items():
+        path = project / name
         path.write_bytes(text.encode("utf-8"))
         if path.suffix == ".sh":
             path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
-    renumber_migrations(project / VERSIONS, copied)
-
-
-def renumber_migrations(folder: Path, copied: list[Path]) -> None:
-    """Renumber the migrations that are left of those copied; somebody's own keep their numbers."""
-    left = {
-        path.name: path
-        for path in copied
-        if path.parent == folder and MIGRATION.fullmatch(path.name) and path.exists()
-    }
-    texts = {name: path.read_bytes().decode("utf-8") for name, path in left.items()}
-    for old, (new, text) in zip(sorted(left), renumber(texts).items(), strict=True):
-        left[old].replace(folder / new)  # numbers only fall, so nothing is in the way
-        (folder / new).write_bytes(text.encode("utf-8"))
 
 
 def remove(path: Path, project: Path) -> None:
-    """Remove a file or folder that may be gone, and the folders that held nothing else."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
-    else:
-        return
+    """Remove a file, and the folders that held nothing else."""
+    path.unlink()
     for folder in path.parents:
         if folder == project or any(folder.iterdir()):
             return
@@ -357,14 +382,6 @@ def is_new(path: Path, since: float) -> bool:
     """Whether it came here since then: a copy may keep its old time of change, but not both."""
     status = path.stat()
     return max(status.st_mtime, status.st_ctime) >= since
-
-
-def choose_license(project: Path, name: str) -> None:
-    """LICENSE is the default; the others wait in a folder of their own."""
-    texts = project / "licenses"
-    if (texts / name).exists():
-        (project / "LICENSE").write_bytes((texts / name).read_bytes())
-    shutil.rmtree(texts)
 
 
 def lock(project: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -20,6 +21,8 @@ import yaml
 from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
 from fastapi_service_answers import NEEDS, is_chosen
+
+Texts = dict[str, str]  # by path
 
 
 def is_supported(answers: dict[str, object]) -> bool:
@@ -42,8 +45,6 @@ EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {
     "ci": "github",
     "deploy": "railway",
 }
-# Every combination of options. The version and the license are words that no option's lines
-# depend on: each pair of them is baked with many of the combinations rather than with all.
 EVERY_COMBINATION = [
     dict(zip(OPTIONS, values, strict=True)) | WORDS[number % len(WORDS)]
     for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
@@ -51,30 +52,30 @@ EVERY_COMBINATION = [
 COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
 # What must not be left of an option that was not chosen.
 RESIDUE = {
-    "redis": re.compile(rb"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "redis": re.compile(r"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "worker": re.compile(
-        rb"app worker|app scheduler|app[./]tasks|finished.job|enqueue|heartbeat"
-        rb"|worker.concurrency|\bjobs\.",
+        r"app worker|app scheduler|app[./]tasks|finished.job|enqueue|heartbeat"
+        r"|worker.concurrency|\bjobs\.",
         re.IGNORECASE,
     ),
-    "taskiq": re.compile(rb"taskiq", re.IGNORECASE),
-    "celery": re.compile(rb"celery|kombu|billiard", re.IGNORECASE),
-    "webhooks": re.compile(rb"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
-    "pgvector": re.compile(rb"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
-    "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
-    "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
+    "taskiq": re.compile(r"taskiq", re.IGNORECASE),
+    "celery": re.compile(r"celery|kombu|billiard", re.IGNORECASE),
+    "webhooks": re.compile(r"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
+    "pgvector": re.compile(r"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
+    "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
+    "rate_limit": re.compile(r"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
     "tracing": re.compile(
-        rb"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
+        r"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
     ),
-    "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
+    "sentry": re.compile(r"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
     "auth": re.compile(
-        rb"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
-        rb"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
+        r"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
+        r"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
         re.IGNORECASE,
     ),
 }
-MARKERS = re.compile(rb"(#|<!--) (end )?option\b|in the template only|option: ")
-JINJA = re.compile(rb"\{%|\{\{ ?cookiecutter")
+MARKERS = re.compile(r"(#|<!--) (end )?option\b|in the template only|option: ")
+JINJA = re.compile(r"\{%|\{\{ ?cookiecutter")
 UNCOMMON = {
     "project_name": "Größe & O'Brien's (2)",
     "project_slug": "x" * 50,
@@ -88,44 +89,111 @@ def name_of(combination: dict[str, object]) -> str:
     return "-".join(str(value) for value in combination.values())
 
 
-def test_the_number_of_combinations(capsys: pytest.CaptureFixture[str]) -> None:
+def read_template(repository: Path) -> dict[str, str]:
+    template = repository / TEMPLATE
+    return {
+        path.relative_to(template).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(template.rglob("*"))
+        if path.is_file()
+    }
+
+
+def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Let the hook make each text once of the same options and words: they are few."""
+
+    @functools.cache
+    def options_in(text: str) -> set[str]:
+        lines = (hook.BEGIN.fullmatch(x) or hook.TRAILING.fullmatch(x) for x in text.split("\n"))
+        return {name for line in lines if line for name in line["names"].split(", ")}
+
+    drop = functools.cache(hook.drop_options)
+    fill = functools.cache(lambda text, words: fill_in(text, dict(words)))
+    fill_in = hook.fill_in
+    words = (*hook.WORDS.values(), "python_version", "license", "pgvector")
+    patch.setattr(
+        hook, "drop_options", lambda text, of: drop(text, frozenset(of & options_in(text)))
+    )
+    patch.setattr(
+        hook, "fill_in", lambda text, of: fill(text, tuple((word, of[word]) for word in words))
+    )
+
+
+def test_every_combination_is_free_of_residue_and_clean(
+    hook: ModuleType,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Made by the hook's own function; each file that comes of it is looked at once."""
+    started = time.monotonic()
+    template = read_template(repository)
+    remember_texts(hook, monkeypatch)
+    words_in: dict[tuple[str, str], set[str]] = {}
+    for number, combination in enumerate(COMBINATIONS):
+        files = hook.rewrite(template, default_answers() | combination)
+        chosen = hook.chosen_options(combination)
+        new = {file: text for file, text in files.items() if (file, text) not in words_in}
+        parse(new)
+        for file, text in new.items():
+            assert not MARKERS.search(text), file
+            assert not JINJA.search(text), file
+            words_in[file, text] = {
+                option
+                for option, words in RESIDUE.items()
+                if words.search(text) or words.search(file)
+            }
+        for file in files.items():
+            left = words_in[file] - chosen
+            assert not left, f"{name_of(combination)}: {file[0]} has words of {left}"
+        follow_migrations(files)
+        check_words(files, combination)
+        write_for_ruff(tmp_path / str(number), files, new)
+    modules = ["app", *(Path(file).stem for file in template if file.startswith("tests/"))]
+    lint(tmp_path, "--config", f"lint.isort.known-first-party = {modules}")
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")
-    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (448, 768)
+        print(f"{len(words_in)} different files: {time.monotonic() - started:.0f} s")
+    assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (4032, 6912)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
-def test_every_combination_is_free_of_residue_and_clean_as_baked(
-    bake: Bake, hook: ModuleType, combination: dict[str, object]
+@pytest.mark.parametrize(
+    "combination", [NO_OPTION, EVERY_OPTION, *COMBINATIONS[::500]], ids=name_of
+)
+def test_cookiecutter_bakes_what_the_hook_makes_of_the_template(
+    bake: Bake, hook: ModuleType, repository: Path, combination: dict[str, object]
 ) -> None:
     baked = bake(**combination)
-    chosen = hook.chosen_options(combination)
-    files = baked.files()
-    for path, content in files.items():
-        assert not MARKERS.search(content), path
-        assert not JINJA.search(content), path
-        assert b"\r" not in content, path
-        for option, words in RESIDUE.items():
-            if option not in chosen:
-                assert not words.search(content), path
-                assert not words.search(path.encode()), path
-    parse(files)
-    lint(baked)
-    follow_migrations(files)
-    project = tomllib.loads(files["pyproject.toml"].decode())
+    expected = hook.rewrite(read_template(repository), baked.answers)
+    assert {path: content.decode() for path, content in baked.files().items()} == expected
+    lint(baked.path)
+
+
+def check_words(files: Texts, combination: dict[str, object]) -> None:
+    project = tomllib.loads(files["pyproject.toml"])
     assert project["tool"]["mypy"]["python_version"] == combination["python_version"]
-    bases = re.findall(rb"^FROM python:(.*)-slim", files["Dockerfile"], re.MULTILINE)
-    assert {base.decode() for base in bases} == {combination["python_version"]}
+    bases = re.findall(r"^FROM python:(.*)-slim", files["Dockerfile"], re.MULTILINE)
+    assert set(bases) == {combination["python_version"]}
     assert str(combination["license"]).removeprefix("BSD-") in project["project"]["license"]
-    assert (b"Apache License" in files["LICENSE"]) == (combination["license"] == "Apache-2.0")
-    assert not any(path.startswith("licenses/") for path in files)
+    assert ("Apache License" in files["LICENSE"]) == (combination["license"] == "Apache-2.0")
+    assert not any(file.startswith("licenses/") for file in files)
 
 
-def parse(files: dict[str, bytes]) -> None:
+def write_for_ruff(folder: Path, files: Texts, new: Texts) -> None:
+    """Python that is new, beside the settings for it and what makes packages of folders."""
+    if not any(file.endswith(".py") for file in new):
+        return
+    for file, text in files.items():
+        is_new = file.endswith(".py") and file in new
+        if is_new or file.endswith("__init__.py") or file == "pyproject.toml":
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
+
+
+def parse(files: Texts) -> None:
     """Read every file with the parser of its kind."""
-    for path, content in files.items():
-        text = content.decode()
+    for path, text in files.items():
         assert text.endswith("\n") or not text, path
         assert not text.endswith("\n\n"), path
         match Path(path).suffix:
@@ -138,36 +206,34 @@ def parse(files: dict[str, bytes]) -> None:
             case ".yml" | ".yaml":
                 yaml.safe_load(text)
             case ".sh":
-                subprocess.run(["sh", "-n"], input=content, check=True)
-    subprocess.run(
-        ["make", "-n", "-f", "-", "help"], input=files["Makefile"], check=True, capture_output=True
-    )
+                subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+        if path == "Makefile":
+            command = ["make", "-n", "-f", "-", "help"]
+            subprocess.run(command, input=text, text=True, check=True, capture_output=True)
 
 
-def follow_migrations(files: dict[str, bytes]) -> None:
+def follow_migrations(files: Texts) -> None:
     """Each follows the one before, from 0001 on, whichever options brought them."""
     paths = sorted(path for path in files if "/migrations/versions/" in path)
     for number, path in enumerate(paths, 1):
         before = f'"{number - 1:04d}"' if number > 1 else "None"
         lines = f'\nrevision = "{number:04d}"\ndown_revision = {before}\n'
         assert Path(path).name.startswith(f"{number:04d}_"), path
-        assert lines.encode() in files[path], path
+        assert lines in files[path], path
 
 
-def lint(baked: Baked) -> None:
-    for arguments in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+def lint(folder: Path, *options: str) -> None:
+    for arguments in (["check", "--no-cache", *options], ["format", "--check", "--no-cache"]):
         command = [Path(sys.executable).with_name("ruff"), *arguments]
-        result = subprocess.run(
-            command, cwd=baked.path, capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
     baked = bake(**UNCOMMON)
     files = baked.files()
-    parse(files)
-    lint(baked)
+    parse({path: content.decode() for path, content in files.items()})
+    lint(baked.path)
     project = tomllib.loads(files["pyproject.toml"].decode())["project"]
     assert project["name"] == UNCOMMON["project_slug"]
     assert project["description"] == UNCOMMON["description"]
@@ -205,7 +271,7 @@ def test_every_option_at_once_gives_the_template_back(
 
 def test_the_template_is_no_jinja_and_every_python_file_parses(repository: Path) -> None:
     for path in sorted(p for p in (repository / TEMPLATE).rglob("*") if p.is_file()):
-        assert not JINJA.search(path.read_bytes()), path
+        assert not JINJA.search(path.read_text(encoding="utf-8")), path
         if path.suffix == ".py":
             ast.parse(path.read_bytes())
 

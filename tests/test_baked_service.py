@@ -31,16 +31,20 @@ LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
 def covering_rows() -> list[dict[str, object]]:
     """Few rows of answers in which every pair of options that go together occurs, and every word.
 
-    Greedy, and always the same. Versions and licenses take turns: no option's lines depend on them.
+    Greedy, and always the same. What no line of code depends on takes turns: versions, licenses,
+    and where it is tested and deployed.
     """
-    candidates = [{option: row[option] for option in OPTIONS} for row in COMBINATIONS]
+    turns = [*WORDS[0], "ci", "deploy"]
+    options = [option for option in OPTIONS if option not in turns]
+    of_code = {tuple(row[option] for option in options) for row in COMBINATIONS}
+    candidates = [dict(zip(options, values, strict=True)) for values in sorted(of_code, key=repr)]
     missing = set().union(*map(pairs_of, candidates))
     rows: list[dict[str, object]] = []
     while missing:
         best = max(candidates, key=lambda row: len(missing & pairs_of(row)))
         missing -= pairs_of(best)
-        words = {name: CHOICES[name][len(rows) % len(CHOICES[name])] for name in WORDS[0]}
-        rows.append({**best, **words})
+        taken = {name: CHOICES[name][len(rows) % len(CHOICES[name])] for name in turns}
+        rows.append({**best, **taken})
     return rows
 
 

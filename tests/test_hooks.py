@@ -180,7 +180,7 @@ def test_the_migrations_of_a_project_are_renumbered_and_somebodys_own_are_not(
     os.utime(mine, (0, 0))
     monkeypatch.setattr(hook, "is_new", lambda path, since: path.stat().st_mtime > since)
     monkeypatch.setitem(
-        hook.OWNED, "redis", (*hook.OWNED["redis"], f"{hook.VERSIONS}/0002_create_x.py")
+        hook.OWNED, "redis", (*hook.OWNED["redis"], f"{hook.VERSIONS}0002_create_x.py")
     )
     (versions / "__init__.py").touch()
     (versions / "0001_create_bookmarks.py").write_text(migration("0001", None))

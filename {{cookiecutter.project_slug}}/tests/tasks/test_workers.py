@@ -177,7 +177,7 @@ async def test_a_job_is_done_with_the_request_id_and_the_result_in_the_log(
     assert worker.stderr == ""
 
 
-async def test_a_job_that_fails_is_tried_again_and_leaves_no_trace_of_the_attempts(
+async def test_a_job_that_fails_is_tried_again_and_leaves_nothing_of_the_attempts(
     workshop: Workshop,
 ) -> None:
     await workshop.send(word="a", failing=2)
