@@ -9,7 +9,7 @@ from conftest import Bake, Baked
 from test_bake import NO_OPTION
 
 BARE = NO_OPTION
-VOLUMES = {"database"}  # with no settings of its own
+VOLUMES = {"cache", "database"}  # with no settings of its own
 
 
 def run(folder: Path, tool: str, *arguments: str) -> None:

@@ -39,7 +39,8 @@ def embedded_services(data: Path = DATA) -> Iterator[dict[str, str]]:
     """
     with ExitStack() as stack:
         variables = {"DATABASE_URL": stack.enter_context(embedded_postgres(data / "postgres"))}
-        variables["REDIS_URL"] = stack.enter_context(embedded_valkey())  # option: redis
+        valkey = embedded_valkey(data / "valkey")  # option: redis
+        variables["REDIS_URL"] = stack.enter_context(valkey)  # option: redis
         yield variables
 
 

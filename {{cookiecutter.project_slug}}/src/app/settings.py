@@ -23,6 +23,7 @@ from app.sentry_settings import SentryDsn  # option: sentry
 from app.settings_types import CommaSeparated, Token, url_of
 from app.tracing_settings import Collector, TraceRatio  # option: tracing
 from app.webhook_settings import VerifyToken, WebhookSecrets  # option: webhooks
+from app.worker_settings import WorkerConcurrency  # option: worker
 
 SERVICE_NAME = "example-service"
 
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     embedding_dimensions: EmbeddingDimensions = 1536  # option: pgvector
     webhook_secrets: WebhookSecrets = None  # option: webhooks
     webhook_verify_token: VerifyToken = None  # option: webhooks
-    worker_concurrency: int = Field(4, ge=1, le=500, description="Jobs at once.")  # option: worker
+    worker_concurrency: WorkerConcurrency = 4  # option: worker
 
     allowed_hosts: CommaSeparated = Field(
         ["*"],

@@ -25,7 +25,7 @@ async def database(settings: Settings, clean_tables: None) -> AsyncIterator[Data
 
 
 def job_of(run: JobFunction, *, timeout_seconds: float = 10, attempts: int = 2) -> Job:
-    return Job("test.job", run, timeout_seconds, attempts, None)
+    return Job("test.job", run, timeout_seconds, attempts)
 
 
 async def notes(database: Database) -> list[dict[str, object]]:

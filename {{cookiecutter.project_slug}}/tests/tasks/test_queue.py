@@ -19,7 +19,7 @@ async def run(_transaction: Transaction, *, word: str) -> str:
     return word
 
 
-JOB = Job("test.job", run, 1, 1, None)
+JOB = Job("test.job", run, 1, 1)
 
 
 async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(

@@ -32,6 +32,7 @@ def settings_with_secrets(database_url: str, **values: object) -> Settings:
     pairs = [*keys.items(), ("shop", NEW_SHOP)]
     secrets = ",".join(f"{s}:whsec_{base64.b64encode(key).decode()}" for s, key in pairs)
     values = {"webhook_secrets": secrets, "webhook_verify_token": VERIFY_TOKEN} | values
+    values |= {"redis_url": None}  # option: worker
     return settings_for(database_url, **values)
 
 
@@ -369,7 +370,7 @@ async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
         return await process_next(database)
 
     monkeypatch.setattr(service, "process_next", process_next_or_fail)
-    async with service.open_processor(database):
+    async with service.open_background_processor(database):
         for number in range(2):
             async with database.transaction() as other:
                 values = {"source": "shop", "id": f"msg_{number}", "body": BODY}

@@ -7,6 +7,7 @@ the first one's note, and finds it or does the job itself.
 import asyncio
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import structlog
 from sqlalchemy import bindparam, update
@@ -71,12 +72,23 @@ async def attempt_until_settled(database: Database, job: Job, message: Message) 
 
 async def _run(database: Database, job: Job, message: Message) -> None:
     started = time.perf_counter()
-    note = {"key": message.key, "job": job.name}
-    async with asyncio.timeout(job.timeout_seconds), database.transaction() as transaction:
-        if not await transaction.fetch(_BEGIN, note):
-            log.info("job is done already")
-            return
-        result = await job.run(transaction, **message.arguments)
-        await transaction.fetch(_FINISH, {"of_key": message.key, "result": result})
+    async with asyncio.timeout(job.timeout_seconds):
+        if job.has_own_transactions:
+            result = await job.run(database, **message.arguments)
+        else:
+            is_new, result = await _run_once(database, job, message)
+            if not is_new:
+                log.info("job is done already")
+                return
     duration_ms = round((time.perf_counter() - started) * 1000, 2)
     log.info("job done", result=result, duration_ms=duration_ms)
+
+
+async def _run_once(database: Database, job: Job, message: Message) -> tuple[bool, Any]:
+    """Whether it had not been done before, and the result."""
+    async with database.transaction() as transaction:
+        if not await transaction.fetch(_BEGIN, {"key": message.key, "job": job.name}):
+            return False, None
+        result = await job.run(transaction, **message.arguments)
+        await transaction.fetch(_FINISH, {"of_key": message.key, "result": result})
+    return True, result

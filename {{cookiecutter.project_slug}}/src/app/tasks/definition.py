@@ -23,23 +23,31 @@ class Job:
         timeout_seconds: of one attempt.
         attempts: at most, the first one included.
         cron: when it is due, in UTC; None if it is only ever enqueued.
+        has_own_transactions: run is called with the Database instead, however often it is
+            delivered, and sees to it itself that nothing happens twice.
     """
 
     name: str
     run: JobFunction
     timeout_seconds: float
     attempts: int
-    cron: str | None
+    cron: str | None = None
+    has_own_transactions: bool = False
 
 
 def job(
-    *, timeout_seconds: float = 30, attempts: int = 8, cron: str | None = None
+    *,
+    timeout_seconds: float = 30,
+    attempts: int = 8,
+    cron: str | None = None,
+    has_own_transactions: bool = False,
 ) -> Callable[[JobFunction], Job]:
     """Make a job of a function: see Job. With eight attempts it is given up after two minutes."""
 
     def decorate(run: JobFunction) -> Job:
         feature = run.__module__.removeprefix("app.").removesuffix(".jobs")
-        return Job(f"{feature}.{run.__name__}", run, timeout_seconds, attempts, cron)
+        name = f"{feature}.{run.__name__}"
+        return Job(name, run, timeout_seconds, attempts, cron, has_own_transactions)
 
     return decorate
 

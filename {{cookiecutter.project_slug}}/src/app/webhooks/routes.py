@@ -3,7 +3,7 @@
 import hmac
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -20,6 +20,7 @@ from app.middleware import ContentTooLarge
 from app.problems import responses
 from app.settings import Settings
 from app.webhooks import service, signatures
+from app.webhooks.jobs import open_worker_processor  # option: worker
 
 log = structlog.get_logger()
 
@@ -66,7 +67,12 @@ async def open_inbox(settings: Settings, database: Database) -> AsyncIterator[In
     """Take what is sent, and process it, for as long as this is open."""
     secrets = settings.webhook_secrets
     keys = signatures.parse_secrets(secrets.get_secret_value()) if secrets else {}
-    async with service.open_processor(database) as processor:
+    async with AsyncExitStack() as stack:
+        opened: AbstractAsyncContextManager[service.Processor]
+        opened = service.open_background_processor(database)
+        if settings.redis_url is not None:  # option: worker
+            opened = open_worker_processor(settings)  # option: worker
+        processor: service.Processor = await stack.enter_async_context(opened)
         yield Inbox(keys, settings.webhook_verify_token, processor)
 
 
@@ -139,7 +145,7 @@ async def receive_webhook(
     if is_new:
         # with the request's id; what is logged about it later has none
         log.info("webhook stored", source=delivery.source, id=delivery.id)
-        transaction.after_commit(inbox.processor.ask_for_processing)
+        inbox.processor.process_after(transaction, f"{delivery.source}:{delivery.id}")
     return Receipt(status="stored" if is_new else "repeated")
 
 

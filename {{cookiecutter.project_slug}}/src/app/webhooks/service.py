@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 import structlog
 from sqlalchemy import bindparam, case, func, null, select, update
@@ -100,8 +101,15 @@ async def _postpone(database: Database, event: Event, error: Exception) -> None:
         log.error("webhook given up", source=event.source, id=event.id, attempts=attempts)
 
 
-class Processor:
-    """Processes what was stored, in the background: when asked to, and every minute.
+class Processor(Protocol):
+    """Who processes what was stored."""
+
+    def process_after(self, transaction: Transaction, key: str) -> None:
+        """Process what is due as soon as a transaction is committed, which stored this one."""
+
+
+class BackgroundProcessor:
+    """Processes in this process: when asked to, and every minute.
 
     The second is for what was left by a process that crashed or ended, and for failures.
     """
@@ -111,8 +119,10 @@ class Processor:
         self._is_wanted = asyncio.Event()
         self._is_stopping = False
 
-    async def ask_for_processing(self) -> None:
-        """Called after each commit of a delivery: a queue of jobs would get its job here."""
+    def process_after(self, transaction: Transaction, _key: str) -> None:
+        transaction.after_commit(self._want)
+
+    async def _want(self) -> None:
         self._is_wanted.set()
 
     async def run(self) -> None:
@@ -140,8 +150,8 @@ class Processor:
 
 
 @asynccontextmanager
-async def open_processor(database: Database) -> AsyncIterator[Processor]:
-    processor = Processor(database)
+async def open_background_processor(database: Database) -> AsyncIterator[BackgroundProcessor]:
+    processor = BackgroundProcessor(database)
     task = asyncio.create_task(processor.run())
     try:
         yield processor
