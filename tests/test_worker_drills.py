@@ -1,0 +1,75 @@
+"""Workers on the compose stack of a baked service: killed with jobs on their way, and stopped."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import Bake
+from engine import Load, Stack, ask, kill, say, state_of, wait_until
+
+pytestmark = pytest.mark.containers
+
+JOB = "bookmarks.find_twins"
+COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_twins'"
+
+
+@pytest.fixture(params=["taskiq", "celery"])
+def stack(docker_engine: None, bake: Bake, request: pytest.FixtureRequest) -> Iterator[Stack]:  # noqa: ARG001 - it checks and cleans up
+    folder = bake(lock=True, worker=request.param).path
+    with Stack(folder, variables={"IMAGE_TAG": f"test-{request.param}"}) as stack:
+        stack.compose("build", "app", "proxy")
+        stack.up("--scale", "worker=2")
+        yield stack
+
+
+def create(stack: Stack, number: int) -> None:
+    page = {"url": f"https://example.com/{number}", "title": "A page"}
+    assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 201
+
+
+def bookmarks(stack: Stack) -> int:
+    return int(stack.psql("SELECT count(*) FROM bookmarks"))
+
+
+def finished(stack: Stack) -> int:
+    return int(stack.psql(COUNT_FINISHED))
+
+
+def done_by_key(stack: Stack) -> Counter[str]:
+    lines = stack.compose("logs", "--no-color", "--no-log-prefix", "worker").splitlines()
+    parsed = [json.loads(line) for line in lines]
+    return Counter(x["job_key"] for x in parsed if x["message"] == "job done" and x["job"] == JOB)
+
+
+def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(stack: Stack) -> None:
+    library = stack.variables["IMAGE_TAG"].removeprefix("test-")
+    host, port = urlsplit(stack.url).hostname or "", urlsplit(stack.url).port or 0
+    kills = 0
+    with Load(host, port) as load:
+        for worker in stack.containers("worker"):
+            time.sleep(2)
+            if library == "taskiq":
+                kill(worker)
+                kills += 1
+        time.sleep(2)
+    assert load.failed == []
+    over_at = time.monotonic()
+    wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="all jobs done")
+    seconds = time.monotonic() - over_at
+    assert finished(stack) == len(load.created) > 0
+    assert max(done_by_key(stack).values()) == 1
+    say(f"{library}: {len(load.created)} jobs on their way, {kills} workers killed; "
+        f"all done {seconds:.1f} s after the last request, none twice")  # fmt: skip
+
+    stack.compose("stop", "worker")  # what waits meanwhile is kept, even if Redis is killed
+    states = [state_of(worker) for worker in stack.compose("ps", "-aq", "worker").split()]
+    assert [state["ExitCode"] for state in states] == [0, 0]
+    for number in range(20):
+        create(stack, number)
+    kill(stack.containers("cache")[0])
+    stack.up("--scale", "worker=2")
+    wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="those that waited")
+    say(f"{library}: 20 jobs that waited while Redis was killed are done")
