@@ -84,12 +84,15 @@ OWNED = {
         "src/app/error_tracking.py",
         "src/app/sentry_settings.py",
         "tests/test_error_tracking.py",
+        "tests/test_error_tracking_jobs.py",
     ),
     "tracing": (
         "docs/tracing.md",
+        "src/app/tasks/spans.py",
         "src/app/tracing",
         "src/app/tracing_settings.py",
         "tests/test_tracing.py",
+        "tests/test_tracing_jobs.py",
         "tests/test_tracing_redis.py",
     ),
     "worker": (
@@ -101,6 +104,8 @@ OWNED = {
         "src/app/worker_settings.py",
         "tests/bookmarks/test_bookmark_jobs.py",
         "tests/tasks",
+        "tests/test_error_tracking_jobs.py",
+        "tests/test_tracing_jobs.py",
         "tests/webhooks/test_webhook_jobs.py",
     ),
     "taskiq": (

@@ -69,6 +69,14 @@ def _report_exchange(exchange: Exchange) -> None:
         _report(exchange.error, f"{exchange.method} {route}", about | get_contextvars())
 
 
+def report_job(error: Exception, job: str) -> None:
+    """Report a job that failed for good; without SENTRY_DSN, nothing."""
+    import sentry_sdk  # noqa: PLC0415 - see above
+
+    if sentry_sdk.is_initialized():
+        _report(error, job, get_contextvars())
+
+
 def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
     import sentry_sdk  # noqa: PLC0415 - see above
     from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - see above

@@ -6,7 +6,8 @@ the first one's note, and finds it or does the job itself.
 
 import asyncio
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.database import Database
+from app.error_tracking import report_job  # option: sentry
 from app.logs import log_context
 from app.tasks.definition import Job, Message, pause_after
 from app.tasks.models import FinishedJobModel as Row
@@ -27,6 +29,15 @@ _FINISH = (
     .values(result=bindparam("result", type_=JSONB))
     .returning(Row.key)
 )
+
+
+@contextmanager
+def surroundings(_job: Job, _message: Message) -> Iterator[Callable[[Exception], None]]:
+    """Around an attempt and its lines in the log; what is yielded is told of a failure.
+
+    Nothing here: a seam for what observes.
+    """
+    yield lambda _error: None
 
 
 async def attempt(database: Database, job: Job, message: Message, number: int) -> float | None:
@@ -45,10 +56,13 @@ async def attempt(database: Database, job: Job, message: Message, number: int) -
         if message.request_id:
             stack.enter_context(log_context(request_id=message.request_id))
         stack.enter_context(log_context(job=job.name, job_key=message.key))
+        observe_failure = stack.enter_context(surroundings(job, message))
         try:
             await _run(database, job, message)
         except Exception as error:
+            observe_failure(error)
             if number == job.attempts:
+                report_job(error, job.name)  # option: sentry
                 log.exception("job failed", attempt=number, arguments=message.arguments)
                 return None
             pause = pause_after(number)

@@ -25,12 +25,12 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.database import open_database
 from app.settings import SERVICE_NAME, Settings
 from app.tasks.attempts import attempt
 from app.tasks.definition import LONGEST_PAUSE_SECONDS, Job, Message, due_message, find_jobs
 from app.tasks.heartbeat import BEAT_SECONDS, Heartbeat
 from app.tasks.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.tasks.workplace import open_workplace
 
 log = structlog.get_logger()
 
@@ -127,14 +127,14 @@ class JobProcess:
     """What a process of the pool holds: an event loop, and one connection to the database."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings.model_copy(update={"database_pool_size": 1})
+        self._settings = settings
         self._stack = AsyncExitStack()
 
     def open(self, **_: object) -> None:
         """After the fork: neither a loop nor a connection can be shared with another process."""
         self._runner = asyncio.Runner()
         self._database = self._runner.run(
-            self._stack.enter_async_context(open_database(self._settings))
+            self._stack.enter_async_context(open_workplace(self._settings, connections=1))
         )
 
     def close(self, **_: object) -> None:

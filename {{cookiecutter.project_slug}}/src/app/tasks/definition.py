@@ -60,6 +60,7 @@ class Message:
     key: str  # of two with the same, one is done
     arguments: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+    trace_context: dict[str, str] = field(default_factory=dict)  # option: tracing
 
 
 def due_message(job: str) -> Message:

@@ -16,6 +16,7 @@ from app.database import Transaction
 from app.logs import current_request_id
 from app.settings import Settings
 from app.tasks.definition import Job, Message
+from app.tracing.http import W3C  # option: tracing
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class Queue:
             arguments: for the job; they travel as JSON.
         """
         message = Message(job.name, f"{job.name}:{key}", arguments, current_request_id())
+        W3C.inject(message.trace_context)  # option: tracing
         transaction.after_commit(lambda: self._enqueue(message))
 
     async def _enqueue(self, message: Message) -> None:

@@ -29,13 +29,14 @@ from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 
-from app.database import Database, open_database
+from app.database import Database
 from app.settings import Settings
 from app.tasks.attempts import attempt_until_settled
 from app.tasks.definition import Job, Message, due_message, find_jobs
 from app.tasks.heartbeat import BEAT_SECONDS, Heartbeat
 from app.tasks.queue import SEND_SECONDS, QueueUnavailable, Send
 from app.tasks.taskiq_stream import LeasedStreamBroker
+from app.tasks.workplace import open_workplace
 
 log = structlog.get_logger()
 
@@ -81,8 +82,7 @@ async def _work(settings: Settings) -> None:
     stop = _stop_on_signals()
     broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
     running: set[asyncio.Task[Any]] = set()
-    own = settings.model_copy(update={"database_pool_size": settings.worker_concurrency})
-    async with open_database(own) as database:
+    async with open_workplace(settings, connections=settings.worker_concurrency) as database:
         for job in find_jobs().values():
             _register(broker, job, database, running)
         receiver = Receiver(

@@ -1,8 +1,9 @@
 """What the spans of calls to something else have in common."""
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from opentelemetry import trace
@@ -12,7 +13,7 @@ from app.logs import redact
 
 LONGEST_TEXT = 2000
 
-Method = Callable[..., Awaitable[Any]]
+Method = Callable[..., Any]
 
 
 def clean(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +50,8 @@ def client_span(tracer: Tracer, name: str, attributes: dict[str, Any]) -> Iterat
 
 
 @contextmanager
-def replaced(owner: type, name: str, by: Callable[[Method], Method]) -> Iterator[None]:
-    """Put another method in the place of one, for as long as this is open."""
+def replaced(owner: type | ModuleType, name: str, by: Callable[[Method], Method]) -> Iterator[None]:
+    """Put another method or function in the place of one, for as long as this is open."""
     original: Method = getattr(owner, name)
     setattr(owner, name, functools.wraps(original)(by(original)))
     try:
