@@ -98,8 +98,26 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def install(project: Path, python: str) -> None:
-    run(project, "uv", "sync", "--quiet", "--locked", "--no-python-downloads", "--python", python)
+Install = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """install(project, python), into an environment that all share who use that Python.
+
+    Only what differs is installed, and only what differs is looked at by mypy.
+    """
+
+    def sync(project: Path, python: str) -> None:
+        shared = tmp_path_factory.getbasetemp() / f"environment-{abs(hash(python))}"
+        monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(shared))
+        monkeypatch.setenv("MYPY_CACHE_DIR", f"{shared}-mypy")
+        run(
+            project, "uv", "sync", "--quiet", "--locked", "--no-python-downloads",
+            "--python", python,
+        )  # fmt: skip
+
+    return sync
 
 
 def check_and_test(project: Path) -> str:
@@ -136,7 +154,7 @@ def code_of(baked: Baked) -> str:
     "row", covering_rows(), ids=lambda row: "-".join(str(v) for v in row.values())
 )
 def test_every_pair_of_answers_installs_checks_and_tests(
-    bake: Bake, report: Report, row: dict[str, object]
+    bake: Bake, install: Install, report: Report, row: dict[str, object]
 ) -> None:
     baked = bake(lock=True, **row)
     assert (baked.path / "uv.lock").exists()
@@ -146,10 +164,9 @@ def test_every_pair_of_answers_installs_checks_and_tests(
     install(baked.path, python)
     outcome = report.once("checked", (code, wanted), lambda: check(baked.path))
     outcome += ", " + report.once("tested", (code, python), lambda: run_tests(baked.path))
-    version = run(baked.path, ".venv/bin/python", "-V").stdout.strip()
+    version = run(baked.path, "uv", "run", "--no-sync", "python", "-V").stdout.strip()
     note = "" if wanted in version else f" (no {wanted} on this machine)"
     report.lines.append(f"{row} on {version}{note}: {outcome}")
-    shutil.rmtree(baked.path / ".venv")
 
 
 def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
@@ -176,7 +193,7 @@ def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_p
 
 
 def test_the_template_folder_is_a_running_service(
-    repository: Path, tmp_path: Path, report: Report
+    repository: Path, tmp_path: Path, install: Install, report: Report
 ) -> None:
     project = tmp_path / TEMPLATE
     shutil.copytree(repository / TEMPLATE, project)
@@ -187,7 +204,11 @@ def test_the_template_folder_is_a_running_service(
 
 @pytest.mark.parametrize("answers", [{}, {"auth": True}], ids=["defaults", "auth"])
 def test_the_example_is_deleted_as_its_page_says(
-    bake: Bake, tmp_path: Path, report: Report, answers: dict[str, object]
+    bake: Bake,
+    tmp_path: Path,
+    install: Install,
+    report: Report,
+    answers: dict[str, object],
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(

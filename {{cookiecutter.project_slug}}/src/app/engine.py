@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import URL, Engine, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -224,7 +224,8 @@ def _guard_checkouts(engine: Engine) -> None:
         except TimeoutError as error:
             entry.invalidate(error)  # frozen: another connection would only freeze as well
             raise
-        except (PostgresError, InterfaceError, OSError) as error:
+        except (PostgresError, InterfaceError, InternalClientError, OSError) as error:
+            # An internal error is a connection that ended at the very moment of asking.
             # The pool throws away every connection older than this moment, and tries again.
             raise exc.InvalidatePoolError from error
 
