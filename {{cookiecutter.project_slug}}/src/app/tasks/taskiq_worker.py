@@ -93,12 +93,14 @@ async def _work(settings: Settings) -> None:
             ack_type=AcknowledgeType.MANUAL,
             wait_tasks_timeout=settings.graceful_timeout_seconds,
         )
-        beating = asyncio.create_task(_beat(Heartbeat("worker"), broker.renew))
+        is_over = asyncio.Event()  # until then, leases of running jobs are renewed
+        beating = asyncio.create_task(_beat(Heartbeat("worker"), broker.renew, is_over))
         log.info("worker started", jobs=sorted(find_jobs()))
         try:
             await receiver.listen(stop)
         finally:
-            beating.cancel()
+            is_over.set()
+            await beating
             await _hand_back(broker, running)
     await broker.connection_pool.disconnect()
     log.info("worker stopped")
@@ -138,17 +140,19 @@ async def _schedule(settings: Settings) -> None:
     broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
     due = DueJobs()
     loop = SchedulerLoop(Scheduler(broker, [due]))
-    tasks = [
-        asyncio.create_task(loop.run(update_interval=timedelta(hours=1), loop_interval=None)),
-        asyncio.create_task(_beat(Heartbeat("scheduler"), broker.renew)),
-        asyncio.create_task(stop.wait()),
-    ]
+    scheduling = asyncio.create_task(
+        loop.run(update_interval=timedelta(hours=1), loop_interval=None)
+    )
+    beating = asyncio.create_task(_beat(Heartbeat("scheduler"), broker.renew, stop))
     log.info("scheduler started", jobs={task.task_name: task.cron for task in due.tasks})
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait((scheduling, beating), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    scheduling.cancel()
+    results = await asyncio.gather(scheduling, beating, return_exceptions=True)
     await broker.connection_pool.disconnect()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
     log.info("scheduler stopped")
 
 
@@ -180,15 +184,21 @@ class Scheduler(TaskiqScheduler):
             log.error("job not enqueued", job=message.job, job_key=message.key, reason=reason)  # noqa: TRY400 - the reason says it all
 
 
-async def _beat(heartbeat: Heartbeat, prove: Callable[[], Awaitable[None]]) -> None:
-    """Give a sign of life for as long as it can be proven."""
-    while True:
+async def _beat(
+    heartbeat: Heartbeat, prove: Callable[[], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Give a sign of life for as long as it can be proven, until it is to stop.
+
+    To cancel it would not do: a client that waits for Redis with a timeout may swallow that.
+    """
+    while not stop.is_set():
         try:
             await prove()
             heartbeat.beat()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("no sign of life", reason=f"{type(error).__name__}: {error}")
-        await asyncio.sleep(BEAT_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
 
 
 def _stop_on_signals() -> asyncio.Event:
