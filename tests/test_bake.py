@@ -67,6 +67,10 @@ RESIDUE = {
         rb"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
     ),
     "sentry": re.compile(rb"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
+    "railway": re.compile(rb"railway", re.IGNORECASE),
+    "render": re.compile(
+        rb"\bRender\b|(?i:render[._](com|yaml|git|external)|onrender|/render\.md)"
+    ),
     "auth": re.compile(
         rb"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
         rb"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
