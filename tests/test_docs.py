@@ -47,6 +47,7 @@ NOT_SERVED = {
     "/opt/venv": "the image",
     "/run/secrets/metrics_token": "Prometheus",
     "/alerts": "Prometheus",
+    "/targets": "Prometheus",
     "/v1/traces": "the collector",
 }
 
