@@ -18,6 +18,7 @@ TEMPLATE = (ROOT / ".env.production.template").read_text(encoding="utf-8")
 NAMES = re.findall(r"^(?:# )?([A-Z_]+)=", TEMPLATE, re.MULTILINE)
 BY_HAND = {name: railway.preserve() for name in NAMES}
 
+PROJECT = "example-service"
 PROXIES = "100.0.0.0/8"  # from where Railway's edge connects
 PGVECTOR = "pgvector/pgvector:pg18"  # option: pgvector
 # Not railway.redis(): that gives no REDIS_URL. Full, it drops what expires.  # option: redis
@@ -50,4 +51,4 @@ def main() -> railway.Project:
     like_app["env"] = {name: app.env[name] for name in variables}  # option: worker
     resources += [railway.service("worker", start="app worker", **like_app)]  # option: worker
     resources += [railway.service("scheduler", start="app scheduler", **like_app)]  # option: worker
-    return railway.project("example-service", resources=resources)
+    return railway.project(PROJECT, resources=resources)
