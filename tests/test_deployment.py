@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, Bake, Baked
+from engine import attempt, docker, wait_until
 from test_bake import EVERY_OPTION, NO_OPTION
 from test_formats import run
 
@@ -226,6 +228,41 @@ def test_a_deployment_waits_as_long_as_a_start_may_take(on_railway: Baked) -> No
     assert deploy["healthcheckTimeout"] > start
     asked_by_docker = (on_railway.path / "scripts/healthcheck.py").read_text()
     assert f'"{deploy["healthcheckPath"]}"' in asked_by_docker
+
+
+def test_the_template_for_production_has_no_secret_in_it(on_railway: Baked) -> None:
+    text = (on_railway.path / ".env.production.template").read_text()
+    values = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert set(values) == set(settings_of(on_railway))
+    private = {name for name in values if re.search("(URL|TOKEN|KEYS|SECRETS|DSN)$", name)}
+    assert {"DATABASE_URL", "HEALTH_TOKEN"} <= private
+    assert not any(values[name] for name in private)
+
+
+@pytest.mark.containers
+@pytest.mark.usefixtures("docker_engine")
+def test_redis_starts_as_railway_is_told_to_start_it(bake: Bake) -> None:
+    """Its first word is the image's own entrypoint, which gives up root: Docker starts it too."""
+    redis = resources(bake(**{**EVERY_OPTION, "deploy": "railway"}))["cache"]
+    entrypoint, *start = shlex.split(redis["deploy"]["startCommand"])
+    assert entrypoint == "docker-entrypoint.sh"
+    name = f"test-{os.urandom(4).hex()}"
+    try:
+        docker(
+            "run", "--detach", "--name", name, "--volume", "/data",
+            redis["source"]["image"], *start,
+        )  # fmt: skip
+        wait_until(
+            lambda: attempt("exec", name, "redis-cli", "ping").stdout == "PONG\n", seconds=20
+        )
+        asked = ("maxmemory-policy", "maxmemory", "appendonly", "protected-mode")
+        answers = docker("exec", name, "redis-cli", "CONFIG", "GET", *asked).split()
+        config = dict(zip(answers[::2], answers[1::2], strict=True))
+        assert config["maxmemory-policy"] == "volatile-lru"
+        assert (config["appendonly"], config["protected-mode"]) == ("yes", "no")
+        assert int(config["maxmemory"]) == 256 * 2**20
+    finally:
+        docker("rm", "--force", "--volumes", name)
 
 
 EXAMPLES = {
