@@ -265,6 +265,18 @@ def test_redis_starts_as_railway_is_told_to_start_it(bake: Bake) -> None:
         docker("rm", "--force", "--volumes", name)
 
 
+def test_the_pages_say_the_times_that_are_set(on_railway: Baked, on_render: Baked) -> None:
+    deploy = resources(on_railway)["app"]["deploy"]
+    page = (on_railway.path / "docs/deployment/railway.md").read_text()
+    assert deploy["healthcheckTimeout"] == 6 * 60
+    assert "within six minutes" in page
+    assert f"goes on for {deploy['overlapSeconds']} seconds" in page
+    assert f"has {deploy['drainingSeconds']} seconds to end" in page
+    seconds = blueprint(on_render)["app"]["maxShutdownDelaySeconds"]
+    page = (on_render.path / "docs/deployment/render.md").read_text()
+    assert f"a process has {seconds} seconds" in page
+
+
 EXAMPLES = {
     "fromDatabase": "postgresql://app:f8Zk2q@dpg-1/app",
     "keyvalue": "redis://red-1:6379",

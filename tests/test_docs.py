@@ -136,6 +136,32 @@ def test_every_variable_that_is_named_is_one(baked: Baked) -> None:
             )
 
 
+# Messages that troubleshooting is about and that are not the service's: whose they are.
+MESSAGES_OF_OTHERS = {
+    "port is already allocated": "Docker",
+    "make": "a shell",
+    "too many clients already": "PostgreSQL",
+    "remaining connection slots are reserved": "PostgreSQL",
+    "prepared statement … does not exist": "PostgreSQL",
+    "No module named 'railway_sdk'": "Python",
+    "already managed by railway.json": "Railway",
+}
+
+
+def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> None:
+    source = "".join(path.read_text() for path in (baked.path / "src").rglob("*.py"))
+    page = pages(baked.path)["docs/deployment/troubleshooting.md"]
+    seen = [
+        message
+        for symptom in re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+        for message in CODE.findall(symptom)
+    ]
+    for message in seen:
+        begins = " ".join(message.split()[:3]).rstrip(" …")
+        assert message in MESSAGES_OF_OTHERS or begins in source, message
+    assert len(seen) > len(MESSAGES_OF_OTHERS)
+
+
 @pytest.fixture(scope="module", params=BAKES.values(), ids=BAKES)
 def installed(
     bake: Bake, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -60,6 +60,11 @@ def test_the_devcontainer_fits_the_schema(baked: Baked) -> None:
     assert str(config["forwardPorts"][0]) in config["portsAttributes"]
 
 
+def test_the_devcontainer_has_the_python_of_production(bake: Bake) -> None:
+    dockerfile = bake(python_version="3.12").path / ".devcontainer" / "Dockerfile"
+    assert "\nFROM python:3.12-slim\n" in dockerfile.read_text()
+
+
 @pytest.mark.slow
 def test_the_launch_configurations_start(bake: Bake, tmp_path: Path) -> None:
     project = install(bake(lock=True), tmp_path)
