@@ -23,7 +23,6 @@ EXAMPLES = {
     "hunter2": "of tests of redaction",
     "password": "a placeholder that is refused, and what docs say for one",
     "changeme": "a placeholder that is refused",
-    "development": "a placeholder that is refused outside development",
     "test": "of a database in memory",
     "f8Zk2q": "of databases that do not exist",
     "Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo": "of tests of the settings",
