@@ -291,6 +291,7 @@ RAILWAY = {
 }
 STAND_IN = """#!/bin/sh
 # Notes how it was called, and what it was given; as Railway's own, it has python3 read the file.
+set -e
 printf '%s\\t' "$@" >> "$CALLS"
 case "$1" in config)
   python3 -c "import runpy; runpy.run_path('.railway/railway.py')['main']().to_graph()" ;;
