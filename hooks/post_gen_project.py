@@ -118,8 +118,13 @@ OWNED = {
     "github": (),
     "gitlab": (),
     "deploy": (),
-    "railway": (),
-    "render": (),
+    "railway": (
+        ".railway/railway.py",
+        "docs/deployment/railway.md",
+        "docs/deployment/railway-quick-start.md",
+        "railway.json",
+    ),
+    "render": ("docs/deployment/render.md", "render.yaml"),
 }
 
 CHOICES = ("worker", "ci", "deploy")  # questions with more answers than yes and no

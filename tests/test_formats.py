@@ -24,7 +24,7 @@ def baked(bake: Bake, request: pytest.FixtureRequest) -> Baked:
 
 
 def test_dockerfiles_are_clean(baked: Baked) -> None:
-    run(baked.path, "hadolint", "Dockerfile", "proxy/Dockerfile")
+    run(baked.path, "hadolint", "Dockerfile", "proxy/Dockerfile", ".devcontainer/Dockerfile")
 
 
 def test_shell_scripts_are_clean(baked: Baked, repository: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from app.cli import main
 from app.migrate import load_revisions
-from app.settings_docs import env_template
+from app.settings_docs import env_template, production_template, settings_page
 from processes import APP, ROOT, Service, add_migration, environment
 
 NOTES = """
@@ -91,9 +92,13 @@ async def test_migration_writes_the_difference_under_the_next_number(
     assert app("migrate", **copy).returncode == 0
 
 
-def test_env_prints_the_template() -> None:
-    result = CliRunner().invoke(main, ["env"])
-    assert (result.exit_code, result.stdout) == (0, env_template())
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], env_template), (["--production"], production_template), (["--page"], settings_page)],
+)
+def test_env_prints_the_template(options: list[str], expected: Callable[[], str]) -> None:
+    result = CliRunner().invoke(main, ["env", *options])
+    assert (result.exit_code, result.stdout) == (0, expected())
 
 
 def test_openapi_and_routes_need_no_database() -> None:

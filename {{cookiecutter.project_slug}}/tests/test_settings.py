@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -91,3 +91,21 @@ def test_an_unreadable_dot_env_file_is_a_problem_not_a_traceback(
 ) -> None:
     (elsewhere / ".env").write_bytes(b"PORT=\xff\xfe")
     assert ".env cannot be read" in problems(monkeypatch)[0]
+
+
+@pytest.mark.parametrize(
+    "platform",
+    [
+        "COMMIT_SHA",
+        "RAILWAY_GIT_COMMIT_SHA",  # option: railway
+        "RENDER_GIT_COMMIT",  # option: render
+    ],
+)
+def test_the_commit_is_the_one_that_the_platform_names_before_that_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    assert load_settings().commit_sha == "unknown"
+    monkeypatch.setenv("COMMIT_SHA", "unknown")
+    monkeypatch.setenv(platform, "c0ffee")
+    assert load_settings().commit_sha == "c0ffee"
+    assert Settings(commit_sha="beef").commit_sha == "beef"

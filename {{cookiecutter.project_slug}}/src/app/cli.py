@@ -196,12 +196,14 @@ def check() -> None:
 
 
 @main.command()
-@click.option("--page", is_flag=True, help="As docs/settings.md.")
-def env(*, page: bool) -> None:
+@click.option("--page", "form", flag_value="page", help="As docs/settings.md.")
+@click.option("--production", "form", flag_value="production", help="And where each comes from.")
+def env(form: str | None) -> None:
     """Print every environment variable with its meaning and default, as a template for `.env`."""
-    from app.settings_docs import env_template, settings_page
+    from app.settings_docs import env_template, production_template, settings_page
 
-    click.echo(settings_page() if page else env_template(), nl=False)
+    forms = {"page": settings_page, "production": production_template}
+    click.echo(forms.get(form or "", env_template)(), nl=False)
 
 
 @main.command()

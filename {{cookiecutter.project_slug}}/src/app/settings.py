@@ -20,7 +20,7 @@ from app.auth_settings import AccessTokenMinutes, AuthKeys, SessionDays, weak_ke
 from app.passage_settings import EmbeddingDimensions  # option: pgvector
 from app.rate_limit_settings import RateLimit  # option: rate_limit
 from app.sentry_settings import SentryDsn  # option: sentry
-from app.settings_types import CommaSeparated, Token, url_of
+from app.settings_types import COMMIT, CommaSeparated, Token, url_of
 from app.tracing_settings import Collector, TraceRatio  # option: tracing
 from app.webhook_settings import VerifyToken, WebhookSecrets  # option: webhooks
 from app.worker_settings import WorkerConcurrency  # option: worker
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         "development",
         description="Where this runs. Outside development, insecure values are refused.",
     )
-    commit_sha: str = Field("unknown", description="Commit the running code was built from.")
+    commit_sha: str = Field(
+        "unknown", validation_alias=COMMIT, description="Commit the running code was built from."
+    )
     host: str = Field("", description="Address to listen on; empty is every IPv4 and IPv6 address.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 is any free one.")
     web_concurrency: int = Field(

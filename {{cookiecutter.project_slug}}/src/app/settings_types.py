@@ -3,11 +3,17 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import NoDecode
 
 CommaSeparated = Annotated[list[str], NoDecode]
 Token = Annotated[SecretStr | None, Field(min_length=16)]
+
+# Variables that name the commit. A platform that builds from Git knows it better than the image.
+_COMMIT = ["commit_sha"]
+_COMMIT.insert(0, "railway_git_commit_sha")  # option: railway
+_COMMIT.insert(0, "render_git_commit")  # option: render
+COMMIT = AliasChoices(*_COMMIT)
 
 
 def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:

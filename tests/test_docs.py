@@ -1,0 +1,444 @@
+"""The docs of a bake: what they name exists, and what they tell people to type works.
+
+Every block of shell commands is in BLOCKS, which says how it is run: a new one fails here until it
+is. Blocks that need somebody's account meet a stand-in that knows the commands they may use.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TEMPLATE, Bake, Baked
+from engine import Stack
+from test_bake import EVERY_OPTION, NO_OPTION
+from test_deployment import settings_of
+from test_first_minutes import environment, serving
+
+BAKES: dict[str, dict[str, object]] = {
+    "defaults": {},
+    "everything on Railway": EVERY_OPTION,
+    "everything on Render": {
+        **EVERY_OPTION,
+        "worker": "celery",
+        "ci": "gitlab",
+        "deploy": "render",
+    },
+    "nothing": NO_OPTION,
+}
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+# Paths that a page names though nobody has them yet, or only some.
+MADE_LATER = {"src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", "constraints.txt"}
+# What a page names in capitals that is nobody's variable here: whose it is.
+OF_OTHERS = {
+    "RAILWAY_TOKEN": "Railway's command line",
+    "OTEL_EXPORTER_OTLP_HEADERS": "OpenTelemetry's exporter",
+}
+IMAGINED = {"/orders", "/orders/{}"}  # of services that somebody makes of this one
+# What begins with a slash and is no path of this service: whose it is.
+NOT_SERVED = {
+    "/opt/venv": "the image",
+    "/run/secrets/metrics_token": "Prometheus",
+    "/alerts": "Prometheus",
+    "/targets": "Prometheus",
+    "/v1/traces": "the collector",
+}
+
+
+@pytest.fixture(params=BAKES.values(), ids=BAKES)
+def baked(bake: Bake, request: pytest.FixtureRequest) -> Baked:
+    return bake(**request.param)
+
+
+def pages(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted([folder / "README.md", *(folder / "docs").rglob("*.md")])
+    }
+
+
+def named(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each piece of inline code, and the page that it is on."""
+    for page, text in pages(folder).items():
+        for code in CODE.findall(FENCE.sub("", text)):
+            yield page, code
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_somewhere(baked: Baked) -> None:
+    for page, text in pages(baked.path).items():
+        for link in LINK.findall(FENCE.sub("", text)):
+            if "://" in link:
+                continue
+            path, _, anchor = link.partition("#")
+            target = (baked.path / page).parent / path if path else baked.path / page
+            assert target.exists(), f"{page}: {link}"
+            assert not anchor or anchor in anchors(target.read_text()), f"{page}: {link}"
+
+
+def test_every_page_is_linked_to(baked: Baked) -> None:
+    linked = {
+        ((baked.path / page).parent / link.partition("#")[0]).resolve()
+        for page, text in pages(baked.path).items()
+        for link in LINK.findall(text)
+        if not link.startswith("#")
+    }
+    lost = {p for p in pages(baked.path) if (baked.path / p).resolve() not in linked}
+    assert lost == {"README.md"}
+
+
+def test_every_path_that_is_named_exists(baked: Baked) -> None:
+    files = [path.relative_to(baked.path).as_posix() for path in baked.path.rglob("*")]
+    tops = {path.name for path in baked.path.iterdir()}
+    for page, code in named(baked.path):
+        looks_like_one = re.fullmatch(
+            r"\.?[\w-][\w.-]*(/[\w.-]+)*/?", code
+        ) and (  # a file's name, or something in a folder that is there
+            re.search(r"\.(md|py|sh|toml|ya?ml|json|txt|lock|template)$", code)
+            or ("/" in code and code.split("/")[0] in tops)
+        )
+        if looks_like_one and code not in MADE_LATER:
+            found = [file for file in files if f"/{file}".endswith(f"/{code.rstrip('/')}")]
+            assert found, f"{page}: {code}"
+
+
+def test_every_make_target_that_is_named_exists(baked: Baked) -> None:
+    makefile = (baked.path / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for page, text in pages(baked.path).items():
+        scripts = "\n".join([*CODE.findall(FENCE.sub("", text)), *shell_blocks(text)])
+        for target in re.findall(r"^make ([a-z-]+)", scripts, re.MULTILINE):
+            assert target in targets, f"{page}: make {target}"
+
+
+def test_every_variable_that_is_named_is_one(baked: Baked) -> None:
+    settings = settings_of(baked)
+    others = "\n".join(
+        path.read_text()
+        for path in baked.path.rglob("*")
+        if path.is_file() and path.suffix != ".md" and "src" not in path.parts
+    )
+    for page, code in named(baked.path):
+        for name in re.findall(r"^([A-Z]+(?:_[A-Z]+)+)(?:=.*)?$", code):
+            assert name in settings or name in OF_OTHERS or re.search(rf"\b{name}\b", others), (
+                f"{page}: {name}"
+            )
+
+
+# Messages that troubleshooting is about and that are not the service's: whose they are.
+MESSAGES_OF_OTHERS = {
+    "port is already allocated": "Docker",
+    "make": "a shell",
+    "too many clients already": "PostgreSQL",
+    "remaining connection slots are reserved": "PostgreSQL",
+    "prepared statement … does not exist": "PostgreSQL",
+    "No module named 'railway_sdk'": "Python",
+    "already managed by railway.json": "Railway",
+}
+
+
+def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> None:
+    source = "".join(path.read_text() for path in (baked.path / "src").rglob("*.py"))
+    page = pages(baked.path)["docs/deployment/troubleshooting.md"]
+    seen = [
+        message
+        for symptom in re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+        for message in CODE.findall(symptom)
+    ]
+    for message in seen:
+        begins = " ".join(message.split()[:3]).rstrip(" …")
+        assert message in MESSAGES_OF_OTHERS or begins in source, message
+    assert len(seen) > len(MESSAGES_OF_OTHERS)
+
+
+@pytest.fixture(scope="module", params=BAKES.values(), ids=BAKES)
+def installed(
+    bake: Bake, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return install(bake(lock=True, **request.param), tmp_path_factory.mktemp("installed"))
+
+
+def install(baked: Baked, folder: Path) -> Path:
+    project = folder / "project"
+    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
+    command = ["uv", "sync", "--quiet", "--locked", "--no-python-downloads", "--python"]
+    subprocess.run([*command, sys.executable], cwd=project, check=True)
+    return project
+
+
+LISTING = """
+import json
+from app.main import create_app
+from app.settings import Settings
+
+def paths(routes):
+    for route in routes:
+        if hasattr(route, "path"):
+            yield route.path
+        else:
+            yield from paths(route.original_router.routes)
+
+print(json.dumps(list(paths(create_app(Settings()).routes))))
+"""
+
+
+@pytest.mark.slow
+def test_every_endpoint_that_is_named_is_served(installed: Path) -> None:
+    answer = subprocess.run(
+        ["uv", "run", "--quiet", "python", "-c", LISTING],
+        cwd=installed, env=environment(installed), capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    served = {re.sub(r"{.*?}", "{}", path) for path in json.loads(answer.splitlines()[-1])}
+    for page, code in named(installed):
+        match = re.fullmatch(r"(?:(?:GET|POST|PUT|PATCH|DELETE) )?(/[\w/{}.-]*)", code)
+        if match and match[1] not in NOT_SERVED:
+            path = re.sub(r"{.*?}", "{}", match[1]).rstrip(".")
+            assert path in served or path in IMAGINED, f"{page}: {code}"
+
+
+@pytest.mark.slow
+def test_every_command_that_is_named_is_one(installed: Path) -> None:
+    commands = set()
+    for page, text in pages(installed).items():
+        for code in [*CODE.findall(FENCE.sub("", text)), *shell_blocks(text)]:
+            found = re.findall(r"(?:^|uv run |exec -T app )app ([a-z]+)((?: --[a-z]+)*)", code)
+            commands |= {(page, *match) for match in found}
+    assert {"serve", "check", "env"} <= {name for _, name, _ in commands}
+    helps: dict[str, str] = {}
+    for page, name, options in sorted(commands):
+        if name not in helps:
+            result = subprocess.run(
+                ["uv", "run", "--quiet", "app", name, "--help"],
+                cwd=installed, env=environment(installed), capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert result.returncode == 0, f"{page}: app {name}"
+            helps[name] = result.stdout
+        assert all(option in helps[name] for option in options.split()), f"{page}: {name}{options}"
+
+
+# --- blocks of shell commands ---------------------------------------------------------------------
+
+PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
+SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+RESTORED = "tests/test_docs.py::test_a_backup_is_restored_as_the_page_says"
+# By page and first line: run here, or by which test.
+BLOCKS = {
+    ("README.md", "uv run app dev"): "tests/test_docs.py::test_it_serves_with_the_first_command",
+    ("docs/accounts.md", "url=http://localhost:8000/accounts"): (
+        "tests/test_first_minutes.py::test_the_page_about_accounts_does_what_it_says"
+    ),
+    ("docs/accounts.md", SECRET): PLAIN,
+    ("docs/containers.md", "docker build --tag example-service:local ."): CONTAINERS,
+    ("docs/containers.md", "docker compose up --build --wait"): CONTAINERS,
+    ("docs/containers.md", "docker compose up --wait --scale app=3"): CONTAINERS,
+    ("docs/containers.md", "for replica in $(docker compose ps --quiet app); do"): CONTAINERS,
+    ("docs/containers.md", "docker compose -f compose.yaml -f compose.dev.yaml up --build"): (
+        "tests/test_containers.py::test_a_change_of_the_source_shows_without_a_rebuild"
+    ),
+    ("docs/containers.md", "docker compose -f compose.test.yaml run --rm --build test"): (
+        "tests/test_containers.py::test_the_tests_run_in_containers_and_leave_nothing"
+    ),
+    ("docs/delete-the-example.md", "make check"): (
+        "tests/test_baked_service.py::test_the_example_is_deleted_as_its_page_says"
+    ),
+    ("docs/jobs.md", "uv run app worker"): (
+        f"{TEMPLATE}/tests/tasks/test_workers.py::"
+        "test_the_health_check_tells_the_living_from_the_dead"
+    ),
+    ("docs/monitoring.md", "docker compose --profile observability up --build --wait"): (
+        "tests/test_containers.py::test_prometheus_sees_every_replica_with_the_token"
+    ),
+    ("docs/monitoring.md", "promtool test rules observability/alerts_test.yml"): (
+        "tests/test_observability.py::"
+        "test_the_alerts_fire_when_they_should_and_not_when_they_should_not"
+    ),
+    ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
+        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
+        "test_the_clients_of_the_page_sign_correctly"
+    ),
+    ("docs/deployment/README.md", SECRET): PLAIN,
+    ("docs/deployment/troubleshooting.md", "uv run app check"): PLAIN,
+    ("docs/deployment/backup.md", 'pg_dump "$DATABASE_URL"'): RESTORED,
+    ("docs/deployment/backup.md", 'createdb --maintenance-db="$DATABASE_URL" restored'): RESTORED,
+    ("docs/deployment/backup.md", "docker compose up --build --wait"): CONTAINERS,
+    ("docs/deployment/backup.md", "rm rehearsal.dump"): CONTAINERS,
+    ("docs/deployment/rollback.md", "IMAGE_TAG=first docker compose up --build --wait"): CONTAINERS,
+    ("docs/deployment/rollback.md", "rm src/app/migrations/versions/9000_rehearse.py"): CONTAINERS,
+}  # fmt: skip
+# What Railway's command line documents, of what the pages use: commands, and their options.
+RAILWAY = {
+    "config apply": set(),
+    "domain": {"--service"},
+    "init": {"--name"},
+    "login": set(),
+    "logs": {"--filter", "--service"},
+    "postgres pitr backup create": {"--name", "--service"},
+    "postgres pitr schedule set": {"--daily", "--weekly", "--service"},
+    "up": {"--ci", "--service"},
+    "variable set": {"--service", "--skip-deploys", "--stdin"},
+}
+STAND_IN = """#!/bin/sh
+# Notes how it was called, and what it was given; as Railway's own, it has python3 read the file.
+set -e
+printf '%s\\t' "$@" >> "$CALLS"
+case "$1" in config)
+  python3 -c "import runpy; runpy.run_path('.railway/railway.py')['main']().to_graph()" ;;
+esac
+case "$*" in *--stdin*) cat >> "$CALLS" ;; *) echo >> "$CALLS" ;; esac
+"""
+
+
+def shell_blocks(text: str) -> list[str]:
+    found = []
+    for indent, language, block in FENCE.findall(text):
+        if language == "sh":
+            found.append(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE))
+    return found
+
+
+def beginning(block: str) -> str:
+    """The first line, or what of it tells it from others."""
+    line = block.splitlines()[0]
+    return next((known for _, known in BLOCKS if line.startswith(f"{known} ")), line)
+
+
+def blocks_of(folder: Path) -> dict[tuple[str, str], str]:
+    listed = [
+        ((page, beginning(block)), block)
+        for page, text in pages(folder).items()
+        for block in shell_blocks(text)
+    ]
+    assert len(dict(listed)) == len(listed), "two blocks of a page begin alike"
+    return dict(listed)
+
+
+def kind_of(key: tuple[str, str], block: str) -> str | None:
+    return ACCOUNT if re.search(r"(^|\s)railway ", block) else BLOCKS.get(key)
+
+
+def test_every_block_of_commands_is_run_by_a_test(bake: Bake) -> None:
+    seen = {}
+    for answers in BAKES.values():
+        seen.update(blocks_of(bake(**answers).path))
+    for key, block in seen.items():
+        assert kind_of(key, block), f"nobody runs {key}"
+        subprocess.run(["sh", "-n"], input=block.encode(), check=True)
+    assert set(BLOCKS) <= set(seen), "a block that is gone"
+    for how in BLOCKS.values():
+        if "::" in how:
+            path, _, name = how.partition("::")
+            assert f"def {name}(" in (ROOT / path).read_text(), how
+
+
+def run_block(block: str, folder: Path, env: dict[str, str]) -> str:
+    result = subprocess.run(
+        ["sh", "-e", "-c", block],
+        cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def complete(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(bake(lock=True, **EVERY_OPTION), tmp_path_factory.mktemp("complete"))
+
+
+@pytest.mark.slow
+def test_blocks_that_need_nothing_run(complete: Path) -> None:
+    """By somebody who has run the service before."""
+    run_block("uv run --quiet app migrate", complete, environment(complete))
+    ran = 0
+    for key, block in blocks_of(complete).items():
+        if kind_of(key, block) == PLAIN:
+            assert run_block(block, complete, environment(complete)).strip(), key
+            ran += 1
+    assert ran == list(BLOCKS.values()).count(PLAIN)
+
+
+@pytest.mark.slow
+def test_it_serves_with_the_first_command(complete: Path) -> None:
+    block = blocks_of(complete)["README.md", "uv run app dev"]
+    with serving(block.split(), complete, environment(complete)):
+        pass
+
+
+@pytest.mark.slow
+def test_blocks_that_need_an_account_use_what_the_platform_documents(
+    complete: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "railway").write_text(STAND_IN)
+    (tmp_path / "railway").chmod(0o755)
+    calls = tmp_path / "calls"
+    env = environment(complete) | {"CALLS": str(calls)}
+    env["PATH"] = f"{tmp_path}:{env['PATH']}"
+    for key, block in blocks_of(complete).items():
+        if kind_of(key, block) == ACCOUNT:
+            run_block(block, complete, env)
+    used = set()
+    for line in calls.read_text().splitlines():
+        *arguments, given = line.split("\t")
+        words = " ".join(arguments)
+        (command,) = [name for name in RAILWAY if f"{words} ".startswith(f"{name} ")]
+        options = {argument for argument in arguments if argument.startswith("--")}
+        assert options <= RAILWAY[command], words
+        assert ("--stdin" in options) == bool(given), words
+        assert len(given) >= 32 or not given, "a secret that was made"
+        used.add(command)
+    assert used == set(RAILWAY)
+
+
+def commands_in_containers(folder: Path, page: str) -> list[str]:
+    return [
+        block
+        for key, block in blocks_of(folder).items()
+        if key[0] == page and kind_of(key, block) == CONTAINERS
+    ]
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize(
+    "page", ["docs/containers.md", "docs/deployment/rollback.md", "docs/deployment/backup.md"]
+)
+def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> None:
+    """Each page from its top to its end, in a stack of its own."""
+    env = {k: v for k, v in stack.environment.items() if k != "IMAGE_TAG"}
+    printed = "".join(
+        run_block(block, project, env) for block in commands_in_containers(project, page)
+    )
+    if page == "docs/deployment/rollback.md":
+        revisions = re.findall(r"^\d{4}$", printed, re.MULTILINE)
+        assert revisions == ["9000", "9000"]
+    if page == "docs/deployment/backup.md":
+        assert re.search(r"^migrations? +ok", printed, re.MULTILINE), printed
+    assert not list(project.rglob("*rehears*"))
+
+
+@pytest.mark.containers
+def test_a_backup_is_restored_as_the_page_says(stack: Stack, project: Path) -> None:
+    stack.up()
+    made = stack.psql(
+        "INSERT INTO bookmarks (url, title) VALUES ('https://a.example', 'A') RETURNING id"
+    )
+    url = "DATABASE_URL=postgresql://app:development@127.0.0.1:5432/app"
+    inside = ("exec", "-T", "--workdir", "/tmp", "--env", url, "database")
+    for key, block in blocks_of(project).items():
+        if BLOCKS.get(key) == RESTORED:
+            stack.compose(*inside, "sh", "-ec", block)
+    restored = stack.compose(
+        "exec", "-T", "database", "psql", "-U", "app", "-d", "restored", "-Atqc",
+        "SELECT id FROM bookmarks",
+    )  # fmt: skip
+    assert restored == made

@@ -1,0 +1,73 @@
+"""No file of a bake has a secret in it: what looks like one is listed here, with what it is."""
+
+import math
+import re
+from collections import Counter
+
+import pytest
+from conftest import Bake
+from test_docs import BAKES
+
+# In a URL, as in postgresql://user:password@host; what begins with $ or { is filled in later.
+PASSWORD = re.compile(r"://[\w.-]*:([^@\s\"'`/{}$]+)@")
+# Random characters, as keys and tokens are made of, on their own and not in a path.
+TOKEN = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+_-]{20,}={0,2}(?![\w/])")
+KNOWN_BY_THEIR_FORM = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bglpat-[\w-]{20}|"
+    r"\b[sr]k_live_|\bxox[abpr]-|\bey[JA][\w-]{20,}\.[\w-]{20,}\."
+)
+RANDOM_BITS = 3.8  # of each character; words have fewer
+
+EXAMPLES = {
+    "p": "of tests that parse URLs",
+    "hunter2": "of tests of redaction",
+    "password": "a placeholder that is refused, and what docs say for one",
+    "changeme": "a placeholder that is refused",
+    "test": "of a database in memory",
+    "f8Zk2q": "of databases that do not exist",
+    "Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo": "of tests of the settings",
+    "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "in the specification of Standard Webhooks",
+    "msg_p5jXN8AQM9LWM0D4loKWxJek": "in the specification of Standard Webhooks",
+}
+
+
+def bits_of_a_character(text: str) -> float:
+    counts = Counter(text).values()
+    return -sum(count / len(text) * math.log2(count / len(text)) for count in counts)
+
+
+def is_random(text: str) -> bool:
+    kinds = ("[a-z]", "[A-Z]", "[0-9]")
+    return all(re.search(k, text) for k in kinds) and bits_of_a_character(text) > RANDOM_BITS
+
+
+def secrets_in(text: str) -> set[str]:
+    tokens = {token for token in TOKEN.findall(text) if is_random(token)}
+    return tokens | set(PASSWORD.findall(text)) | set(KNOWN_BY_THEIR_FORM.findall(text))
+
+
+@pytest.mark.parametrize("answers", BAKES.values(), ids=BAKES)
+def test_what_looks_like_a_secret_is_an_example(bake: Bake, answers: dict[str, object]) -> None:
+    for path, content in bake(**answers).files().items():
+        found = secrets_in(content.decode()) - set(EXAMPLES)
+        assert not found, f"{path}: {found}"
+
+
+def test_every_example_is_still_there(bake: Bake) -> None:
+    contents = (text for answers in BAKES.values() for text in bake(**answers).files().values())
+    assert set().union(*(secrets_in(content.decode()) for content in contents)) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://app:Tr0ub4dor@db/app",
+        "redis://:Tr0ub4dor@cache:6379",
+        "METRICS_TOKEN=B0jrphAPOY7pg92AN0c9MN4yecczLMdwnx4OkA1KFUk=",
+        "AUTH_KEYS=first:kT4nSx9qWfJ2mZ7cLbR1vYpE8dHgAu5o",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "ghp_" + "a1B2" * 9,
+    ],
+)
+def test_a_secret_would_be_found(text: str) -> None:
+    assert secrets_in(f"{text}\n")

@@ -1,0 +1,54 @@
+"""What runs on Railway: `railway config plan` shows what would change, `apply` changes it.
+
+How the service is built, started, checked and stopped is taken from railway.json, so that the two
+cannot differ. The variables are those of .env.production.template.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import railway_sdk as railway
+
+ROOT = Path(__file__).parent.parent
+CONFIG = json.loads((ROOT / "railway.json").read_text(encoding="utf-8"))
+BUILD, DEPLOY = CONFIG["build"], CONFIG["deploy"]
+TEMPLATE = (ROOT / ".env.production.template").read_text(encoding="utf-8")
+# What this file does not name is deleted: so every variable that may be set by hand is preserved.
+NAMES = re.findall(r"^(?:# )?([A-Z_]+)=", TEMPLATE, re.MULTILINE)
+BY_HAND = {name: railway.preserve() for name in NAMES}
+
+PROJECT = "example-service"
+PROXIES = "100.0.0.0/8"  # from where Railway's edge connects
+PGVECTOR = "pgvector/pgvector:pg18"  # option: pgvector
+# Not railway.redis(): that gives no REDIS_URL. Full, it drops what expires.  # option: redis
+REDIS = "docker-entrypoint.sh redis-server --protected-mode no"  # option: redis
+REDIS += " --maxmemory 256mb --maxmemory-policy volatile-lru"  # option: redis
+REDIS += " --appendonly yes"  # option: worker
+
+
+@railway.define_railway
+def main() -> railway.Project:
+    database = railway.postgres("database")
+    database = railway.database("database", "postgres", image=PGVECTOR)  # option: pgvector
+    variables = BY_HAND | {
+        "ENVIRONMENT": "production",
+        "DATABASE_URL": database.env.DATABASE_URL,
+        "ALLOWED_HOSTS": "${{RAILWAY_PUBLIC_DOMAIN}}",
+        "FORWARDED_ALLOW_IPS": PROXIES,
+    }
+    variables["REDIS_URL"] = "redis://${{cache.RAILWAY_PRIVATE_DOMAIN}}:6379/0"  # option: redis
+    app = railway.service("app", build=BUILD, deploy=DEPLOY, env=variables)
+    resources = [database, app]
+
+    cache = {"source": railway.image("redis:8"), "start": REDIS}  # option: redis
+    jobs = railway.volume("jobs")  # option: worker
+    cache["volumeMounts"] = {"/data": jobs}  # option: worker
+    resources += [railway.service("cache", **cache)]  # option: redis
+    resources += [jobs]  # option: worker
+    unasked = {k: v for k, v in DEPLOY.items() if not k.startswith("health")}  # option: worker
+    like_app = {"build": BUILD, "deploy": unasked}  # option: worker
+    like_app["env"] = {name: app.env[name] for name in variables}  # option: worker
+    resources += [railway.service("worker", start="app worker", **like_app)]  # option: worker
+    resources += [railway.service("scheduler", start="app scheduler", **like_app)]  # option: worker
+    return railway.project(PROJECT, resources=resources)
