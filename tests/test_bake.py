@@ -69,9 +69,7 @@ RESIDUE = {
     ),
     "sentry": re.compile(r"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
     "railway": re.compile(r"railway", re.IGNORECASE),
-    "render": re.compile(
-        r"\bRender\b|(?i:render[._](com|yaml|git|external)|onrender|/render\.md)"
-    ),
+    "render": re.compile(r"\bRender\b|(?i:render[._](com|yaml|git|external)|onrender|/render\.md)"),
     "auth": re.compile(
         r"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
         r"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
