@@ -61,6 +61,12 @@ RESIDUE = {
     "celery": re.compile(rb"celery|kombu|billiard", re.IGNORECASE),
     "webhooks": re.compile(rb"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(rb"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
+    "ci": re.compile(rb"\bCI\b|check_rollback|NOTIFY_URL|ci-cd"),
+    "github": re.compile(rb"github\.(?!com|io)|dependabot|GITHUB_|\bGitHub\b|ghcr\.io/\$"),
+    "gitlab": re.compile(rb"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
+    "deploy": re.compile(rb"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
+    "railway": re.compile(rb"railway", re.IGNORECASE),
+    "render": re.compile(rb"RENDER_|render\.(com|yaml)|to_render\b|\bRender\b"),
     "metrics": re.compile(rb"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
     "rate_limit": re.compile(rb"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
     "tracing": re.compile(
