@@ -29,7 +29,7 @@ class Expressions:
 
     def fill(self, text: object) -> str:
         """Put values in place of every ${{ }}."""
-        return EXPRESSION.sub(lambda match: _shown(self.value(match[1])), str(text))
+        return EXPRESSION.sub(lambda match: _shown(self.value(match[1])), _shown(text))
 
     def holds(self, condition: str) -> bool:
         """Whether an `if:` holds; without a status function, success() is meant as well."""

@@ -1,7 +1,9 @@
 """The pipelines of a baked service, looked at by linters, and run: see pipelines.py."""
 
 import itertools
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +61,60 @@ def test_the_files_are_those_of_the_answers_and_are_clean(
         text = (baked.path / path).read_text()
         for script in re.findall(r"scripts/\w+\.py", text):
             assert (baked.path / script).exists(), f"{path} runs {script}"
+
+
+def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
+    """What is named in several files moves together, or is seen here."""
+    for answers in ({"ci": "github"}, {"ci": "gitlab"}):
+        baked = bake(**answers, pgvector=True, python_version="3.13")
+        everything = b"".join(
+            content for path, content in baked.files().items() if path.startswith((".git", "comp"))
+        ).decode()
+        for name in ("pgvector/pgvector", "redis", "docker", "@railway/cli"):
+            found = set(re.findall(rf"[ :]{name}[:@]([\w.]+)\b(?!-dind)", everything))
+            assert len(found) <= 1, (name, found)
+        assert "3.14" not in everything
+
+
+def test_actions_are_named_with_one_version_each(bake: Bake) -> None:
+    workflows = bake().path.glob(".github/workflows/*.yml")
+    text = "".join(path.read_text() for path in workflows)
+    found = re.findall(r"uses: ([\w/-]+)@(\S+) # (v[\d.]+)$", text, re.MULTILINE)
+    assert len(found) == text.count("uses: ") - text.count("uses: ./")
+    assert len(set(found)) == len({name for name, _, _ in found})
+
+
+def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> None:
+    for ci in ("github", "gitlab"):
+        content = b"".join(v for k, v in bake(ci=ci).files().items() if k.startswith(".git"))
+        assert b"postgres:18" in content
+        assert b"pgvector" not in content
+
+
+def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -> None:
+    """pre-commit, run on a project with and without a mistake."""
+    project = tmp_path / "project"
+    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
+    subprocess.run([*git, "add", "--all"], cwd=project, check=True)
+    env = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "home")}
+    command = [Path(sys.executable).with_name("pre-commit"), "run", "--all-files"]
+
+    def commit() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=project, env=env, capture_output=True, text=True, check=False
+        )
+
+    result = commit()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("Passed") == 5
+    with (project / "src" / "app" / "features.py").open("a") as source:
+        source.write('import app.main\nnumber:int = "1"\n')
+    result = commit()
+    failed = [line.split(".")[0] for line in result.stdout.splitlines() if "Failed" in line]
+    assert failed == ["style", "format", "types", "architecture"], result.stdout
+    settings = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(settings.replace('"httpx>=', '"idna",\n    "httpx>='))
+    result = commit()
+    assert re.search(r"uv.lock fits pyproject.toml\.+Failed", result.stdout), result.stdout
