@@ -52,6 +52,7 @@ class Machine:
         (self.folder / "home").mkdir()
         self._calls.touch()
         self.used: list[tuple[str, dict[str, str]]] = []
+        self.connections: dict[str, int] = {}  # by the image of a service container
 
     @property
     def _calls(self) -> Path:
@@ -120,6 +121,7 @@ class Machine:
             yield process.stdout.readline().strip()
         finally:
             process.stdin.close()
+            self.connections[image] = int(process.stdout.readline())
             process.wait(30)
             process.stdout.close()
 

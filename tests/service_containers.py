@@ -2,8 +2,9 @@
 
     python service_containers.py postgres|redis
 
-Runs in the environment of a baked service, which has the wheels. Prints the port, and ends with
-its standard input. POSTGRES_USER and POSTGRES_DB mean what they mean to the image.
+Runs in the environment of a baked service, which has the wheels. Prints the port, ends with its
+standard input, and then prints how many connections there were. POSTGRES_USER and POSTGRES_DB
+mean what they mean to the image.
 """
 
 import os
@@ -13,6 +14,8 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+
+accepted: list[int] = []  # the ports of clients
 
 
 def forward(path: Path) -> int:
@@ -28,7 +31,8 @@ def forward(path: Path) -> int:
 
     def accept() -> None:
         while True:
-            client, _ = listener.accept()
+            client, (_, port) = listener.accept()
+            accepted.append(port)
             server = socket.socket(socket.AF_UNIX)
             server.connect(str(path))
             for pair in ((client, server), (server, client)):
@@ -62,6 +66,7 @@ def redis(folder: Path) -> None:
 def serve(path: Path) -> None:
     print(forward(path), flush=True)
     sys.stdin.read()
+    print(len(accepted), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def new_machine(bake: Bake, tmp_path: Path, servers: str) -> NewMachine:
+def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
     """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
 
     def make(**answers: object) -> Machine:
@@ -52,7 +52,7 @@ def new_machine(bake: Bake, tmp_path: Path, servers: str) -> NewMachine:
         shutil.copytree(baked.path, repository, ignore=shutil.ignore_patterns(".venv"))
         wanted = str(baked.answers["python_version"])
         python = find_python(wanted) or sys.executable
-        machine = Machine(tmp_path / "machine", repository, python, servers)
+        machine = Machine(tmp_path / "machine", repository, python)
         machine.git("init", "--quiet", "--initial-branch", "main")
         machine.commit()
         for name in ("gh", "npm"):
@@ -71,13 +71,15 @@ class Production:
     machine: Machine
     url: str = ""
     is_ready: bool = True
+    is_stuck: bool = False  # with the version it had
     deploys: list[tuple[str, str]] = field(default_factory=list)  # to Render: service, commit
     messages: list[str] = field(default_factory=list)
 
     @property
     def commit(self) -> str:
         uploaded = [call for call in self.machine.calls if SHA.fullmatch(call)]
-        return (uploaded or [commit for _, commit in self.deploys] or ["none"])[-1]
+        deployed = [] if self.is_stuck else uploaded or [commit for _, commit in self.deploys]
+        return (deployed or ["the-old-one"])[-1]
 
     def answer(self, path: str, document: Any) -> tuple[int, object]:
         if path == "/chat":
@@ -147,13 +149,19 @@ def report_of(machine: Machine) -> ET.Element:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_bake_passes_its_own_checks_and_tests(new_machine: NewMachine, ci: str) -> None:
+def test_a_bake_passes_its_own_checks_and_tests(
+    new_machine: NewMachine, servers: str, ci: str
+) -> None:
     machine = new_machine(ci=ci)
+    machine.services_python = servers
     if ci == "github":
         jobs = GitHub(machine).run("ci.yml", only={"check", "test"})
     else:
         jobs = GitLab(machine).run("check", "test")
     assert results(jobs) == {"check": "success", "test": "success"}, said(jobs)
+    assert {image for image, count in machine.connections.items() if count > 10} == {
+        *("postgres:18", "redis:8"),
+    }, "they are there to be used"
     suite = report_of(machine)
     assert int(suite.get("tests", "0")) > 100
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
@@ -163,8 +171,11 @@ RED = "def test_red() -> None:\n    raise AssertionError\n"
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_red_test_or_a_long_line_turns_it_red(new_machine: NewMachine, ci: str) -> None:
+def test_a_red_test_or_a_long_line_turns_it_red(
+    new_machine: NewMachine, servers: str, ci: str
+) -> None:
     machine = new_machine(ci=ci)
+    machine.services_python = servers
     for path in (machine.repository / "tests").rglob("test_*.py"):
         path.unlink()
     (machine.repository / "tests" / "test_red.py").write_text(RED)
@@ -240,7 +251,7 @@ def test_what_passed_is_deployed_to_render_once(new_machine: NewMachine, ci: str
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("cause", ["not ready", "not built"])
+@pytest.mark.parametrize("cause", ["not ready", "not built", "not there"])
 def test_a_deployment_that_fails_turns_it_red_and_says_so(
     new_machine: NewMachine, ci: str, cause: str
 ) -> None:
@@ -248,10 +259,16 @@ def test_a_deployment_that_fails_turns_it_red_and_says_so(
     machine.fails = "railway*up*" if cause == "not built" else "nothing"
     with running_production(machine) as production:
         production.is_ready = cause != "not ready"
+        production.is_stuck = cause == "not there"
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
     assert set(results(jobs).values()) == {"failure"}, said(jobs)
-    assert ("smoke test failed: GET /health/ready: 503" in said(jobs)) == (cause == "not ready")
+    reasons = {
+        "not ready": "smoke test failed: GET /health/ready: 503",
+        "not built": "not deployed: ",
+        "not there": f"smoke test failed: commit the-old-one runs, not {commit}",
+    }
+    assert reasons[cause] in said(jobs)
     (message,) = production.messages
     assert message.startswith(f"{production.url} - {commit} is not deployed - https://")
     issues = [call for call in machine.calls if call.startswith("gh ")]
