@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Bake
 from test_bake import CHOICES
 
@@ -93,6 +94,33 @@ def test_actions_are_named_with_one_version_each(bake: Bake) -> None:
     found = re.findall(r"uses: ([\w/-]+)@(\S+) # (v[\d.]+)$", text, re.MULTILINE)
     assert len(found) == text.count("uses: ") - text.count("uses: ./")
     assert len(set(found)) == len({name for name, _, _ in found})
+
+
+READ = {"contents": "read"}
+PUBLISHES = {"attestations": "write", "id-token": "write", "packages": "write"}
+DEPLOYS = {"contents": "read", "issues": "write"}
+PERMISSIONS = {
+    "ci.yml": {
+        "check": READ,
+        "test": READ,
+        "image": READ,
+        "publish": PUBLISHES,
+        "deploy": DEPLOYS,
+    },
+    "deploy.yml": {"deploy": DEPLOYS},
+    "rollback.yml": {"check": READ, "deploy": DEPLOYS},
+}
+
+
+def test_no_job_may_do_more_than_it_needs_nor_run_for_ever(bake: Bake) -> None:
+    found = {}
+    for path in bake().path.glob(".github/workflows/*.yml"):
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {}, path
+        jobs = workflow["jobs"]
+        found[path.name] = {name: job["permissions"] for name, job in jobs.items()}
+        assert all("uses" in job or job["timeout-minutes"] <= 40 for job in jobs.values())
+    assert found == PERMISSIONS
 
 
 def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> None:
