@@ -75,6 +75,26 @@ def test_actionlint_finds_nothing(bake: Bake, tmp_path: Path, deploy: str) -> No
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("deploy", CHOICES["deploy"])
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_scripts_of_every_job_are_clean(
+    bake: Bake, tmp_path: Path, ci: str, deploy: str
+) -> None:
+    folder = bake(ci=ci, deploy=deploy, worker="taskiq").path
+    files = [*folder.glob(".github/workflows/*.yml"), *folder.glob(".gitlab-ci.yml")]
+    parsed = [yaml.safe_load(path.read_text()) for path in files]
+    jobs = [job for file in parsed for job in file.get("jobs", file).values()]
+    jobs = [job for job in jobs if isinstance(job, dict)]
+    scripts = [step["run"] for job in jobs for step in job.get("steps", []) if "run" in step]
+    for key in ("script", "after_script"):
+        scripts += ["\n".join(job[key]) for job in jobs if key in job]
+    assert len(scripts) >= 5
+    for number, script in enumerate(scripts):
+        path = tmp_path / f"{number}.sh"
+        path.write_text(f"#!/usr/bin/env bash\nset -e\n{script}\n")
+        tool(tmp_path, "shellcheck", path.name)
+
+
 def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
     """What is named in several files moves together, or is seen here."""
     for answers in ({"ci": "github"}, {"ci": "gitlab"}):
