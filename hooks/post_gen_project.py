@@ -19,6 +19,7 @@ from pathlib import Path
 OWNED = {
     "auth": (
         "docs/accounts.md",
+        "scripts/smoke_account.py",
         "src/app/access.py",
         "src/app/accounts/__init__.py",
         "src/app/accounts/models.py",
@@ -114,17 +115,46 @@ OWNED = {
         "tests/tasks/test_taskiq_stream.py",
     ),
     "celery": ("src/app/tasks/celery_worker.py",),
-    "ci": (),
-    "github": (),
-    "gitlab": (),
-    "deploy": (),
+    "ci": (
+        "docs/deployment/ci-cd.md",
+        "scripts/check_rollback.py",
+        "scripts/deploy_to_railway.py",
+        "scripts/deploy_to_render.py",
+        "scripts/notify.py",
+        "tests/test_check_rollback.py",
+        "tests/test_deploy_to_railway.py",
+        "tests/test_deploy_to_render.py",
+        "tests/test_notify.py",
+    ),
+    "github": (
+        ".github/dependabot.yml",
+        ".github/workflows/ci.yml",
+        ".github/workflows/deploy.yml",
+        ".github/workflows/rollback.yml",
+    ),
+    "gitlab": (".gitlab-ci.yml",),
+    "deploy": (
+        ".github/workflows/deploy.yml",
+        ".github/workflows/rollback.yml",
+        "scripts/check_rollback.py",
+        "scripts/notify.py",
+        "tests/test_check_rollback.py",
+        "tests/test_notify.py",
+    ),
     "railway": (
         ".railway/railway.py",
         "docs/deployment/railway.md",
         "docs/deployment/railway-quick-start.md",
         "railway.json",
+        "scripts/deploy_to_railway.py",
+        "tests/test_deploy_to_railway.py",
     ),
-    "render": ("docs/deployment/render.md", "render.yaml"),
+    "render": (
+        "docs/deployment/render.md",
+        "render.yaml",
+        "scripts/deploy_to_render.py",
+        "tests/test_deploy_to_render.py",
+    ),
 }
 
 CHOICES = ("worker", "ci", "deploy")  # questions with more answers than yes and no
@@ -140,11 +170,12 @@ WORDS = {
 ANY_WORD = re.compile("|".join(map(re.escape, WORDS)))
 PYTHON_VERSION = re.compile(
     r'(?<=^python_version = ")3\.14(?=")|(?<=Python )3\.14(?= in production)'
-    r"|(?<=^FROM python:)3\.14(?=-slim)",
+    r"|(?<=^FROM python:)3\.14(?=-slim)|(?<= python-version: \")3\.14(?=\")"
+    r"|(?<=-python)3\.14(?=-trixie)",
     re.M,
 )
 # The one word of an option that something else replaces: nothing else could stand beside it.
-PGVECTOR_IMAGE = re.compile(r"(?<=image: )pgvector/pgvector:pg(?=\d+$)", re.M)
+PGVECTOR_IMAGE = re.compile(r"((?<=image: )|(?<=- name: ))pgvector/pgvector:pg(?=\d+$)", re.M)
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 

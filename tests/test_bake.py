@@ -62,6 +62,10 @@ RESIDUE = {
     "celery": re.compile(r"celery|kombu|billiard", re.IGNORECASE),
     "webhooks": re.compile(r"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(r"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
+    "ci": re.compile(r"\bCI\b|check_rollback|NOTIFY_URL|ci-cd"),
+    "github": re.compile(r"github\.(?!com|io)|dependabot|GITHUB_|\bGitHub\b|ghcr\.io/\$"),
+    "gitlab": re.compile(r"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
+    "deploy": re.compile(r"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
     "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
     "rate_limit": re.compile(r"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
     "tracing": re.compile(
@@ -69,7 +73,9 @@ RESIDUE = {
     ),
     "sentry": re.compile(r"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
     "railway": re.compile(r"railway", re.IGNORECASE),
-    "render": re.compile(r"\bRender\b|(?i:render[._](com|yaml|git|external)|onrender|/render\.md)"),
+    "render": re.compile(
+        r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
+    ),
     "auth": re.compile(
         r"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
         r"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
@@ -151,7 +157,10 @@ def test_every_combination_is_free_of_residue_and_clean(
         follow_migrations(files)
         check_words(files, combination)
         write_for_ruff(tmp_path / str(number), files, new)
-    modules = ["app", *(Path(file).stem for file in template if file.startswith("tests/"))]
+    modules = [
+        "app",
+        *(Path(file).stem for file in template if file.startswith(("scripts/", "tests/"))),
+    ]
     lint(tmp_path, "--config", f"lint.isort.known-first-party = {modules}")
     with capsys.disabled():
         print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")

@@ -232,6 +232,7 @@ def test_every_command_that_is_named_is_one(installed: Path) -> None:
 
 PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
 SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+ASKED = "tests/test_docs.py::test_the_programs_of_the_pipelines_work_by_hand"
 RESTORED = "tests/test_docs.py::test_a_backup_is_restored_as_the_page_says"
 # By page and first line: run here, or by which test.
 BLOCKS = {
@@ -269,6 +270,8 @@ BLOCKS = {
         "test_the_clients_of_the_page_sign_correctly"
     ),
     ("docs/deployment/README.md", SECRET): PLAIN,
+    ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): ASKED,
+    ("docs/deployment/ci-cd.md", "uv run python scripts/check_rollback.py HEAD"): ASKED,
     ("docs/deployment/troubleshooting.md", "uv run app check"): PLAIN,
     ("docs/deployment/backup.md", 'pg_dump "$DATABASE_URL"'): RESTORED,
     ("docs/deployment/backup.md", 'createdb --maintenance-db="$DATABASE_URL" restored'): RESTORED,
@@ -373,6 +376,19 @@ def test_it_serves_with_the_first_command(complete: Path) -> None:
     block = blocks_of(complete)["README.md", "uv run app dev"]
     with serving(block.split(), complete, environment(complete)):
         pass
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_pipelines_work_by_hand(complete: Path) -> None:
+    blocks = [block for key, block in blocks_of(complete).items() if BLOCKS.get(key) == ASKED]
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "A"]):
+        subprocess.run(["git", *command], cwd=complete, check=True)
+    env = environment(complete)
+    with serving(["uv", "run", "--quiet", "app", "dev"], complete, env) as url:
+        for block in blocks:
+            assert run_block(block.replace("http://localhost:8000", url), complete, env).strip()
+    assert len(blocks) == 2
 
 
 @pytest.mark.slow

@@ -89,6 +89,27 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
     )
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '          python-version: "{}"',
+        "  image: ghcr.io/astral-sh/uv:0.13-python{}-trixie",
+        "FROM python:{}-slim AS dependencies",
+    ],
+)
+def test_the_pipelines_and_the_image_have_the_version_of_production(
+    hook: ModuleType, line: str
+) -> None:
+    assert hook.fill_in(line.format("3.14"), ANSWERS) == line.format("3.12")
+
+
+@pytest.mark.parametrize("key", ["image", "- name"])
+def test_without_pgvector_the_database_is_plain(hook: ModuleType, key: str) -> None:
+    line = f"    {key}: pgvector/pgvector:pg18"
+    assert hook.fill_in(line, ANSWERS | {"pgvector": False}) == f"    {key}: postgres:18"
+    assert hook.fill_in(line, ANSWERS | {"pgvector": True}) == line
+
+
 def migration(number: str, follows: str | None, statement: str = "pass") -> str:
     before = f'"{follows}"' if follows else "None"
     return (

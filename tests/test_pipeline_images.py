@@ -1,0 +1,91 @@
+"""What the pipelines do with the image, run on a Docker engine: every command, see pipelines.py."""
+
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import engine
+import pytest
+from conftest import Bake
+from pipelines import GitHub, GitLab, Job, Machine
+
+pytestmark = pytest.mark.containers
+
+ENDS_BADLY = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
+
+
+@pytest.fixture
+def new_machine(
+    bake: Bake,
+    tmp_path: Path,
+    docker_engine: None,  # noqa: ARG001 - it checks and cleans up
+) -> Iterator[Callable[..., Machine]]:
+    """A machine with a baked project, a free port, and containers of its own that go afterwards."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+
+    def make(ci: str) -> Machine:
+        repository = tmp_path / "repository"
+        ignored = shutil.ignore_patterns(".venv")
+        shutil.copytree(bake(lock=True, ci=ci).path, repository, ignore=ignored)
+        machine = Machine(tmp_path / "machine", repository, sys.executable)
+        machine.git("init", "--quiet", "--initial-branch", "main")
+        machine.stand_in("apk")
+        machine.overrides = {"PORT": str(engine.free_port()), "COMPOSE_PROJECT_NAME": name}
+        # Where Docker's own program finds its engine and its plugins.
+        config = {"DOCKER_CONFIG": str(Path.home() / ".docker")}
+        given = {k: v for k, v in os.environ.items() if k.startswith("DOCKER_")}
+        machine.overrides |= config | given
+        return machine
+
+    yield make
+    compose = str(tmp_path / "repository" / "compose.yaml")
+    engine.docker("compose", "--file", compose, "--project-name", name,
+                  "--profile", "*", "down", "--volumes", "--timeout", "1")  # fmt: skip
+
+
+def build(machine: Machine, ci: str) -> Job:
+    machine.commit()
+    if ci == "github":
+        return GitHub(machine).run("ci.yml", only={"image"})["image"]
+    return GitLab(machine).run("build-image")["build-image"]
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_image_is_built_started_asked_stopped_and_kept(
+    new_machine: Callable[..., Machine], ci: str
+) -> None:
+    machine = new_machine(ci)
+    job = build(machine, ci)
+    assert job.result == "success", job.output
+    assert f"{machine.git('rev-parse', 'HEAD')} works" in job.output
+    (kept,) = (machine.folder / "artifacts").rglob("image.tar")
+    assert kept.stat().st_size > 50 * 1_000_000
+    if ci == "github":
+        scans = [given for name, given in machine.used if name == "aquasecurity/trivy-action"]
+        assert [scan.get("exit-code") for scan in scans] == ["1", None]
+        assert {scan["image-ref"] for scan in scans} == {"example-service:local"}
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_an_image_that_ends_badly_on_sigterm_turns_it_red(
+    new_machine: Callable[..., Machine], ci: str
+) -> None:
+    machine = new_machine(ci)
+    (machine.repository / "scripts" / "startup.sh").write_text(ENDS_BADLY)
+    job = build(machine, ci)
+    assert job.result == "failure", job.output
+    assert "works" in job.output, "up to then all was well"
+    assert "listening" in job.output, "what it said is shown"
+    assert not list((machine.folder / "artifacts").rglob("image.tar"))
+
+
+def test_an_image_with_a_severe_weakness_is_not_kept(new_machine: Callable[..., Machine]) -> None:
+    machine = new_machine("github")
+    machine.fails = "trivy"
+    job = build(machine, "github")
+    assert job.result == "failure", job.output
+    assert "a severe weakness" in job.output
+    assert not list((machine.folder / "artifacts").rglob("image.tar"))

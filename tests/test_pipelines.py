@@ -1,0 +1,430 @@
+"""The pipelines of a baked service, run on this machine: every command of them, see pipelines.py.
+
+No account is needed: the platforms' programs are stand-ins that write down how they were called,
+and production is a server of the test's own.
+"""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Bake
+from expressions import ExpressionError, Expressions
+from pipelines import GitHub, GitLab, Machine
+from test_baked_service import find_python
+
+pytestmark = pytest.mark.slow
+
+SECRETS = {"RAILWAY_TOKEN": "of-railway", "RENDER_API_KEY": "of-render"}
+UPLOAD = 'test "$1" != up || git rev-parse HEAD >> "$CALLS"'  # which version is uploaded
+SHA = re.compile(r"[0-9a-f]{40}")
+NewMachine = Callable[..., Machine]
+
+
+@pytest.fixture(scope="module")
+def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of an environment that has the embedded servers."""
+    project = tmp_path_factory.mktemp("servers") / "project"
+    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    command = ["uv", "sync", "--quiet", "--locked", "--no-install-project", "--python"]
+    subprocess.run([*command, sys.executable], cwd=project, check=True)
+    return str(project / ".venv" / "bin" / "python")
+
+
+@pytest.fixture
+def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
+    """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
+
+    def make(**answers: object) -> Machine:
+        repository = tmp_path / "repository"
+        baked = bake(lock=True, **answers)
+        shutil.copytree(baked.path, repository, ignore=shutil.ignore_patterns(".venv"))
+        wanted = str(baked.answers["python_version"])
+        python = find_python(wanted) or sys.executable
+        machine = Machine(tmp_path / "machine", repository, python)
+        machine.git("init", "--quiet", "--initial-branch", "main")
+        machine.commit()
+        for name in ("gh", "npm"):
+            machine.stand_in(name)
+        machine.stand_in("railway", UPLOAD)
+        machine.overrides["HEALTH_SECONDS"] = "3"
+        return machine
+
+    return make
+
+
+@dataclass
+class Production:
+    """What a platform would serve, and a chat; both see what the machine has called."""
+
+    machine: Machine
+    url: str = ""
+    is_ready: bool = True
+    is_stuck: bool = False  # with the version it had
+    deploys: list[tuple[str, str]] = field(default_factory=list)  # to Render: service, commit
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def commit(self) -> str:
+        uploaded = [call for call in self.machine.calls if SHA.fullmatch(call)]
+        deployed = [] if self.is_stuck else uploaded or [commit for _, commit in self.deploys]
+        return (deployed or ["the-old-one"])[-1]
+
+    def answer(self, path: str, document: Any) -> tuple[int, object]:
+        if path == "/chat":
+            self.messages.append(document["text"])
+        if path.startswith("/render/services?name="):
+            name = path.split("=")[1]
+            return 200, [{"service": {"id": name, "name": name}}]
+        if path.startswith("/render/services/"):
+            if document:
+                self.deploys.append((path.split("/")[3], document["commitId"]))
+            return 200, {"id": "dep-1", "status": "live"}
+        answers = {
+            "/health": (200, {"commit": self.commit}),
+            "/health/ready": (200 if self.is_ready else 503, {}),
+        }
+        is_known = path in {"/health/live", "/bookmarks", "/chat"}
+        return answers.get(path, (200 if is_known else 404, {}))
+
+
+@contextmanager
+def running_production(machine: Machine) -> Iterator[Production]:
+    production = Production(machine)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            document = json.loads(self.rfile.read(length)) if length else None
+            status, answer = production.answer(self.path, document)
+            self.send_response(status)
+            kind = "application/json" if status == 200 else "application/problem+json"
+            self.send_header("Content-Type", kind)
+            self.send_header("X-Request-Id", "1")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        do_POST = do_GET  # noqa: N815 - its name is given
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        production.url = f"http://127.0.0.1:{server.server_port}"
+        machine.environment["RENDER_API_URL"] = f"{production.url}/render"
+        try:
+            yield production
+        finally:
+            server.shutdown()
+
+
+def results(jobs: dict[str, Any]) -> dict[str, str]:
+    return {name: job.result for name, job in jobs.items()}
+
+
+def said(jobs: dict[str, Any]) -> str:
+    return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
+
+
+# --- checking and testing -------------------------------------------------------------------------
+
+
+def report_of(machine: Machine) -> ET.Element:
+    """The one report of tests that was kept."""
+    (path,) = (machine.folder / "artifacts").rglob("test-report.xml")
+    (suite,) = ET.parse(path).getroot()  # noqa: S314 - our own tests wrote it
+    return suite
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_a_bake_passes_its_own_checks_and_tests(
+    new_machine: NewMachine, servers: str, ci: str
+) -> None:
+    machine = new_machine(ci=ci)
+    machine.services_python = servers
+    if ci == "github":
+        jobs = GitHub(machine).run("ci.yml", only={"check", "test"})
+    else:
+        jobs = GitLab(machine).run("check", "test")
+    assert results(jobs) == {"check": "success", "test": "success"}, said(jobs)
+    assert {image for image, count in machine.connections.items() if count > 10} == {
+        *("postgres:18", "redis:8"),
+    }, "they are there to be used"
+    suite = report_of(machine)
+    assert int(suite.get("tests", "0")) > 100
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+
+
+RED = "def test_red() -> None:\n    raise AssertionError\n"
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_a_red_test_or_a_long_line_turns_it_red(
+    new_machine: NewMachine, servers: str, ci: str
+) -> None:
+    machine = new_machine(ci=ci)
+    machine.services_python = servers
+    for path in (machine.repository / "tests").rglob("test_*.py"):
+        path.unlink()
+    (machine.repository / "tests" / "test_red.py").write_text(RED)
+    (machine.repository / "scripts" / "long.py").write_text("x = 1 " + "#" * 100 + "\n")
+    machine.commit()
+    if ci == "github":
+        pipeline = GitHub(machine, variables={"PRODUCTION_URL": "http://localhost"})
+        jobs = pipeline.run("ci.yml", only={"check", "test", "publish", "deploy"})
+        expected = {"publish": "skipped", "deploy": "skipped"}
+    else:
+        jobs, expected = GitLab(machine).run("check", "test"), {}
+    assert results(jobs) == {"check": "failure", "test": "failure", **expected}, said(jobs)
+    assert "E501" in jobs["check"].output
+    assert report_of(machine).get("failures") == "1", "the report is kept all the same"
+    assert not [call for call in machine.calls if call.startswith(("docker", "railway"))]
+
+
+def test_pull_requests_publish_and_deploy_nothing(new_machine: NewMachine) -> None:
+    machine = new_machine()
+    pipeline = GitHub(machine, event="pull_request", ref="refs/pull/1/merge",
+                      variables={"PRODUCTION_URL": "http://localhost"})  # fmt: skip
+    jobs = pipeline.run("ci.yml", only={"publish", "deploy"})
+    assert results(jobs) == {"publish": "skipped", "deploy": "skipped"}
+    assert machine.calls == []
+
+
+# --- deploying ------------------------------------------------------------------------------------
+
+
+def deploy(machine: Machine, production: Production, ci: str) -> dict[str, Any]:
+    variables = {"PRODUCTION_URL": production.url}
+    secrets = SECRETS | {"NOTIFY_URL": f"{production.url}/chat"}
+    if ci == "github":
+        pipeline = GitHub(machine, variables=variables, secrets=secrets)
+        return pipeline.run("ci.yml", only={"deploy"})
+    return GitLab(machine, variables=variables | secrets).run("deploy")
+
+
+def railway_calls(commit: str, *services: str) -> list[str]:
+    """Those of one deployment."""
+    calls = ["npm install --global @railway/cli@5.63.1"]
+    for service in services:
+        calls.append(f"railway variable set COMMIT_SHA={commit} --skip-deploys --service {service}")
+        calls += [f"railway up --ci --service {service}", commit]
+    return calls
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+@pytest.mark.parametrize("worker", ["none", "taskiq"])
+def test_what_passed_is_deployed_to_railway_once(
+    new_machine: NewMachine, ci: str, worker: str
+) -> None:
+    machine = new_machine(ci=ci, deploy="railway", worker=worker)
+    with running_production(machine) as production:
+        jobs = deploy(machine, production, ci)
+    commit = machine.git("rev-parse", "HEAD")
+    services = ["app", "worker", "scheduler"] if worker == "taskiq" else ["app"]
+    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert machine.calls == railway_calls(commit, *services)
+    assert production.messages == []
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_what_passed_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
+    machine = new_machine(ci=ci, deploy="render", worker="taskiq")
+    with running_production(machine) as production:
+        jobs = deploy(machine, production, ci)
+    commit = machine.git("rev-parse", "HEAD")
+    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    names = ["example-service", "example-service-worker", "example-service-scheduler"]
+    assert production.deploys == [(name, commit) for name in names]
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+@pytest.mark.parametrize("cause", ["not ready", "not built", "not there"])
+def test_a_deployment_that_fails_turns_it_red_and_says_so(
+    new_machine: NewMachine, ci: str, cause: str
+) -> None:
+    machine = new_machine(ci=ci)
+    machine.fails = "railway*up*" if cause == "not built" else "nothing"
+    with running_production(machine) as production:
+        production.is_ready = cause != "not ready"
+        production.is_stuck = cause == "not there"
+        jobs = deploy(machine, production, ci)
+    commit = machine.git("rev-parse", "HEAD")
+    assert set(results(jobs).values()) == {"failure"}, said(jobs)
+    reasons = {
+        "not ready": "smoke test failed: GET /health/ready: 503",
+        "not built": "not deployed: ",
+        "not there": f"smoke test failed: commit the-old-one runs, not {commit}",
+    }
+    assert reasons[cause] in said(jobs)
+    (message,) = production.messages
+    assert message.startswith(f"{production.url} - {commit} is not deployed - https://")
+    issues = [call for call in machine.calls if call.startswith("gh ")]
+    assert len(issues) == (ci == "github"), machine.calls
+    if issues:
+        assert f"--repo Acme/example-service --title Not deployed - {commit}" in issues[0]
+        assert "/actions/runs/42 says why." in issues[0]
+    assert "of-railway" not in said(jobs) + message
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_nothing_is_deployed_until_it_is_said_where_to(new_machine: NewMachine, ci: str) -> None:
+    machine = new_machine(ci=ci)
+    if ci == "github":
+        jobs = GitHub(machine, secrets=SECRETS).run("ci.yml", only={"deploy"})
+    else:
+        jobs = GitLab(machine, variables=SECRETS).run("deploy", "check-rollback", "rollback")
+    assert set(results(jobs).values()) == {"skipped"}
+    assert machine.calls == []
+
+
+# --- going back -----------------------------------------------------------------------------------
+
+MIGRATION = """
+from alembic import op
+
+revision = "9000"
+down_revision = "{after}"
+
+
+def upgrade() -> None:
+    op.execute("{statement}")
+"""
+
+
+def add_migration(machine: Machine, statement: str) -> None:
+    folder = machine.repository / "src" / "app" / "migrations" / "versions"
+    after = max(path.name[:4] for path in folder.glob("[0-9]*.py"))
+    text = MIGRATION.format(after=after, statement=statement)
+    (folder / "9000_of_this_test.py").write_text(text)
+
+
+def roll_back(
+    machine: Machine, production: Production, ci: str, commit: str, branch: str = "main"
+) -> dict[str, Any]:
+    variables = {"PRODUCTION_URL": production.url}
+    if ci == "github":
+        pipeline = GitHub(machine, event="workflow_dispatch", ref=f"refs/heads/{branch}",
+                          variables=variables, secrets=SECRETS)  # fmt: skip
+        return pipeline.run("rollback.yml", inputs={"commit": commit})
+    pipeline = GitLab(machine, branch=branch, variables=variables | SECRETS)
+    return pipeline.run("check-rollback", "rollback", by_hand={"ROLLBACK_TO": commit})
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_way_back_deploys_the_earlier_version(new_machine: NewMachine, ci: str) -> None:
+    machine = new_machine(ci=ci)
+    earlier = machine.git("rev-parse", "HEAD")
+    add_migration(machine, "ALTER TABLE bookmarks ADD COLUMN note TEXT")
+    machine.commit()
+    with running_production(machine) as production:
+        jobs = roll_back(machine, production, ci, earlier[:10])
+    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert machine.calls == railway_calls(earlier, "app")
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_there_is_no_way_back_over_a_migration_that_takes_away(
+    new_machine: NewMachine, ci: str
+) -> None:
+    machine = new_machine(ci=ci)
+    earlier = machine.git("rev-parse", "HEAD")
+    add_migration(machine, "ALTER TABLE bookmarks DROP COLUMN title")
+    machine.commit()
+    with running_production(machine) as production:
+        jobs = roll_back(machine, production, ci, earlier)
+    first, *others = results(jobs).values()
+    assert (first, set(others)) == ("failure", {"skipped"}), said(jobs)
+    assert "ALTER TABLE bookmarks DROP COLUMN title" in said(jobs)
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_only_main_goes_back(new_machine: NewMachine, ci: str) -> None:
+    machine = new_machine(ci=ci)
+    with running_production(machine) as production:
+        jobs = roll_back(machine, production, ci, "HEAD", branch="elsewhere")
+    assert set(results(jobs).values()) == {"skipped"}, said(jobs)
+    assert machine.calls == []
+
+
+# --- publishing -----------------------------------------------------------------------------------
+
+DOCKER = """case "$*" in *RepoDigests*) echo "ghcr.io/acme/example-service@sha256:d1" ;; esac
+test "$1" != login || printf 'it was given %s\\n' "$(cat)" >> "$CALLS" """
+
+
+@pytest.mark.parametrize("is_private", [True, False])
+def test_the_image_that_was_tested_is_published(new_machine: NewMachine, is_private: bool) -> None:
+    machine = new_machine()
+    machine.stand_in("docker", DOCKER)
+    (machine.folder / "artifacts" / "image").mkdir()
+    for name in ("image.tar", "sbom.cdx.json"):
+        (machine.folder / "artifacts" / "image" / name).touch()
+    jobs = GitHub(machine, is_private=is_private).run("ci.yml", only={"publish"})
+    name = f"ghcr.io/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
+    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert machine.calls == [
+        "docker load --input image.tar",
+        f"docker tag example-service:local {name}",
+        "docker login ghcr.io --username ada --password-stdin",
+        "it was given of-the-job",
+        f"docker push {name}",
+        f"docker image inspect --format {{{{index .RepoDigests 0}}}} {name}",
+    ]
+    said_of = [given for name, given in machine.used if name == "actions/attest"]
+    subject = {"subject-name": "ghcr.io/acme/example-service", "subject-digest": "sha256:d1"}
+    pushed = subject | {"push-to-registry": "true"}
+    assert said_of == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
+
+
+def test_the_image_that_was_tested_is_published_from_gitlab(new_machine: NewMachine) -> None:
+    machine = new_machine(ci="gitlab")
+    machine.stand_in("docker", DOCKER)
+    jobs = GitLab(machine).run("publish")
+    name = f"registry.example.com/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
+    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert f"docker push {name}" in machine.calls
+    assert "it was given of-the-job" in machine.calls
+    assert results(GitLab(machine, branch="elsewhere").run("publish")) == {"publish": "skipped"}
+
+
+# --- the evaluator --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("github.event_name == 'push' && vars.URL != ''", True),
+        ("github.event_name == 'push' && vars.NONE != ''", False),
+        ("!github.event.repository.private", True),
+        ("!cancelled()", True),
+        ("(failure() || 'a' == 'b') && 'c'", False),
+        ("job.services.database.ports['5432']", "1234"),
+        ("'it''s'", "it's"),
+    ],
+)
+def test_expressions_have_their_values(text: str, value: object) -> None:
+    github = {"event_name": "push", "event": {"repository": {"private": False}}}
+    job = {"services": {"database": {"ports": {"5432": "1234"}}}}
+    contexts = {"github": github, "job": job, "vars": {"URL": "x"}}
+    functions = {"failure": lambda: False, "cancelled": lambda: False}
+    assert Expressions(contexts, functions).value(text) == value
+
+
+@pytest.mark.parametrize("text", ["github.nothing", "hashFiles('x')", "1 + 1", "('a'", "'a' 'b'"])
+def test_what_is_no_expression_of_the_workflows_is_an_error(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        Expressions({"github": {}}).value(text)

