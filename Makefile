@@ -15,7 +15,8 @@ demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	cd "$$folder/example-service" && uv run --quiet app dev
 
 test: .venv  ## every test but those in containers: rules, hook, bakes, baked services (minutes)
-	.venv/bin/python -m pytest -m "not containers"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not containers and not alone"
+	.venv/bin/python -m pytest -m alone
 
 test-fast: .venv  ## the same without installing baked services (seconds)
 	.venv/bin/python -m pytest -m "not slow and not containers"

@@ -22,6 +22,7 @@ from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
 from fastapi_service_answers import NEEDS, is_chosen
 
+pytestmark = pytest.mark.alone
 Texts = dict[str, str]  # by path
 
 
