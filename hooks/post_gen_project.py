@@ -335,7 +335,7 @@ def choose_license(texts: dict[str, str], name: str) -> None:
 
 def summary(answers: dict[str, object], problem: str | None) -> str:
     """The last words: what was made, and the next two commands."""
-    options = ", ".join(sorted(chosen_options(answers))) or "none"
+    options = ", ".join(sorted(chosen_options(answers) - set(CHOICES))) or "none"
     lines = [
         "",
         f"{answers['project_name']} is in {answers['project_slug']}/",
