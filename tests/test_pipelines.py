@@ -154,11 +154,11 @@ def test_a_bake_passes_its_own_checks_and_tests(
 ) -> None:
     machine = new_machine(ci=ci)
     machine.services_python = servers
-    if ci == "gitlab":  # the other one has run them all
-        for path in (machine.repository / "tests").glob("test_*.py"):
-            if path.name not in {"test_bookmarks.py", "test_cache.py", "test_migrate.py"}:
-                path.unlink()
-        machine.commit()
+    # That all of them pass is shown elsewhere; here, that the pipeline runs what is there.
+    for path in (machine.repository / "tests").glob("test_*.py"):
+        if path.name not in {"test_cache.py", "test_migrate.py"}:
+            path.unlink()
+    machine.commit()
     if ci == "github":
         jobs = GitHub(machine).run("ci.yml", only={"check", "test"})
     else:
