@@ -22,7 +22,7 @@ test-fast: .venv  ## the same without installing baked services (seconds)
 	.venv/bin/python -m pytest -m "not slow and not containers"
 
 test-containers: .venv  ## the image, the compose stacks and the failure drills, on a Docker engine (minutes)
-	.venv/bin/python -m pytest -m containers
+	.venv/bin/python -m pytest -m "containers$(if $(quick), and not thorough)"
 
 bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes): make bench rounds=1
 	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),4)

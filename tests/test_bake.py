@@ -22,7 +22,6 @@ from conftest import QUESTIONS, TEMPLATE, Bake, Baked, default_answers
 
 from fastapi_service_answers import NEEDS, is_chosen
 
-pytestmark = pytest.mark.alone
 Texts = dict[str, str]  # by path
 
 
@@ -164,8 +163,11 @@ def test_every_combination_is_free_of_residue_and_clean(
     ]
     lint(tmp_path, "--config", f"lint.isort.known-first-party = {modules}")
     with capsys.disabled():
-        print(f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}")
-        print(f"{len(words_in)} different files: {time.monotonic() - started:.0f} s")
+        print(
+            f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}: "
+            f"{len(words_in)} different files in {time.monotonic() - started:.0f} s",
+            file=sys.stderr,  # which passes through, if tests run side by side
+        )
     assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == (4032, 6912)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
 

@@ -425,6 +425,7 @@ def commands_in_containers(folder: Path, page: str) -> list[str]:
 
 
 @pytest.mark.containers
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "page", ["docs/containers.md", "docs/deployment/rollback.md", "docs/deployment/backup.md"]
 )

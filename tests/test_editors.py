@@ -102,6 +102,7 @@ def devcontainer(project: Path) -> Iterator[str]:
         engine.docker("rm", "--force", name)
 
 
+@pytest.mark.thorough
 @pytest.mark.containers
 def test_the_devcontainer_starts_and_has_all_that_work_needs(
     devcontainer: str, project: Path

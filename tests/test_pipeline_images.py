@@ -12,7 +12,7 @@ import pytest
 from conftest import Bake
 from pipelines import GitHub, GitLab, Job, Machine
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.thorough]
 
 ENDS_BADLY = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
 
