@@ -47,7 +47,7 @@ def ask(path: str, document: object = None) -> Any:
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - see above
             return json.load(response)
     except (OSError, ValueError) as error:
         raise NotDeployed(f"{path}: {error}") from error
