@@ -444,6 +444,7 @@ def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> 
 
 
 @pytest.mark.containers
+@pytest.mark.thorough
 def test_a_backup_is_restored_as_the_page_says(stack: Stack, project: Path) -> None:
     stack.up()
     made = stack.psql(

@@ -283,6 +283,7 @@ def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
     assert degraded.json()["status"] == "degraded"
 
 
+@pytest.mark.thorough  # test_platform.py goes back to an older version as well
 def test_an_older_version_serves_on_the_newer_schema(stack: Stack, next_image: str) -> None:
     """Roll forward, with a migration, and back again, under load."""
     stack.up()
