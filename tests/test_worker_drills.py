@@ -16,7 +16,8 @@ JOB = "bookmarks.find_twins"
 COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_twins'"
 
 
-@pytest.fixture(params=["taskiq", "celery"])
+# Whether taskiq starts in the image shows in the stack with every option.
+@pytest.fixture(params=[pytest.param("taskiq", marks=pytest.mark.thorough), "celery"])
 def stack(docker_engine: None, bake: Bake, request: pytest.FixtureRequest) -> Iterator[Stack]:  # noqa: ARG001 - it checks and cleans up
     folder = bake(lock=True, worker=request.param).path
     with Stack(folder, variables={"IMAGE_TAG": f"test-{request.param}"}) as stack:
