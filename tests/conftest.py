@@ -131,7 +131,7 @@ def docker_engine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it checks and cleans up
+def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - there must be one, and it removes the images afterwards
     """The default service, locked, for a Docker engine to build."""
     folder = tmp_path_factory.mktemp("containers") / "example-service"
     shutil.copytree(bake(lock=True).path, folder, ignore=shutil.ignore_patterns(".venv"))

@@ -12,7 +12,11 @@ import pytest
 from conftest import Bake
 from pipelines import GitHub, GitLab, Job, Machine
 
-pytestmark = [pytest.mark.containers, pytest.mark.thorough]
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.thorough,
+    pytest.mark.usefixtures("docker_engine"),
+]
 
 ENDS_BADLY = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
 
@@ -21,7 +25,6 @@ ENDS_BADLY = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
 def new_machine(
     bake: Bake,
     tmp_path: Path,
-    docker_engine: None,  # noqa: ARG001 - it checks and cleans up
 ) -> Iterator[Callable[..., Machine]]:
     """A machine with a baked project, a free port, and containers of its own that go afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"

@@ -115,7 +115,7 @@ def running_production(machine: Machine) -> Iterator[Production]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_POST = do_GET  # noqa: N815 - its name is given
+        do_POST = do_GET  # noqa: N815 - http.server calls it by this name
 
         def log_message(self, *_: object) -> None:
             pass

@@ -10,7 +10,7 @@ import pytest
 from conftest import Bake
 from engine import Load, Stack, ask, kill, say, state_of, wait_until
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("docker_engine")]
 
 JOB = "bookmarks.find_twins"
 COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_twins'"
@@ -18,7 +18,7 @@ COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find
 
 # Whether taskiq starts in the image shows in the stack with every option.
 @pytest.fixture(params=[pytest.param("taskiq", marks=pytest.mark.thorough), "celery"])
-def stack(docker_engine: None, bake: Bake, request: pytest.FixtureRequest) -> Iterator[Stack]:  # noqa: ARG001 - it checks and cleans up
+def stack(bake: Bake, request: pytest.FixtureRequest) -> Iterator[Stack]:
     folder = bake(lock=True, worker=request.param).path
     with Stack(folder, variables={"IMAGE_TAG": f"test-{request.param}"}) as stack:
         stack.compose("build", "app", "proxy")

@@ -53,7 +53,7 @@ async def open_error_tracking(settings: Settings, observers: list[Observer]) -> 
     observers.append(_report_exchange)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is: it is raised again
         _report(error, "start", {})
         raise
     finally:
