@@ -1,12 +1,12 @@
 from app.http_client import open_http_client
-from app.logs import log_context
+from app.logs import LogContext
 from processes import Receiver
 
 
 async def test_calls_to_other_services_carry_the_request_id() -> None:
     with Receiver() as receiver:
         async with open_http_client() as client:
-            with log_context(request_id="of-this-test"):
+            with LogContext(request_id="of-this-test"):
                 await client.get(f"http://{receiver.address}/")
             await client.get(f"http://{receiver.address}/")
     ids = [request.headers["X-Request-Id"] for request in receiver.received]

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from httpx import AsyncClient
 
-from app.logs import REDACTED, configure_logs, log_context
+from app.logs import REDACTED, LogContext, configure_logs
 from app.main import create_app
 from app.settings import Settings
 from conftest import Lines, running, settings_for
@@ -142,7 +142,7 @@ def test_what_json_cannot_say_is_written_as_text(lines: Lines) -> None:
 
 
 def test_a_context_is_on_every_line_inside_and_none_after(lines: Lines) -> None:
-    with log_context(request_id="r1"):
+    with LogContext(request_id="r1"):
         structlog.get_logger().info("ours")
         logging.getLogger("library").info("theirs")
     structlog.get_logger().info("after")

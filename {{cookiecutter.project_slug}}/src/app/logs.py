@@ -8,8 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -40,8 +39,10 @@ SECRET_VALUES = (
         rf"\1\2{REDACTED}",
     ),
 )
-# What a value must contain before the patterns are worth trying.
-SECRET_HINT = re.compile(r"@|eyJ|(?i:bearer|basic|passw|secret|token|api_?key|cookie|session)")
+# What a value, in lower case, must contain before the patterns are worth trying: ignoring case here
+# would make this the most expensive part of a line.
+SECRET_HINT = re.compile(r"@|eyj|b(?:earer|asic)|passw|se(?:cret|ssion)|token|api_?key|cookie")
+PLAIN = (int, float, type(None))  # what holds no secret
 # Seven lines at every start, and whole URLs with the secrets in their queries.
 QUIET = ("alembic.runtime.plugins", "httpx")
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
@@ -76,11 +77,19 @@ def configure_logs(settings: Settings) -> None:
     sys.excepthook = _log_uncaught
 
 
-@contextmanager
-def log_context(**values: str) -> Iterator[None]:
-    """Add values, such as a request id, to every line logged inside."""
-    with structlog.contextvars.bound_contextvars(**values):
-        yield
+class LogContext:
+    """Adds values, such as a request id, to every line logged inside; entered at every request."""
+
+    __slots__ = ("_tokens", "_values")
+
+    def __init__(self, **values: str) -> None:
+        self._values = values
+
+    def __enter__(self) -> None:
+        self._tokens = structlog.contextvars.bind_contextvars(**self._values)
+
+    def __exit__(self, *_: object) -> None:
+        structlog.contextvars.reset_contextvars(**self._tokens)
 
 
 def current_request_id() -> str | None:
@@ -89,7 +98,7 @@ def current_request_id() -> str | None:
 
 
 def current_value(name: str) -> str | None:
-    """What log_context() adds under that name to the lines logged here, if anything."""
+    """What LogContext adds under that name to the lines logged here, if anything."""
     value: str | None = structlog.contextvars.get_contextvars().get(name)
     return value
 
@@ -110,11 +119,11 @@ def _is_secret(key: str) -> bool:
 
 def _redact_value(value: Any) -> Any:
     if isinstance(value, str):
-        if SECRET_HINT.search(value):
+        if SECRET_HINT.search(value.lower()):
             for pattern, replacement in SECRET_VALUES:
                 value = pattern.sub(replacement, value)
         return value
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, PLAIN):
         return value
     if isinstance(value, Mapping):
         return {str(key): _redact_item(key, item) for key, item in value.items()}

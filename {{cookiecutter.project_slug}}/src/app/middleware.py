@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
-from app.logs import log_context
+from app.logs import LogContext
 from app.problems import render
 from app.settings import Settings
 
@@ -153,7 +153,7 @@ class RequestLayer:
                 exchange.response_bytes += len(message.get("body", b""))
             await send(message)
 
-        with log_context(request_id=request_id):
+        with LogContext(request_id=request_id):
             try:
                 _tell(self._arrivals, exchange)
                 refusal = self._refusal(scope["path"], headers)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.database import Database
 from app.error_tracking import report_job  # option: sentry
-from app.logs import log_context
+from app.logs import LogContext
 from app.tasks.definition import Job, Message, pause_after
 from app.tasks.models import FinishedJobModel as Row
 
@@ -54,8 +54,8 @@ async def attempt(database: Database, job: Job, message: Message, number: int) -
     """
     with ExitStack() as stack:
         if message.request_id:
-            stack.enter_context(log_context(request_id=message.request_id))
-        stack.enter_context(log_context(job=job.name, job_key=message.key))
+            stack.enter_context(LogContext(request_id=message.request_id))
+        stack.enter_context(LogContext(job=job.name, job_key=message.key))
         observe_failure = stack.enter_context(surroundings(job, message))
         try:
             await _run(database, job, message)

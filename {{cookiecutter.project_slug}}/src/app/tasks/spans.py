@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from app.logs import log_context
+from app.logs import LogContext
 from app.tasks import attempts
 from app.tasks.definition import Job, Message
 from app.tracing.http import W3C
@@ -31,7 +31,7 @@ def traced_jobs(tracer: Tracer | None) -> Iterator[None]:
             set_status_on_exception=False,
         ) as span:
             trace_id = trace.format_trace_id(span.get_span_context().trace_id)
-            with log_context(trace_id=trace_id):
+            with LogContext(trace_id=trace_id):
                 yield lambda error: fail(span, type(error).__qualname__)
 
     with replaced(attempts, "surroundings", lambda _nothing: span_of):

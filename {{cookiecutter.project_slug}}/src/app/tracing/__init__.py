@@ -14,8 +14,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import log_context
 from app.middleware import is_probe
+from app.logs import LogContext
 from app.settings import Settings
 from app.tracing.http import W3C, traced_calls
 from app.tracing.redis import traced_commands  # option: redis
@@ -75,7 +75,7 @@ class TraceLayer:
 
         token = otel_context.attach(trace.set_span_in_context(span))
         try:
-            with log_context(trace_id=trace.format_trace_id(span.get_span_context().trace_id)):
+            with LogContext(trace_id=trace.format_trace_id(span.get_span_context().trace_id)):
                 await self._app(scope, receive, send_and_observe)
         finally:
             otel_context.detach(token)
