@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 from httpx import AsyncClient
 
+from app.cross_origin import EXPOSED
 from app.main import create_app
 from app.settings import Settings
 from conftest import running, settings_for
@@ -116,7 +117,8 @@ async def test_browsers_may_read_answers_and_errors_from_allowed_origins_only(
     for path in ("/large", "/boom", "/nowhere"):
         allowed = await client.get(path, headers={"Origin": "https://app.example.com"})
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example.com", path
-        assert "X-Request-Id" in allowed.headers["Access-Control-Expose-Headers"]
+        for name in EXPOSED:
+            assert name in allowed.headers["Access-Control-Expose-Headers"]
     other = await client.get("/large", headers={"Origin": "https://evil.com"})
     assert "Access-Control-Allow-Origin" not in other.headers
 
@@ -144,6 +146,13 @@ async def test_large_answers_are_compressed_for_those_who_can(client: AsyncClien
     assert gzip.decompress(raw) == b'"' + b"x" * 5000 + b'"'
     small = await client.get("/health/live", headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in small.headers
+
+
+async def test_caches_keep_answers_to_different_clients_apart(client: AsyncClient) -> None:
+    for asks in ("gzip", "identity"):
+        response = await client.get("/large", headers={"Accept-Encoding": asks})
+        assert "Accept-Encoding" in response.headers["Vary"]
+        assert "Origin" in response.headers["Vary"]
 
 
 async def test_documentation_pages_may_load_their_scripts(settings: Settings) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
 
+from app.exchange import Exchange, Observer
 from app.logs import redact
-from app.middleware import Exchange, Observer
 from app.settings import SERVICE_NAME, Settings
 
 if TYPE_CHECKING:

@@ -1,29 +1,29 @@
 """The composition root: the one module that knows every other."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import metadata
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
 
 from app.accounts.routes import install_accounts  # option: auth
 from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
 from app.error_tracking import open_error_tracking  # option: sentry
+from app.exchange import Observer, log_access
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
 from app.metrics import install_metrics  # option: metrics
-from app.middleware import CrossOrigin, Observer, RequestLayer, log_access
-from app.migrate import check_revision, load_revisions
+from app.middleware import RequestLayer
 from app.passages.routes import column_check, install_passages  # option: pgvector
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
+from app.migrate import check_revision, load_revisions
+from app.routing import include
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings
 from app.tasks.queue import open_queue  # option: worker
@@ -72,39 +72,22 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.health = health
     install_error_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     app.add_middleware(RateLimitLayer)  # option: rate_limit
-    cross_origin = _cross_origin(settings)
-    if settings.cors_origins:
-        app.add_middleware(cross_origin)
     app.add_middleware(
         RequestLayer,
         settings=settings,
         is_draining=lambda: health.is_draining,
         arrivals=arrivals,
         observers=observers,
-        answering=cross_origin,
     )
     trace_requests(app, settings)  # option: tracing
-    app.include_router(health_router)
+    include(app, health_router)
     install_accounts(app, settings)  # option: auth
-    app.include_router(bookmarks.router)
-    app.include_router(hooks.router)  # option: webhooks
+    include(app, bookmarks.router)
+    include(app, hooks.router)  # option: webhooks
     install_passages(app, settings)  # option: pgvector
     metrics = install_metrics(app, settings, arrivals, observers)  # option: metrics
     return app
-
-
-def _cross_origin(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
-    if not settings.cors_origins:
-        return lambda app: app
-    return lambda app: CrossOrigin(
-        app,
-        allow_origins=settings.cors_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["ETag", "Location", "X-Request-Id"],
-    )
 
 
 def create_served_app() -> FastAPI:

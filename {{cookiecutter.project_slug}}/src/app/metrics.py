@@ -30,7 +30,8 @@ from sqlalchemy import event
 
 from app.bearer import require_token
 from app.engine import ObservedPool
-from app.middleware import Exchange, Observer
+from app.exchange import Exchange, Observer
+from app.routing import include
 from app.settings import Settings
 
 PATH = "/metrics"
@@ -195,5 +196,5 @@ def install_metrics(
     metrics = app.state.metrics = Metrics(settings)
     arrivals.append(metrics.arrive)
     observers.append(metrics.observe)
-    app.include_router(router)
+    include(app, router)
     return metrics

@@ -1,24 +1,23 @@
 """One pure-ASGI layer around every request.
 
 Request id, access log, trusted hosts, body limit and security headers are one class rather
-than five, because each further layer costs about as much as all the work done here.
+than five, because each further layer costs about as much as all the work done here. Only who
+asks for it, a browser from elsewhere or a client that can unpack, goes through more layers.
 """
 
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.cross_origin import allow_origins
 from app.errors import Problem
+from app.exchange import Exchange, Observer, is_probe
 from app.logs import LogContext
 from app.problems import render
 from app.settings import Settings
@@ -26,21 +25,23 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
-LONGEST_LOGGED_PATH = 500
-# Asked for by the platform, under names and addresses of its choosing, every few seconds.
-PROBES = [
-    "/health",
-    "/metrics",  # option: metrics
-]
-PROBE = re.compile(rf"({'|'.join(PROBES)})(/|\Z)")
-API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+PORT = re.compile(r":\d+$")
+API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 # FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
 DOCS_POLICY = (
-    "default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
-    "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
+    b"default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
+    b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
 DOCS = {"/docs", "/redoc", "/docs/oauth2-redirect"}
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+API_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", API_POLICY))
+DOCS_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", DOCS_POLICY))
+HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 
 
 class UntrustedHost(Problem):
@@ -49,55 +50,9 @@ class UntrustedHost(Problem):
     type = "urn:problem:untrusted-host"
 
 
-class OriginRefused(Problem):
-    status = 400
-    title = "Origin Refused"
-    type = "urn:problem:origin-refused"
-
-
-class CrossOrigin(CORSMiddleware):
-    """Starlette's CORS, with a problem document for a preflight that is refused."""
-
-    def preflight_response(self, request_headers: Headers) -> Response:
-        response = super().preflight_response(request_headers)
-        if response.status_code < HTTPStatus.BAD_REQUEST:
-            return response
-        return render(OriginRefused("That origin, method or header is not allowed here."))
-
-
 class ContentTooLarge(Problem):
     status = 413
     title = "Content Too Large"
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request and its answer, as observers see them; when it arrives, only the request."""
-
-    method: str
-    path: str
-    route: str | None = None  # the template, `/orders/{order_id}`, if one matched
-    status: int = 0  # 0: the connection was lost before an answer
-    duration_seconds: float = 0.0
-    response_bytes: int = 0
-    error: Exception | None = None  # what nothing handled, and a 500 answered
-
-
-Observer = Callable[[Exchange], None]
-
-
-def log_access(exchange: Exchange) -> None:
-    """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_quiet = is_probe(exchange.path) and exchange.status < HTTPStatus.BAD_REQUEST
-    (log.debug if is_quiet else log.info)(
-        "request",
-        method=exchange.method,
-        path=exchange.path[:LONGEST_LOGGED_PATH],
-        route=exchange.route,
-        status=exchange.status,
-        duration_ms=round(exchange.duration_seconds * 1000, 2),
-        bytes=exchange.response_bytes,
-    )
 
 
 class RequestLayer:
@@ -111,20 +66,22 @@ class RequestLayer:
         is_draining: Callable[[], bool],
         arrivals: Sequence[Observer],
         observers: Sequence[Observer],
-        answering: Callable[[ASGIApp], ASGIApp],
     ) -> None:
         """Wrap an application.
 
         Args:
             app: what is inside.
-            settings: hosts and the body limit.
+            settings: hosts, origins and the body limit.
             is_draining: whether clients should come back to another replica.
             arrivals: called with every exchange when it begins.
             observers: called with every finished exchange.
-            answering: wraps the answers given here, so that browsers may read them, too.
         """
         self._app = app
-        self._answering = answering
+        self._settings = settings
+        zipped = GZipMiddleware(app, minimum_size=1024, compresslevel=4)
+        self._negotiating = allow_origins(zipped, settings)
+        # A cache must not give an answer of the one kind to a client of the other.
+        self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
         self._is_draining = is_draining
         self._arrivals = arrivals
         self._observers = observers
@@ -142,6 +99,10 @@ class RequestLayer:
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         exchange = Exchange(scope["method"], scope["path"])
         extra_headers = self._headers(scope, request_id)
+        app = self._negotiating
+        if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
+            app = self._app
+            extra_headers.append(self._vary)
 
         async def send_and_observe(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -158,12 +119,10 @@ class RequestLayer:
                 _tell(self._arrivals, exchange)
                 refusal = self._refusal(scope["path"], headers)
                 if refusal:
-                    answer = self._answering(render(refusal))
-                    await answer(scope, receive, send_and_observe)
-                    return
-                if b"transfer-encoding" in headers:
+                    app = self._answer(refusal)
+                elif b"transfer-encoding" in headers:
                     receive = _limited(receive, self._max_body_bytes)
-                await self._app(scope, receive, send_and_observe)
+                await app(scope, receive, send_and_observe)
             except Exception as error:
                 exchange.error = error
                 # Here rather than in a handler: Starlette calls one for Exception outside of all
@@ -171,11 +130,14 @@ class RequestLayer:
                 log.exception("unhandled exception")
                 if exchange.status:
                     raise  # half an answer is out: the server closes the connection
-                await self._answering(render(Problem()))(scope, receive, send_and_observe)
+                await self._answer(Problem())(scope, receive, send_and_observe)
             finally:
                 exchange.duration_seconds = time.perf_counter() - started
                 exchange.route = getattr(scope.get("route"), "path", None)
                 _tell(self._observers, exchange)
+
+    def _answer(self, problem: Problem) -> ASGIApp:
+        return allow_origins(render(problem), self._settings)
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
         length = headers.get(b"content-length", b"0")
@@ -184,34 +146,25 @@ class RequestLayer:
         if self._any_host or is_probe(path):
             return None
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = host if host.endswith("]") else re.sub(r":\d+$", "", host)
+        name = host if host.endswith("]") else PORT.sub("", host)
         if name in self._hosts or name.endswith(self._domains):
             return None
         return UntrustedHost("This service does not answer under that host name.")
 
     @staticmethod
     def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
-        policy = DOCS_POLICY if scope["path"] in DOCS else API_POLICY
         headers = [
             (b"x-request-id", request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"x-frame-options", b"DENY"),
-            (b"referrer-policy", b"no-referrer"),
-            (b"content-security-policy", policy.encode()),
+            *(DOCS_HEADERS if scope["path"] in DOCS else API_HEADERS),
         ]
         if scope["scheme"] == "https":
-            headers.append((b"strict-transport-security", b"max-age=31536000"))
+            headers.append(HTTPS_ONLY)
         return headers
 
 
 def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
     for observe in observers:
         observe(exchange)
-
-
-def is_probe(path: str) -> bool:
-    """Whether the platform asks: such are let in under any name, and left out of much."""
-    return PROBE.match(path) is not None
 
 
 def _request_id(sent: str) -> str:

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
-from app.middleware import is_probe
+from app.exchange import is_probe
 from app.problems import render
 from app.settings import SERVICE_NAME, Settings
 

@@ -12,6 +12,7 @@ from app.accounts.schemas import Account, Login, Registration, SessionToken, Tok
 from app.dependencies import Reader
 from app.problems import responses
 from app.rate_limit import Limit  # option: rate_limit
+from app.routing import include
 from app.settings import Settings
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
@@ -97,4 +98,4 @@ async def read_me(caller: Caller, database: Reader) -> Account:
 def install_accounts(app: FastAPI, settings: Settings) -> None:
     """Serve accounts, and let other routes ask who is calling."""
     app.state.accounts = Accounts(settings, install_access(app, settings))
-    app.include_router(router)
+    include(app, router)

@@ -12,6 +12,7 @@ from app.health import Check
 from app.passages import service
 from app.passages.schemas import Neighbours, Passage, PassageInput, Query
 from app.problems import responses
+from app.routing import include
 from app.settings import Settings
 
 router = APIRouter(prefix="/passages", tags=["passages"])
@@ -58,7 +59,7 @@ async def delete_passage(passage_id: uuid.UUID, transaction: WriteTransaction) -
 
 def install_passages(app: FastAPI, settings: Settings) -> None:
     app.state.embedding_dimensions = settings.embedding_dimensions
-    app.include_router(router)
+    include(app, router)
 
 
 def column_check(database: Database, settings: Settings) -> Check:

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.middleware import is_probe
+from app.exchange import is_probe
 from app.logs import LogContext
 from app.settings import Settings
 from app.tracing.http import W3C, traced_calls
