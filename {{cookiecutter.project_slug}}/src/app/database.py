@@ -6,19 +6,21 @@ columns; statements are built once, at module level, with `bindparam`, because b
 costs as much as running it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, Executable, MetaData, RowMapping, exc, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.util import greenlet_spawn
 
-from app.engine import ObservedPool, create_engine
+from app.engine import create_engine
 from app.errors import Unavailable
 from app.settings import Settings
+from app.turns import Turns
 
 log = structlog.get_logger()
 
@@ -57,9 +59,15 @@ class Base(DeclarativeBase):
 class Transaction:
     """Statements that happen together or not at all."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self.connection = connection
-        self._callbacks: list[Callable[[], Awaitable[None]]] = []
+    def __init__(self, engine: AsyncEngine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self.callbacks: list[Callable[[], Awaitable[None]]] = []
+
+    @cached_property
+    def connection(self) -> AsyncConnection:
+        """For what fetch() cannot do: an ORM session, or many rows one by one."""
+        return AsyncConnection(self._engine, self._connection)
 
     async def fetch(
         self, statement: Executable, parameters: Parameters | None = None
@@ -69,28 +77,27 @@ class Transaction:
         Raises:
             Unavailable: the database cannot be reached, or did not answer in time.
         """
-        with _outages(OSError):
-            return await self.connection.run_sync(_fetch, statement, parameters)
+        with _of_the_driver:
+            return await greenlet_spawn(_fetch, self._connection, statement, parameters)
 
     def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Call this once the transaction is committed, before the response; not if it fails."""
-        self._callbacks.append(callback)
-
-    async def commit(self) -> None:
-        with _outages(OSError):
-            await self.connection.commit()
-        for callback in self._callbacks:
-            await callback()
+        self.callbacks.append(callback)
 
 
 class Database:
-    """The service's PostgreSQL."""
+    """The service's PostgreSQL.
+
+    Attributes:
+        turns: of requests with its connections.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._engine = create_engine(settings, pool_size=settings.database_pool_size)
-        self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT").sync_engine
+        size = settings.database_pool_size
+        self.turns = Turns(size, settings.database_pool_timeout_seconds)
+        self._engine = create_engine(settings, pool_size=size, autocommit=True)
         # Probes have connections of their own: a busy pool is not an outage.
-        self._probe = create_engine(settings, pool_size=PROBE_CONNECTIONS)
+        self._probe = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
 
     async def fetch(
         self, statement: Executable, parameters: Parameters | None = None
@@ -100,8 +107,14 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached, or did not answer in time.
         """
-        with _outages(OSError):
-            return await greenlet_spawn(_connect_and_fetch, self._reads, statement, parameters)
+        with _of_the_driver:
+            await self.turns.take()
+            try:
+                return await greenlet_spawn(
+                    _connect_and_fetch, self._engine.sync_engine, statement, parameters
+                )
+            finally:
+                self.turns.give_back()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -111,32 +124,31 @@ class Database:
             Unavailable: the database cannot be reached; nothing was committed, unless the
                 connection was lost during the commit itself.
         """
-        with _outages(OSError):
-            connection = await self._engine.connect()
+        with _of_the_driver:
+            await self.turns.take()
         try:
-            # Costs nothing before the first statement; a session that is bound to the connection
-            # would else begin, and at its end roll back, a transaction of its own.
-            await connection.begin()
-            transaction = Transaction(connection)
-            with _outages():
-                yield transaction
-            await transaction.commit()
+            with _of_the_driver:
+                connection = await greenlet_spawn(_begin, self._engine.sync_engine)
+            try:
+                transaction = Transaction(self._engine, connection)
+                with _of_the_caller:
+                    yield transaction
+                with _of_the_driver:
+                    await greenlet_spawn(_commit, connection)
+            finally:
+                if not connection.closed:
+                    with _of_the_driver:
+                        await greenlet_spawn(connection.close)  # rolls back
         finally:
-            with _outages(OSError):
-                await connection.close()  # rolls back what is not committed
+            self.turns.give_back()
+        for callback in transaction.callbacks:
+            await callback()
 
     @asynccontextmanager
     async def probe(self) -> AsyncIterator[AsyncConnection]:
         """A connection for health checks, in autocommit; raises what the driver raises."""
         async with self._probe.connect() as connection:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    @property
-    def pool(self) -> ObservedPool:
-        """Where the connections of requests come from."""
-        pool = self._engine.pool
-        assert isinstance(pool, ObservedPool)
-        return pool
+            yield connection
 
     async def ping(self) -> None:
         async with self.probe() as connection:
@@ -156,6 +168,20 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+def _begin(engine: Engine) -> Connection:
+    connection = engine.connect()
+    # From autocommit back to what the server has set. Both cost nothing before the first statement.
+    connection.execution_options(isolation_level=engine.dialect.default_isolation_level)
+    # A session that is bound to the connection would else begin a transaction of its own.
+    connection.begin()
+    return connection
+
+
+def _commit(connection: Connection) -> None:
+    connection.commit()
+    connection.close()
+
+
 def _connect_and_fetch(
     engine: Engine, statement: Executable, parameters: Parameters | None
 ) -> Sequence[RowMapping]:
@@ -169,21 +195,31 @@ def _fetch(
     return connection.execute(statement, parameters).mappings().all()
 
 
-@contextmanager
-def _outages(kind: type[Exception] = exc.TimeoutError) -> Iterator[None]:
-    """Make a problem of what says that the database is away: of OSError only in our own calls."""
-    try:
-        yield
-    except (exc.TimeoutError, kind) as error:
-        raise _unavailable(error) from error  # from the pool, or while connecting
-    except exc.DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if error.connection_invalidated or state.startswith(OUTAGES):
-            raise _unavailable(error) from error
-        raise
+class _Outages:
+    """Makes a problem of what says that the database is away."""
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, self._kinds):
+            raise _unavailable(error) from error  # while waiting or connecting
+        if isinstance(error, exc.DBAPIError):
+            state = getattr(error.orig, "sqlstate", None) or ""
+            if error.connection_invalidated or state.startswith(OUTAGES):
+                raise _unavailable(error) from error
 
 
-def _unavailable(error: Exception) -> Unavailable:
+_of_the_driver = _Outages(exc.TimeoutError, OSError)
+_of_the_caller = _Outages(exc.TimeoutError)  # whose own OSError may be of a file, or of another
+
+
+def _unavailable(error: BaseException) -> Unavailable:
     log.warning("database unavailable", reason=f"{type(error).__name__}: {error}")
     return Unavailable("The database cannot be reached right now.")
 

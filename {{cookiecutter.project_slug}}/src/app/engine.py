@@ -5,7 +5,6 @@ import ssl
 import time
 import uuid
 from asyncio import CancelledError
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -14,7 +13,7 @@ from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import URL, Engine, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.settings import Settings
 
@@ -39,24 +38,6 @@ _IGNORED = (
     *("channel_binding", "gssencmode", "sslnegotiation", "sslsni"),
     *("connection_limit", "pool_timeout", "schema", "supa"),
 )
-
-
-class ObservedPool(AsyncAdaptedQueuePool):
-    """A pool that says how long each connection took to get, in seconds, even if none was got."""
-
-    __module__ = AsyncAdaptedQueuePool.__module__  # names its logger; SQLAlchemy's own are quiet
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.observers: list[Callable[[float], None]] = []
-
-    def connect(self) -> PoolProxiedConnection:
-        started = time.perf_counter()
-        try:
-            return super().connect()
-        finally:
-            for observe in self.observers:
-                observe(time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -148,13 +129,14 @@ def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SS
 
 
 def create_engine(
-    settings: Settings, *, pool_size: int, for_migrations: bool = False
+    settings: Settings, *, pool_size: int, autocommit: bool = False, for_migrations: bool = False
 ) -> AsyncEngine:
     """An engine with a pool of fixed size, bounded in every wait.
 
     Args:
         settings: where the database is, and the limits.
         pool_size: connections at most; there is no overflow.
+        autocommit: every statement is its own transaction, unless a connection is told otherwise.
         for_migrations: take the direct URL and let statements run as long as they need.
 
     Raises:
@@ -193,12 +175,12 @@ def create_engine(
         if is_pooled
         else target.url,
         connect_args=arguments,
-        poolclass=ObservedPool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout_seconds,
         pool_recycle=1800,
         pool_use_lifo=True,
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         hide_parameters=True,  # values may be personal data; errors are logged
     )
     _guard_checkouts(engine.sync_engine)

@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             await enter(open_error_tracking(settings, observers))  # option: sentry
             state["tracer"] = await enter(open_tracing(settings))  # option: tracing
             state["database"] = database = await enter(open_database(settings))
-            metrics.watch(database.pool)  # option: metrics
+            metrics.watch(database.turns)  # option: metrics
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             health.add(column_check(database, settings))  # option: pgvector

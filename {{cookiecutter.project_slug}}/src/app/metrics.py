@@ -26,13 +26,12 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from sqlalchemy import event
 
 from app.bearer import require_token
-from app.engine import ObservedPool
 from app.exchange import Exchange, Observer
 from app.routing import include
 from app.settings import Settings
+from app.turns import Turns
 
 PATH = "/metrics"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
@@ -66,7 +65,6 @@ class Metrics:
         self._in_flight = _gauge("http_requests_in_flight", "Requests being answered.", ours)
         self._pool_size = _gauge("database_pool_size", "Connections there may be.", ours)
         self._checked_out = _gauge("database_pool_checked_out", "Connections in use.", ours)
-        self._overflow = _gauge("database_pool_overflow", "Those in use beyond the size.", ours)
         self._waits = Histogram(
             "database_pool_wait_seconds",
             "From asking for a connection to having one, or to giving up.",
@@ -111,24 +109,16 @@ class Metrics:
         requests.inc()
         durations.observe(exchange.duration_seconds)
 
-    def watch(self, pool: ObservedPool) -> None:
-        """Follow a connection pool: its numbers change with events, since each process has one."""
-        size = pool.size()
-        self._pool_size.set(size)
-
-        def set_checked_out(count: int) -> None:
-            self._checked_out.set(count)
-            self._overflow.set(max(count - size, 0))
+    def watch(self, turns: Turns) -> None:
+        """Follow the use of connections, event by event, since each process has its own."""
+        self._pool_size.set(turns.size)
 
         def taken(waited_seconds: float) -> None:
             self._waits.observe(waited_seconds)
-            set_checked_out(pool.checkedout())
+            self._checked_out.set(turns.in_use)
 
-        def returned(*_: object) -> None:
-            set_checked_out(pool.checkedout() - 1)  # the pool takes it back just after this
-
-        pool.observers.append(taken)
-        event.listen(pool, "checkin", returned)
+        turns.taken.append(taken)
+        turns.given_back.append(lambda: self._checked_out.set(turns.in_use))
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

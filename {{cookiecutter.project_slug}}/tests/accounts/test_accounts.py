@@ -206,7 +206,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
             yield database
 
     async def seen(_self: Passwords, *arguments: str | None) -> Any:
-        in_use.append(databases[0].pool.checkedout())
+        in_use.append(databases[0].turns.in_use)
         return "hash" if len(arguments) == 1 else (True, None)
 
     monkeypatch.setattr("app.main.open_database", open_and_remember)
