@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.migrate import load_revisions
+from app.revisions import load_revisions
 from app.settings_docs import env_template, production_template, settings_page
 from processes import APP, ROOT, Service, add_migration, environment
 

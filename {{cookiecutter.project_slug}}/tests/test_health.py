@@ -9,7 +9,8 @@ from sqlalchemy import text
 from app.database import open_database
 from app.health import Check, Health
 from app.main import create_app
-from app.migrate import Revisions, migrate
+from app.migrate import migrate
+from app.revisions import Revisions
 from app.settings import SERVICE_NAME, Settings
 from conftest import new_database, running, settings_for
 from processes import own_postgres

@@ -11,15 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from app.engine import create_engine
-from app.migrate import (
-    LOCK,
-    MigrationError,
-    Revisions,
-    alembic_config,
-    load_models,
-    load_revisions,
-    migrate,
-)
+from app.migrate import LOCK, alembic_config, load_models, migrate
+from app.revisions import MigrationError, Revisions, load_revisions
 from conftest import settings_for
 from processes import ROOT
 

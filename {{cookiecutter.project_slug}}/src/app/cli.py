@@ -140,7 +140,8 @@ def migrate() -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    from app.migrate import MigrationError, migrate
+    from app.migrate import migrate
+    from app.revisions import MigrationError
 
     try:
         asyncio.run(migrate(settings))

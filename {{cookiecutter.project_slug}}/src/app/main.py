@@ -22,7 +22,7 @@ from app.middleware import RequestLayer
 from app.passages.routes import column_check, install_passages  # option: pgvector
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
-from app.migrate import check_revision, load_revisions
+from app.revisions import check_revision, load_revisions
 from app.routing import include
 from app.server import drain_on_sigterm
 from app.settings import SERVICE_NAME, Settings, load_settings

@@ -10,49 +10,27 @@ import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
 
 import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.script import Script, ScriptDirectory
+from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app
-from app.database import Base, Database
+from app.database import Base
 from app.engine import create_engine
 from app.features import feature_modules
+from app.revisions import MigrationError, Revisions, load_revisions, read_revision
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
 
 LOCK = zlib.crc32(f"{SERVICE_NAME}:migrations".encode())
 POLL_SECONDS = 0.2
-UNDEFINED_TABLE = "42P01"
-
-State = Literal["current", "behind", "ahead"]
-
-
-class MigrationError(Exception):
-    """The schema could not be brought to where this code needs it; one line says why."""
-
-
-@dataclass(frozen=True)
-class Revisions:
-    """The migrations that this code carries."""
-
-    head: str | None
-    known: frozenset[str]
-
-    def state_of(self, current: str | None) -> State:
-        """Compare with a database's revision; one that we do not know comes from newer code."""
-        if current == self.head:
-            return "current"
-        return "behind" if current is None or current in self.known else "ahead"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -63,52 +41,10 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def load_revisions() -> Revisions:
-    """Read the migrations from the package.
-
-    Raises:
-        MigrationError: two migrations follow the same one, as after a merge of branches.
-    """
-    scripts = ScriptDirectory.from_config(alembic_config())
-    try:
-        head = scripts.get_current_head()
-    except CommandError:
-        heads = ", ".join(scripts.get_heads())
-        raise MigrationError(
-            f"the migrations {heads} are all last: let each follow another (down_revision)"
-        ) from None
-    return Revisions(head, frozenset(script.revision for script in scripts.walk_revisions()))
-
-
 def load_models() -> MetaData:
     """The tables of every feature."""
     list(feature_modules("models"))
     return Base.metadata
-
-
-async def read_revision(connection: AsyncConnection) -> str | None:
-    """The revision a database is at; None if it was never migrated. Takes no lock."""
-    try:
-        revision: str | None = await connection.scalar(
-            text("SELECT version_num FROM alembic_version")
-        )
-    except exc.ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
-            raise
-        return None
-    return revision
-
-
-async def check_revision(database: Database, revisions: Revisions) -> None:
-    """For readiness: a newer database is fine, so that a rolled-back version serves.
-
-    Raises:
-        MigrationError: the database is behind this code.
-    """
-    async with database.probe() as connection:
-        current = await read_revision(connection)
-    if revisions.state_of(current) == "behind":
-        raise MigrationError(f"the database is at {current or 'no revision'}, not {revisions.head}")
 
 
 async def migrate(settings: Settings) -> None:

@@ -12,10 +12,11 @@ from sqlalchemy import text
 
 from app.database import open_database
 from app.main import create_app
-from app.migrate import MigrationError, migrate
+from app.migrate import migrate
 from app.passages.models import DIMENSIONS
 from app.passages.schemas import MAX_NEAREST
 from app.passages.service import NEAREST, DimensionsMismatch, check_column
+from app.revisions import MigrationError
 from app.settings import Settings
 from conftest import running, settings_for
 from processes import APP, ROOT, add_migration, environment

@@ -1,0 +1,44 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from app.migrate import alembic_config
+from app.revisions import MigrationError, load_revisions
+
+
+def write(folder: Path, revision: str, follows: str) -> None:
+    text = f'"""What it does."""\n\nrevision: str = "{revision}"\ndown_revision = {follows}\n'
+    (folder / f"{revision}_what_it_does.py").write_text(text, encoding="utf-8")
+
+
+def test_what_is_read_here_is_what_alembic_reads() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config())
+    found = load_revisions()
+    assert found.head == scripts.get_current_head()
+    assert found.known == {script.revision for script in scripts.walk_revisions()}
+
+
+def test_the_last_is_the_one_that_none_follows(tmp_path: Path) -> None:
+    write(tmp_path, "0002", '"0001"')
+    write(tmp_path, "0001", "None")
+    (tmp_path / "__init__.py").touch()
+    assert load_revisions(tmp_path).head == "0002"
+    assert load_revisions(tmp_path).known == {"0001", "0002"}
+
+
+def test_two_that_are_last_are_refused_until_one_follows_both(tmp_path: Path) -> None:
+    write(tmp_path, "0001", "None")
+    write(tmp_path, "0002", '"0001"')
+    write(tmp_path, "abc3", '"0001"')
+    with pytest.raises(MigrationError, match="0002, abc3 are all last"):
+        load_revisions(tmp_path)
+    write(tmp_path, "0004", '("0002", "abc3")')
+    assert load_revisions(tmp_path).head == "0004"
+
+
+def test_a_service_that_serves_does_not_import_what_only_migrations_need() -> None:
+    program = "import app.main, sys; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
