@@ -7,6 +7,7 @@ The module's name is its own, because cookiecutter imports it by name, from wher
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,5 +131,7 @@ class AnswerRules(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
+        # An update renders two versions of the template in one process: each has its own rules.
+        sys.modules.pop(__name__, None)
         environment.filters["accept"] = accept
         environment.filters["accept_together"] = accept_together

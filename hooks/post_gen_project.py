@@ -176,6 +176,8 @@ PYTHON_VERSION = re.compile(
 )
 # The one word of an option that something else replaces: nothing else could stand beside it.
 PGVECTOR_IMAGE = re.compile(r"((?<=image: )|(?<=- name: ))pgvector/pgvector:pg(?=\d+$)", re.M)
+# The template folder is of no version; a project is of the one that made it.
+VERSION = re.compile(r"(?<= version )0\.0\.0(?= of its template)|(?<= --checkout v)0\.0\.0")
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
@@ -261,6 +263,7 @@ def fill_in(text: str, answers: dict[str, str]) -> str:
     """Put the answers in place of the template's own words, all at once."""
     text = ANY_WORD.sub(lambda match: answers[WORDS[match[0]]], text)
     text = PYTHON_VERSION.sub(answers["python_version"], text)
+    text = VERSION.sub(answers["_version"], text)
     if not answers["pgvector"]:
         text = PGVECTOR_IMAGE.sub("postgres:", text)
     return LICENSE.sub(LICENSE_NAMES.get(answers["license"], answers["license"]), text)
@@ -430,7 +433,7 @@ def is_new(path: Path, since: float) -> bool:
 
 
 def lock(project: Path) -> str | None:
-    """Make uv.lock from constraints.txt, which is then done with; else say why not.
+    """Make uv.lock from constraints.txt; else say why not.
 
     A project without a lock is whole, so nothing that happens here ends the bake.
     """
@@ -453,7 +456,6 @@ def lock(project: Path) -> str | None:
     if result.returncode != 0:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
         return f"uv failed ({reason.removeprefix('Caused by: ')})"
-    (project / "constraints.txt").unlink()
     return None
 
 

@@ -104,7 +104,7 @@ def default_answers() -> dict[str, object]:
         name: value[0] if isinstance(value, list) else value
         for name, value in QUESTIONS.items()
         if not name.startswith("_")
-    } | {"project_slug": "example-service"}
+    } | {"project_slug": "example-service", "_version": QUESTIONS["_version"]}
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,6 @@ def test_every_pair_of_answers_installs_checks_and_tests(
 ) -> None:
     baked = bake(lock=True, **row)
     assert (baked.path / "uv.lock").exists()
-    assert not (baked.path / "constraints.txt").exists()
     code, wanted = code_of(baked), str(row["python_version"])
     python = find_python(wanted) or sys.executable
     install(baked.path, python)
