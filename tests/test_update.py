@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake, Baked
-from test_baked_service import run, run_tests
 from test_docs import run_block, shell_blocks
 from test_first_minutes import BARE_PATH
 
@@ -29,6 +28,7 @@ RELEASES = subprocess.run(
 ).stdout.split()  # fmt: skip
 STEPS = [("here", "later"), *(("released", "here") for _ in RELEASES[:1])]
 EARLIER_PIN = "idna==3.19"
+MIGRATIONS = "src/app/migrations/versions/"
 
 
 def git(folder: Path, *command: str) -> str:
@@ -89,7 +89,7 @@ def use(project: Path) -> None:
     (project / "src" / "app" / "tags").mkdir()
     (project / "src" / "app" / "tags" / "__init__.py").touch()
     (project / "src" / "app" / "tags" / "models.py").write_text(TAGS)
-    (project / "src" / "app" / "migrations" / "versions" / "0002_add_tags.py").write_text(ADD_TAGS)
+    (project / MIGRATIONS / "0002_add_tags.py").write_text(ADD_TAGS)
     change(
         project / "src" / "app" / "bookmarks" / "routes.py",
         ('    response.headers["ETag"] = _etag(bookmark)\n    return bookmark\n\n\n@router.delete',
@@ -172,6 +172,10 @@ def env(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "COOKIECUTTER_CONFIG": str(home),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "PYTEST_DEBUG_TEMPROOT": str(bin_folder),
+        "UV_PROJECT_ENVIRONMENT": str(bin_folder / "environment"),
+        "UV_PYTHON": sys.executable,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "MYPY_CACHE_DIR": str(bin_folder / "mypy"),
     }
 
 
@@ -182,20 +186,19 @@ Update = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def create(template: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Create:
     """create("here", redis=False) makes a project as of a moment, without a lock."""
+    made: dict[str, Path] = {}
 
-    def make(moment: str, *, lock: bool = False, **answers: object) -> Path:
-        folder = tmp_path_factory.mktemp("made")
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "cruft", "create", "--no-input", "--checkout", moment),
-                *("--output-dir", str(folder), "--extra-context", json.dumps(answers)),
-                str(template),
-            ],
-            env=env if lock else {**env, "PATH": BARE_PATH},
-            check=True,
-            capture_output=True,
-        )
-        return folder / "example-service"
+    def make(moment: str, **answers: object) -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        given = json.dumps(answers)
+        if moment + given not in made:
+            command = [sys.executable, "-m", "cruft", "create", "--no-input", "--checkout", moment]
+            command += ["--output-dir", str(folder), "--extra-context", given, str(template)]
+            without_uv = {**env, "PATH": BARE_PATH}
+            subprocess.run(command, env=without_uv, check=True, capture_output=True)
+            made[moment + given] = folder / "example-service"
+        shutil.copytree(made[moment + given], folder / "copy")
+        return folder / "copy"
 
     return make
 
@@ -205,29 +208,28 @@ def update(env: dict[str, str]) -> Update:
     """update(project, "here", redis=False), with no uv for the hooks to find."""
 
     def bring(project: Path, moment: str, **answers: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cruft", "update", "--skip-apply-ask"]
+        command += ["--checkout", moment, "--variables-to-update", json.dumps(answers)]
+        without_uv = {**env, "PATH": BARE_PATH}
         return subprocess.run(
-            [
-                *(sys.executable, "-m", "cruft", "update", "--skip-apply-ask"),
-                *("--checkout", moment, "--variables-to-update", json.dumps(answers)),
-            ],
-            cwd=project,
-            env={**env, "PATH": BARE_PATH},
-            check=False,
-            capture_output=True,
-            text=True,
+            command, cwd=project, env=without_uv, check=False, capture_output=True, text=True
         )
 
     return bring
 
 
 def files(project: Path) -> dict[str, bytes]:
-    """What is the template's, or was: not the lock, nor what cruft and git remember."""
-    others = {"uv.lock", ".cruft.json"}
+    """What is the template's, and what the user has made of it."""
+    own = (".git/", ".cruft.json", "uv.lock", MIGRATIONS)
     return {
         path: content
         for path, content in Baked(project, {}).files().items()
-        if path not in others and not path.startswith((".git/", ".data/"))
+        if not path.startswith(own)
     }
+
+
+def migrations(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / MIGRATIONS).glob("*.py")}
 
 
 def unmerged(project: Path) -> list[str]:
@@ -263,9 +265,9 @@ def test_an_update_makes_of_a_used_project_what_using_the_new_one_would(
     assert result.returncode == 0, result.stdout + result.stderr
     assert unmerged(project) == []
     assert files(project) == files(expected)
-    state = [json.loads((p / ".cruft.json").read_text()) for p in (project, expected)]
-    assert state[0]["commit"] == state[1]["commit"]
-    assert "Nothing to do" in update(project, after).stdout or git(project, "status", "--short")
+    assert set(migrations(project)) == {"0001_create_bookmarks.py", "0002_add_tags.py"}
+    commit(project)
+    assert "Nothing to do" in update(project, after).stdout
 
 
 @pytest.mark.slow
@@ -319,11 +321,12 @@ def test_an_option_is_turned_on_or_off_and_back(
     use(project)
     commit(project)
     use(expected)
-    before = files(project)
+    before, own = files(project), migrations(project)
     for answers, wanted in ((there, files(expected)), (back, before)):
         assert update(project, moment, **answers).returncode == 0
         assert unmerged(project) == []
         assert files(project) == wanted
+        assert migrations(project) == own
         remembered = json.loads((project / ".cruft.json").read_text())["context"]["cookiecutter"]
         assert answers.items() <= remembered.items()
         commit(project)
@@ -348,3 +351,92 @@ def test_options_that_do_not_go_together_change_nothing(
     assert result.returncode != 0
     assert reason in " ".join(result.stderr.split())
     assert git(project, "status", "--short") == ""
+
+
+# --- what the page tells people to type -----------------------------------------------------------
+
+
+def block_of(project: Path, beginning: str) -> str:
+    blocks = shell_blocks((project / "docs" / "updating.md").read_text(encoding="utf-8"))
+    (block,) = [block for block in blocks if block.startswith(beginning)]
+    return block
+
+
+def pins(project: Path) -> set[tuple[str, str]]:
+    text = (project / "constraints.txt").read_text()
+    return set(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))
+
+
+def locked(project: Path) -> set[tuple[str, str]]:
+    text = (project / "uv.lock").read_text()
+    return set(re.findall(r'name = "([\w-]+)"\nversion = "(.+)"\nsource = .*registry', text))
+
+
+@pytest.fixture(scope="module")
+def used(create: Create, env: dict[str, str]) -> Path:
+    """A project that has been used, with data in its database."""
+    project = create("here")
+    begin(project)
+    use(project)
+    run_block("make lock", project, env)
+    commit(project)
+    assert run_block("uv run app seed", project, env).endswith("3 rows added\n")
+    return project
+
+
+@pytest.mark.slow
+def test_the_page_brings_what_is_new_and_the_tested_versions(
+    used: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(used, project, ignore=shutil.ignore_patterns(".data"))
+    before = locked(project)
+    assert before == pins(project)
+    block = block_of(project, "uvx cruft update --skip-apply-ask\n")
+    assert block.endswith("\nmake check\nmake test\n")
+    some = "uv run pytest -n 2 tests/bookmarks tests/test_migrate.py tests/test_settings_docs.py"
+    run_block(block.replace("make test", some), project, env)
+    assert locked(project) == pins(project)
+    name, _, version = EARLIER_PIN.partition("==")
+    assert locked(project) - before == {(name, version)}
+
+
+@pytest.mark.slow
+def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations(
+    used: Path, update: Update, env: dict[str, str]
+) -> None:
+    page = (used / "docs" / "updating.md").read_text(encoding="utf-8")
+    assert update(used, "here", worker="taskiq").returncode == 0
+    run_block("make lock", used, env)
+    assert "finished_jobs" in failing(used, env, "models_and_migrations_say_the_same")
+    run_block(block_of(used, "uv run app migration"), used, env)
+    run_block(
+        "make check\nuv run pytest tests/test_migrate.py tests/tasks/test_attempts.py", used, env
+    )
+    commit(used)
+
+    assert update(used, "here", worker="none").returncode == 0
+    run_block("make lock", used, env)
+    run_block('uv run app migration "drop what the option left"', used, env)
+    assert "ban-drop-table" in failing(used, env, "no_migration_is_unsafe")
+    meant = re.search(r"```python\n(op\.execute.*)\n```", page)
+    (dropping,) = (used / MIGRATIONS).glob("0004_*.py")
+    assert meant
+    head, body = dropping.read_text().split("def upgrade() -> None:\n")
+    upgrade = "    " + meant[1].replace("orders", "finished_jobs")
+    downgrade = body.split("def downgrade()")[1]
+    dropping.write_text(f"{head}def upgrade() -> None:\n{upgrade}\n\n\ndef downgrade(){downgrade}")
+    run_block("make fix\nuv run app migrate\nuv run pytest tests/test_migrate.py", used, env)
+    names = ["0001_create_bookmarks.py", "0002_add_tags.py"]
+    names += ["0003_create_the_tables_of_the_option.py", "0004_drop_what_the_option_left.py"]
+    assert sorted(migrations(used)) == names
+    assert run_block("uv run app seed", used, env).endswith("0 rows added\n"), "they are all there"
+
+
+def failing(project: Path, env: dict[str, str], test: str) -> str:
+    result = subprocess.run(
+        ["uv", "run", "--quiet", "pytest", "tests/test_migrate.py", "-k", test],
+        cwd=project, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stdout
