@@ -234,6 +234,7 @@ PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
 SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 ASKED = "tests/test_docs.py::test_the_programs_of_the_pipelines_work_by_hand"
 RESTORED = "tests/test_docs.py::test_a_backup_is_restored_as_the_page_says"
+UPDATED = "tests/test_update.py::test_the_page_brings_what_is_new_and_the_tested_versions"
 # By page and first line: run here, or by which test.
 BLOCKS = {
     ("README.md", "uv run app dev"): "tests/test_docs.py::test_it_serves_with_the_first_command",
@@ -264,6 +265,15 @@ BLOCKS = {
     ("docs/monitoring.md", "promtool test rules observability/alerts_test.yml"): (
         "tests/test_observability.py::"
         "test_the_alerts_fire_when_they_should_and_not_when_they_should_not"
+    ),
+    ("docs/updating.md", "uvx cruft update --skip-apply-ask"): UPDATED,
+    ("docs/updating.md", "uvx cruft update --variables-to-update"): UPDATED,
+    ("docs/updating.md", 'uv run app migration "create the tables of the option"'): (
+        "tests/test_update.py::"
+        "test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations"
+    ),
+    ("docs/updating.md", "uvx cruft link https://github.com/org/template --checkout"): (
+        "tests/test_update.py::test_a_project_without_cruft_is_linked_as_the_page_says"
     ),
     ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
         f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"

@@ -399,19 +399,31 @@ def test_the_page_brings_what_is_new_and_the_tested_versions(
     assert locked(project) == pins(project)
     name, _, version = EARLIER_PIN.partition("==")
     assert locked(project) - before == {(name, version)}
+    commit(project)
+    run_block(block_of(project, "uvx cruft update --variables-to-update"), project, env)
+    assert 'python_version = "3.13"' in (project / "pyproject.toml").read_text()
 
 
 @pytest.mark.slow
 def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations(
     used: Path, update: Update, env: dict[str, str]
 ) -> None:
-    page = (used / "docs" / "updating.md").read_text(encoding="utf-8")
-    assert update(used, "here", worker="taskiq").returncode == 0
+    assert update(used, "here", worker="taskiq", pgvector=True).returncode == 0
     run_block("make lock", used, env)
     assert "finished_jobs" in failing(used, env, "models_and_migrations_say_the_same")
-    run_block(block_of(used, "uv run app migration"), used, env)
+    write, *apply = block_of(used, "uv run app migration").splitlines()
+    run_block(write, used, env)
+    (making,) = (used / MIGRATIONS).glob("0003_*.py")
+    page = (used / "docs" / "passages.md").read_text(encoding="utf-8")
+    (first, on_top) = re.findall(r"`(op\.execute\(.*?\)|import pgvector\S*)`", page)
+    change(
+        making,
+        ("import sqlalchemy as sa\n", f"{on_top}\nimport sqlalchemy as sa\n"),
+        ("def upgrade() -> None:\n", f"def upgrade() -> None:\n    {first}\n"),
+    )
+    run_block("\n".join(apply), used, env)
     run_block(
-        "make check\nuv run pytest tests/test_migrate.py tests/tasks/test_attempts.py", used, env
+        f"{STYLE}\nuv run pytest tests/test_migrate.py tests/tasks/test_attempts.py", used, env
     )
     commit(used)
 
@@ -419,18 +431,20 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
     run_block("make lock", used, env)
     run_block('uv run app migration "drop what the option left"', used, env)
     assert "ban-drop-table" in failing(used, env, "no_migration_is_unsafe")
+    page = (used / "docs" / "updating.md").read_text(encoding="utf-8")
     meant = re.search(r"```python\n(op\.execute.*)\n```", page)
     (dropping,) = (used / MIGRATIONS).glob("0004_*.py")
+    head, upgrade, downgrade = re.split(r"(?=def \w+\(\))", dropping.read_text())
     assert meant
-    head, body = dropping.read_text().split("def upgrade() -> None:\n")
-    upgrade = "    " + meant[1].replace("orders", "finished_jobs")
-    downgrade = body.split("def downgrade()")[1]
-    dropping.write_text(f"{head}def upgrade() -> None:\n{upgrade}\n\n\ndef downgrade(){downgrade}")
-    run_block("make fix\nuv run app migrate\nuv run pytest tests/test_migrate.py", used, env)
-    names = ["0001_create_bookmarks.py", "0002_add_tags.py"]
-    names += ["0003_create_the_tables_of_the_option.py", "0004_drop_what_the_option_left.py"]
-    assert sorted(migrations(used)) == names
-    assert run_block("uv run app seed", used, env).endswith("0 rows added\n"), "they are all there"
+    upgrade = f"def upgrade() -> None:\n    {meant[1].replace('orders', 'finished_jobs')}\n\n\n"
+    dropping.write_text(head + upgrade + downgrade)
+    run_block(f"make fix\n{STYLE}\nuv run pytest tests/test_migrate.py", used, env)
+    rows = run_block("uv run app migrate\nuv run app seed", used, env)
+    assert rows.endswith("0 rows added\n"), "they are all there"
+    assert len(migrations(used)) == 4
+
+
+STYLE = "uv run ruff check\nuv run ruff format --check"
 
 
 def failing(project: Path, env: dict[str, str], test: str) -> str:
@@ -440,3 +454,26 @@ def failing(project: Path, env: dict[str, str], test: str) -> str:
     )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr
     return result.stdout
+
+
+@pytest.mark.slow
+def test_a_project_without_cruft_is_linked_as_the_page_says(
+    bake: Bake, template: Path, create: Create, update: Update, env: dict[str, str], tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bake(metrics=False).path, project)
+    begin(project)
+    link, add, remember = block_of(project, "uvx cruft link").splitlines()
+    link = link.replace("https://github.com/org/template", str(template))
+    link = link.replace(f"v{VERSION}", "here")
+    identity = ("GIT_AUTHOR", "GIT_COMMITTER")
+    env = (
+        env | {f"{who}_NAME": "A" for who in identity} | {f"{who}_EMAIL": "a@a" for who in identity}
+    )
+    questions = [name for name in QUESTIONS if not name.startswith("_")]
+    answers = "".join("n\n" if name == "metrics" else "\n" for name in [*questions, "commit"])
+    run_block(f"printf '%s' '{answers}' | {link}\n{add}\n{remember}", project, env)
+    assert git(project, "status", "--short") == ""
+    assert update(project, "later").returncode == 0
+    assert unmerged(project) == []
+    assert files(project) == files(create("later", metrics=False))
