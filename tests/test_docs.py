@@ -35,7 +35,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 # Paths that a page names though nobody has them yet, or only some.
-MADE_LATER = {"src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", "constraints.txt"}
+MADE_LATER = {"src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"}
 # What a page names in capitals that is nobody's variable here: whose it is.
 OF_OTHERS = {
     "RAILWAY_TOKEN": "Railway's command line",

@@ -380,6 +380,7 @@ def used(create: Create, env: dict[str, str]) -> Path:
     use(project)
     run_block("make lock", project, env)
     commit(project)
+    git(project, "tag", "used")
     assert run_block("uv run app seed", project, env).endswith("3 rows added\n")
     return project
 
@@ -389,7 +390,7 @@ def test_the_page_brings_what_is_new_and_the_tested_versions(
     used: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     project = tmp_path / "project"
-    shutil.copytree(used, project, ignore=shutil.ignore_patterns(".data"))
+    git(used, "worktree", "add", "--quiet", str(project), "used")
     before = locked(project)
     assert before == pins(project)
     block = block_of(project, "uvx cruft update --skip-apply-ask\n")
@@ -408,7 +409,9 @@ def test_the_page_brings_what_is_new_and_the_tested_versions(
 def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations(
     used: Path, update: Update, env: dict[str, str]
 ) -> None:
-    assert update(used, "here", worker="taskiq", pgvector=True).returncode == 0
+    with_tables = {"worker": "taskiq", "pgvector": True, "webhooks": True, "auth": True}
+    assert update(used, "here", **with_tables).returncode == 0
+    assert unmerged(used) == []
     run_block("make lock", used, env)
     assert "finished_jobs" in failing(used, env, "models_and_migrations_say_the_same")
     write, *apply = block_of(used, "uv run app migration").splitlines()
@@ -449,7 +452,7 @@ STYLE = "uv run ruff check\nuv run ruff format --check"
 
 def failing(project: Path, env: dict[str, str], test: str) -> str:
     result = subprocess.run(
-        ["uv", "run", "--quiet", "pytest", "tests/test_migrate.py", "-k", test],
+        ["uv", "run", "--quiet", "pytest", "-vv", "tests/test_migrate.py", "-k", test],
         cwd=project, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr
