@@ -20,6 +20,10 @@ from conftest import QUESTIONS, ROOT, TEMPLATE, Bake, Baked
 from test_docs import run_block, shell_blocks
 from test_first_minutes import BARE_PATH
 
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="Windows has no make, and the stand-in for uvx is a shell script"
+)
+
 VERSION = str(QUESTIONS["_version"])
 LATER_VERSION = "99.0.0"
 RELEASES = subprocess.run(
@@ -251,6 +255,12 @@ def test_version_heading_and_tag_agree() -> None:
     assert set(here) <= {f"v{VERSION}"}
 
 
+def test_no_release_is_left_out() -> None:
+    """A shallow clone has no tags; the template's own pipelines take care to have them."""
+    is_shallow = git(ROOT, "rev-parse", "--is-shallow-repository").strip() == "true"
+    assert not is_shallow or "GITHUB_ACTIONS" not in os.environ, "check out with fetch-depth: 0"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_an_update_makes_of_a_used_project_what_using_the_new_one_would(
@@ -295,6 +305,24 @@ def test_what_git_cannot_merge_is_laid_beside(create: Create, update: Update) ->
     assert unmerged(project) == ["README.md.rej"]
     assert "You will need [uv]" in (project / "README.md.rej").read_text()
     assert f"version {LATER_VERSION} of its template" in (project / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_file_that_goes_stays_if_it_was_changed(create: Create, update: Update) -> None:
+    project = create("here")
+    begin(project)
+    cache = project / "src" / "app" / "cache.py"
+    cache.write_text("# Mine.\n" + cache.read_text())
+    commit(project)
+    result = update(project, "here", redis=False)
+    page = (project / "docs" / "updating.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"cruft says `(.+?)`", page)
+    assert said in result.stderr
+    expected = files(create("here", redis=False))
+    left = files(project)
+    assert left.keys() - expected.keys() == {"src/app/cache.py"}
+    assert left.pop("src/app/cache.py").startswith(b"# Mine.")
+    assert left == expected
 
 
 TURNS = [
