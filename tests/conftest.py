@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,13 @@ def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory)
     yield bake_once
     for baked in made.values():
         shutil.rmtree(baked.path.parent, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.name == "nt":
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="Windows has no sh, make or signals"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

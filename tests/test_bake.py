@@ -126,6 +126,7 @@ def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.posix
 def test_every_combination_is_free_of_residue_and_clean(
     hook: ModuleType,
     repository: Path,
@@ -243,6 +244,7 @@ def lint(folder: Path, *options: str) -> None:
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.posix
 def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
     baked = bake(**UNCOMMON)
     files = baked.files()
@@ -259,6 +261,7 @@ def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
         assert word not in everything
 
 
+@pytest.mark.posix
 def test_every_option_at_once_gives_the_template_back(
     bake: Bake, hook: ModuleType, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,7 +424,7 @@ def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_
     assert [p.name for p in mine.parent.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in for uv is a shell script")
+@pytest.mark.posix
 @pytest.mark.parametrize("script", ["exit 1", "kill -9 $$"])
 def test_a_lock_that_fails_never_costs_the_project(
     repository: Path, home: Path, tmp_path: Path, bake: Bake, script: str
@@ -442,7 +445,7 @@ def is_settled(project: Path, whole: dict[str, bytes]) -> bool:
         return False  # it is being removed
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
+@pytest.mark.posix
 def test_an_interrupted_bake_leaves_a_whole_project_or_none(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:

@@ -127,7 +127,7 @@ def test_every_variable_that_is_named_is_one(baked: Baked) -> None:
     others = "\n".join(
         path.read_text()
         for path in baked.path.rglob("*")
-        if path.is_file() and path.suffix != ".md" and "src" not in path.parts
+        if path.is_file() and path.suffix not in {".md", ".pyc"} and "src" not in path.parts
     )
     for page, code in named(baked.path):
         for name in re.findall(r"^([A-Z]+(?:_[A-Z]+)+)(?:=.*)?$", code):
@@ -341,6 +341,7 @@ def kind_of(key: tuple[str, str], block: str) -> str | None:
     return ACCOUNT if re.search(r"(^|\s)railway ", block) else BLOCKS.get(key)
 
 
+@pytest.mark.posix
 def test_every_block_of_commands_is_run_by_a_test(bake: Bake) -> None:
     seen = {}
     for answers in BAKES.values():

