@@ -37,8 +37,8 @@ fix: .venv  ## let the tools mend what they can
 	.venv/bin/ruff format
 	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check --fix && ../.venv/bin/ruff format
 
-constraints: .venv  ## move both constraints.txt to the newest versions that fit
-	.venv/bin/python refresh_constraints.py
+constraints: .venv  ## the newest versions that fit, in both constraints.txt; or: bounds=lifted
+	.venv/bin/python refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
 
 clean:  ## remove what work leaves behind
 	git clean -fdXq

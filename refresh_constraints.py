@@ -1,16 +1,19 @@
 """Move both constraints.txt to the newest versions that the requirements allow.
 
 Run by `make constraints`. Markers of options stay with their packages; a new package that only
-an option needs is named by the test for orphans.
+an option needs is named by the test for orphans. With `--lift-bounds` the requirements lose their
+upper bounds first: what comes then is what the next bounds must be tested with.
 """
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "{{cookiecutter.project_slug}}"
 LINE = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)(?P<marker>  # option: .*)?")
+UPPER_BOUND = re.compile(r'(?<=\d),<[\d.]+(?=[;"])')
 
 
 def resolve(project: Path) -> dict[str, str]:
@@ -35,6 +38,15 @@ def refresh(project: Path) -> None:
     file.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
 
 
+def lift_bounds(project: Path) -> None:
+    """Let every requirement of a pyproject.toml be as new as it likes."""
+    file = project / "pyproject.toml"
+    text = UPPER_BOUND.sub("", file.read_text(encoding="utf-8"))
+    file.write_text(text, encoding="utf-8", newline="\n")
+
+
 if __name__ == "__main__":
     for folder in (HERE, TEMPLATE):
+        if "--lift-bounds" in sys.argv[1:]:
+            lift_bounds(folder)
         refresh(folder)

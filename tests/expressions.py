@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOKEN = re.compile(r"\s*('(?:[^']|'')*'|==|!=|&&|\|\||[!()\[\]]|[\w.-]+)\s*")
+MAY_BE_EMPTY = {"inputs", "matrix", "secrets", "vars"}
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 
 
@@ -18,10 +19,10 @@ class ExpressionError(Exception):
 
 @dataclass
 class Expressions:
-    """Evaluates text against contexts: github, env, vars, secrets, inputs, needs, steps, job.
+    """Evaluates text against contexts: github, vars, secrets, inputs, matrix, needs, steps, job.
 
-    Of `vars`, `secrets`, `inputs` and `github.event`, what is missing is empty; of the others it is
-    an error.
+    Of `vars`, `secrets`, `inputs`, `matrix` and `github.event`, what is missing is empty; of the
+    others it is an error.
     """
 
     contexts: dict[str, Any]
@@ -103,7 +104,7 @@ class Expressions:
         value: Any = self.contexts
         for depth, name in enumerate(path):
             if name not in value:
-                if depth and (path[0] in {"vars", "secrets", "inputs"} or path[1] == "event"):
+                if depth and (path[0] in MAY_BE_EMPTY or path[1] == "event"):
                     return ""
                 raise ExpressionError(f"{'.'.join(path)} is not there")
             value = value[name]

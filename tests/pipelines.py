@@ -1,9 +1,12 @@
-"""Runs the pipelines of a baked service on this machine: every command, in order, as it stands.
+"""Runs pipelines on this machine: every command, in order, as it stands.
+
+Those of a baked service, and the template's own.
 
 A job has a fresh clone, its own environment, and a PATH on which recording stand-ins come first.
 What a job `uses` is listed in USES with what stands in for it; what is not listed is an error.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -51,6 +54,7 @@ class Machine:
         (self.folder / "artifacts").mkdir()
         (self.folder / "home").mkdir()
         self._calls.touch()
+        self.numbers = itertools.count()  # of jobs
         self.used: list[tuple[str, dict[str, str]]] = []
         self.connections: dict[str, int] = {}  # by the image of a service container
 
@@ -84,6 +88,7 @@ class Machine:
         folder.mkdir(exist_ok=True)
         self.git("config", "uploadpack.allowAnySHA1InWant", "true")
         self.git("init", "--quiet", folder=folder)
+        self.git("remote", "add", "origin", self.repository.as_uri(), folder=folder)
         history = (f"--depth={depth}",) if depth else ()
         self.git("fetch", "--quiet", *history, self.repository.as_uri(), commit, folder=folder)
         self.git("checkout", "--quiet", "FETCH_HEAD", folder=folder)
@@ -172,7 +177,6 @@ class GitHub:
             "sha": self.sha,
             "token": "of-the-job",
         }
-        self.numbers = iter(range(1000))
 
     def run(
         self,
@@ -201,15 +205,30 @@ class GitHub:
                 "needs": {n: {"outputs": j.outputs, "result": j.result} for n, j in before.items()},
             }
             is_well = all(j.result == "success" for j in before.values())
-            functions = {"success": lambda is_well=is_well: is_well}
+            functions = {
+                "success": lambda is_well=is_well: is_well,
+                "failure": lambda before=before: "failure" in {j.result for j in before.values()},
+            }
             expressions = Expressions(contexts, functions)
             if not expressions.holds(job.get("if", "'yes'")):
                 done[key] = Job("skipped")
             elif "uses" in job:
                 done |= self._call(key, job, expressions)
             else:
-                done[key] = self._run_job(job, contexts)
+                done |= self._run_rows(key, job, contexts)
         return done
+
+    def _run_rows(self, key: str, job: dict[str, Any], contexts: dict[str, Any]) -> dict[str, Job]:
+        """A job, or one for each row of its matrix and then what came of all."""
+        if "strategy" not in job:
+            return {key: self._run_job(job, contexts)}
+        assert job["strategy"]["fail-fast"] is False, "one that fails would hide the others"
+        rows = {
+            f"{key} ({', '.join(row.values())})": self._run_job(job, {**contexts, "matrix": more})
+            for row, more in rows_of(job["strategy"]["matrix"])
+        }
+        failed = [name for name, row in rows.items() if row.result != "success"]
+        return {key: Job("failure" if failed else "success"), **rows}
 
     def _call(self, key: str, job: dict[str, Any], expressions: Expressions) -> dict[str, Job]:
         name = job["uses"].removeprefix("./.github/workflows/")
@@ -225,8 +244,8 @@ class GitHub:
         return {key: Job(result)} | {f"{key}/{name}": job for name, job in jobs.items()}
 
     def _run_job(self, job: dict[str, Any], contexts: dict[str, Any]) -> Job:
-        assert job["timeout-minutes"] <= 60
-        folder = self.machine.folder / f"job-{next(self.numbers)}"
+        assert job["timeout-minutes"] <= 120
+        folder = self.machine.folder / f"job-{next(self.machine.numbers)}"
         folder.mkdir()
         done, steps = Job("success"), {}
         functions = {
@@ -278,11 +297,13 @@ class GitHub:
         mine = {
             "GITHUB_ACTOR": self.github["actor"],
             "GITHUB_OUTPUT": str(output),
+            "GITHUB_REF_NAME": self.github["ref"].split("/", 2)[-1],
             "GITHUB_REPOSITORY": self.github["repository"],
             "GITHUB_SHA": self.sha,
         }
         assert "${{" not in step["run"], "an expression in a script is code from outside"
-        result = run(step["run"], folder, self.machine.variables(mine, env, own))
+        place = folder / step.get("working-directory", "")
+        result = run(step["run"], place, self.machine.variables(mine, env, own))
         done.output += f"$ {step['run']}\n{result.stdout}"
         if result.returncode:
             done.result = "failure"
@@ -290,6 +311,21 @@ class GitHub:
             lines = [line.partition("=") for line in output.read_text().splitlines()]
             steps[step["id"]] = {"outputs": {name: value for name, _, value in lines}}
         output.unlink()
+
+
+def rows_of(matrix: dict[str, Any]) -> list[tuple[dict[str, str], dict[str, str]]]:
+    """The rows of a matrix, without and with what `include` adds to those that it fits."""
+    axes = {name: values for name, values in matrix.items() if name != "include"}
+    rows = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    found = []
+    for row in rows:
+        fitting = [
+            more
+            for more in matrix.get("include", [])
+            if all(row[name] == more[name] for name in more.keys() & axes.keys())
+        ]
+        found.append((row, row | {k: v for more in fitting for k, v in more.items()}))
+    return found
 
 
 class StepError(Exception):
@@ -363,7 +399,6 @@ class GitLab:
             "CI_REGISTRY_USER": "job",
             **(variables or {}),
         }
-        self.numbers = iter(range(1000))
 
     def run(self, *names: str, by_hand: dict[str, str] | None = None) -> dict[str, Job]:
         """What came of jobs, in that order; those before them in `needs` give their variables.
@@ -414,7 +449,7 @@ class GitLab:
         return value(left) == value(right) if operator else bool(value(left))
 
     def _run_job(self, job: dict[str, Any], passed: dict[str, str], by_hand: dict[str, str]) -> Job:
-        folder = self.machine.folder / f"job-{next(self.numbers)}"
+        folder = self.machine.folder / f"job-{next(self.machine.numbers)}"
         own = {**self.config["variables"], **job.get("variables", {})}
         self.machine.check_out(self.sha, folder, int(own.get("GIT_DEPTH", "20")))
         for artifact in (self.machine.folder / "artifacts").iterdir():

