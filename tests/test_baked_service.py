@@ -170,19 +170,28 @@ def test_every_pair_of_answers_installs_checks_and_tests(
     report.lines.append(f"{row} on {version}{note}: {outcome}")
 
 
-def test_the_versions_are_the_ones_the_template_was_tested_with(bake: Bake) -> None:
-    alone = [
-        {**NO_OPTION, option: answer, **dict.fromkeys(NEEDS.get(option, ())[:1], True)}
-        for option in OPTIONS
-        for answer in CHOICES[option]
-        if answer != NO_OPTION[option]
-    ]
-    for row in (EVERY_OPTION, *alone, NO_OPTION):
-        constraints = (bake(**row).path / "constraints.txt").read_text()
-        wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
-        lock = (bake(lock=True, **row).path / "uv.lock").read_text()
-        locked = set(re.findall(r'name = "([\w-]+)"\nversion = "(.+)"\nsource = .*registry', lock))
-        assert locked == wanted, "an option's package without a marker, or one that is not pinned"
+ONE_OPTION = {
+    f"{option}={answer}": {
+        **NO_OPTION,
+        option: answer,
+        **dict.fromkeys(NEEDS.get(option, ())[:1], True),
+    }
+    for option in OPTIONS
+    for answer in CHOICES[option]
+    if answer != NO_OPTION[option]
+}
+ROWS = {"everything": EVERY_OPTION, "nothing": NO_OPTION, **ONE_OPTION}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_the_versions_are_the_ones_the_template_was_tested_with(
+    bake: Bake, row: dict[str, object]
+) -> None:
+    constraints = (bake(**row).path / "constraints.txt").read_text()
+    wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
+    lock = (bake(lock=True, **row).path / "uv.lock").read_text()
+    locked = set(re.findall(r'name = "([\w-]+)"\nversion = "(.+)"\nsource = .*registry', lock))
+    assert locked == wanted, "an option's package without a marker, or one that is not pinned"
 
 
 def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
 from pipelines import GitHub, Job, Machine, rows_of
+from test_docs import shell_blocks
 
 from maintenance import release
 from refresh_constraints import lift_bounds, refresh
@@ -194,6 +195,9 @@ def test_every_command_of_ci_is_one(machine: Machine, bake: Bake) -> None:
     assert fast
     plain = fast[1].replace('"', "")
     assert calls.count(f"uv run --no-sync python {plain}") == 8, "as make test-fast, without make"
+    (block,) = [b for b in shell_blocks(read("CONTRIBUTING.md")) if b.startswith("uv venv\n")]
+    unversioned = [re.sub(r" --python \S+", "", call) for call in calls]
+    assert all(unversioned.count(line.replace('"', "")) == 8 for line in block.splitlines())
     asked = [call.split() for call in calls if " --maxschedchunk " in call]
     assert len(asked) == 8
     for call in asked:
@@ -275,7 +279,9 @@ def tag(machine: Machine, name: str) -> dict[str, Job]:
 
 
 @pytest.mark.posix
-def test_a_release_is_proposed_merged_tagged_and_published(machine: Machine) -> None:
+def test_a_release_is_proposed_merged_tagged_and_published(
+    machine: Machine, tmp_path: Path
+) -> None:
     (machine.repository / "CHANGELOG.md").write_text(CHANGELOG)
     machine.commit()
     machine.stand_in("make", 'test "$1" != constraints || echo moved==1 >> constraints.txt')
@@ -289,6 +295,10 @@ def test_a_release_is_proposed_merged_tagged_and_published(machine: Machine) -> 
     changed = machine.git("diff", "--name-only", "main", "release-1.2.0").split()
     assert changed == ["CHANGELOG.md", "constraints.txt", "cookiecutter.json"]
     machine.git("merge", "--quiet", "release-1.2.0")
+    (block,) = [b for b in shell_blocks(read("CONTRIBUTING.md")) if b.startswith("git tag")]
+    machine.check_out(machine.git("rev-parse", "HEAD"), tmp_path / "clone", 0)
+    subprocess.run(["sh", "-e", "-c", block], cwd=tmp_path / "clone", check=True)
+    assert machine.git("tag") == "v1.2.0"
     jobs = tag(machine, "v1.2.0")
     assert results(jobs) == {"prepare": "skipped", "propose": "skipped", "publish": "success"}
     *_, asked, made, first, _, thing = machine.calls
@@ -366,8 +376,8 @@ def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
 
 
 def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) -> None:
-    write_version(tmp_path, "1.1.0")
-    assert release.notes(tmp_path, "v1.1.0") == "- Old.\n"
+    write_version(tmp_path, "1.9.0", CHANGELOG.replace("1.1.0", "1.9.0"))
+    assert release.notes(tmp_path, "v1.9.0") == "- Old.\n"
     release.prepare(tmp_path, "1.10.0", TODAY)
     assert json.loads((tmp_path / "cookiecutter.json").read_text()) == {"_version": "1.10.0"}
     assert "## Unreleased\n\n## 1.10.0 - 2026-11-21\n\n### Added" in (

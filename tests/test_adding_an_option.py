@@ -1,0 +1,311 @@
+"""docs/adding-an-option.md, followed to the letter: an option is added to a copy of the repository.
+
+Each step is a function here. What it changes must be named by its step on the page, so what the
+page forgets, nobody does. Then each step in turn is forgotten, and a test must say so.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TEMPLATE
+
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
+
+PAGE = (ROOT / "docs" / "adding-an-option.md").read_text(encoding="utf-8")
+SAID = {
+    title.rstrip("."): text
+    for title, text in re.findall(r"^\d\. \*\*(.+?)\*\*(.*?)(?=^\d\. |^```)", PAGE, re.M | re.S)
+}
+PACKAGES = ("python-slugify==9.2.0", "text-unidecode==1.3")
+MODULE = '''\
+"""Greets."""
+
+from fastapi import FastAPI
+from slugify import slugify
+
+from app.settings import Settings
+
+
+def install_greeting(app: FastAPI, settings: Settings) -> None:
+    @app.get("/greeting")
+    async def greet() -> dict[str, str]:
+        return {"greeting": slugify(settings.greeting)}
+'''
+SETTINGS = '''\
+"""What the environment says about greetings."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Greeting = Annotated[str, Field(min_length=1, description="What clients are greeted with.")]
+'''
+TESTS = """\
+from app.main import create_app
+from conftest import running, settings_for
+
+
+async def test_it_greets(database_url: str) -> None:
+    async with running(create_app(settings_for(database_url, greeting="Good Day"))) as client:
+        assert (await client.get("/greeting")).json() == {"greeting": "good-day"}
+"""
+
+
+@dataclass
+class Copy:
+    """A repository of the template, and its template folder."""
+
+    root: Path
+
+    @property
+    def service(self) -> Path:
+        return self.root / TEMPLATE
+
+    def before(self, path: Path, line: str, new: str) -> None:
+        """Put text before the only line that begins so."""
+        text = path.read_text(encoding="utf-8")
+        (found,) = re.finditer(rf"^{re.escape(line)}", text, re.MULTILINE)
+        path.write_text(f"{text[: found.start()]}{new}{text[found.start() :]}", encoding="utf-8")
+
+    def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        dropped = {"VIRTUAL_ENV", "PYTEST_XDIST_WORKER", "DATABASE_URL", "REDIS_URL"}
+        env = {k: v for k, v in os.environ.items() if k not in dropped}
+        # As in test_baked_service.run: PostgreSQL must be able to read its extensions.
+        env["PYTEST_DEBUG_TEMPROOT"] = str(self.root.parent)
+        return subprocess.run(
+            command, cwd=folder or self.root, env=env, capture_output=True, text=True, check=False
+        )
+
+    def test(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+
+def fence(text: str, comment: str = "# {}") -> str:
+    begin, end = comment.format("option: greeting"), comment.format("end option")
+    return f"{begin}\n{text}{end}\n"
+
+
+MARKDOWN = "<!-- {} -->"
+
+
+def write_the_service(copy: Copy) -> None:
+    app = copy.service / "src" / "app"
+    (app / "greeting.py").write_text(MODULE)
+    (app / "greeting_settings.py").write_text(SETTINGS)
+    (copy.service / "tests" / "test_greeting.py").write_text(TESTS)
+    marker = "  # option: greeting\n"
+    copy.before(app / "main.py", "from app.health import Check",
+                f"from app.greeting import install_greeting{marker}")  # fmt: skip
+    copy.before(app / "main.py", "    app.include_router(bookmarks.router)",
+                f"    install_greeting(app, settings){marker}")  # fmt: skip
+    copy.before(app / "settings.py", "from app.passage_settings",
+                f"from app.greeting_settings import Greeting{marker}")  # fmt: skip
+    copy.before(app / "settings.py", "    drain_seconds:",
+                f'    greeting: Greeting = "hello"{marker}')  # fmt: skip
+    project = copy.service / "pyproject.toml"
+    inside = "    # {}"
+    copy.before(project, '    "sqlalchemy', fence('    "python-slugify>=9,<10",\n', inside))
+    copy.before(project, '    "health | middleware', fence('    "greeting",\n', inside))
+    copy.before(project, '    "settings_types', fence('    "greeting_settings",\n', inside))
+
+
+def pin_the_versions(copy: Copy) -> None:
+    path = copy.service / "constraints.txt"
+    lines = path.read_text().splitlines() + [f"{line}  # option: greeting" for line in PACKAGES]
+    path.write_text("\n".join([*sorted(lines, key=lambda line: (line[0] != "#", line)), ""]))
+
+
+def ask_the_question(copy: Copy) -> None:
+    questions = copy.root / "cookiecutter.json"
+    copy.before(questions, '  "rate_limit"', '  "greeting": false,\n')
+    copy.before(questions, '    "rate_limit"', '    "greeting": "Greet people?",\n')
+
+
+def tell_the_hook(copy: Copy) -> None:
+    owned = (
+        "docs/greeting.md",
+        "src/app/greeting.py",
+        "src/app/greeting_settings.py",
+        "tests/test_greeting.py",
+    )
+    lines = "".join(f'        "{path}",\n' for path in owned)
+    copy.before(copy.root / "hooks" / "post_gen_project.py", '    "rate_limit": (',
+                f'    "greeting": (\n{lines}    ),\n')  # fmt: skip
+
+
+def name_the_residue(copy: Copy) -> None:
+    path = copy.root / "tests" / "test_bake.py"
+    word = 're.compile(r"greet|slugify", re.IGNORECASE)'
+    copy.before(path, '    "rate_limit": re', f'    "greeting": {word},\n')
+    text = path.read_text()
+    (counts,) = re.findall(r"^COUNTS = \((\d+), (\d+)\)", text, re.MULTILINE)
+    for count in counts:
+        text = text.replace(count, str(2 * int(count)))
+    path.write_text(text)
+
+
+def document_the_variable(copy: Copy) -> None:
+    """What is printed for it is put before the next one, as it is printed."""
+    for options, name, comment, following in (
+        ((), ".env.example", "# {}", "# After SIGTERM: time"),
+        (("--production",), ".env.production.template", "# {}", "# After SIGTERM: time"),
+        (("--page",), "docs/settings.md", MARKDOWN, "## DRAIN_SECONDS"),
+    ):
+        printed = copy.run("uv", "run", "--quiet", "app", "env", *options, folder=copy.service)
+        assert printed.returncode == 0, printed.stderr
+        parts = re.split(r"\n\n(?=##)" if options == ("--page",) else r"\n\n", printed.stdout)
+        (part,) = [part for part in parts if "GREETING" in part]
+        copy.before(copy.service / name, following, fence(f"{part.strip()}\n", comment) + "\n")
+
+
+def write_the_docs(copy: Copy) -> None:
+    (copy.service / "docs" / "greeting.md").write_text("# Greeting\n\n`GET /greeting` greets.\n")
+    link = "- [Greeting](docs/greeting.md): how people are greeted\n"
+    copy.before(copy.service / "README.md", "- [Settings](", fence(link, MARKDOWN))
+
+
+def tell_people(copy: Copy) -> None:
+    copy.before(copy.root / "README.md", "| `rate_limit`", "| `greeting` | no, yes: greets |\n")
+    copy.before(copy.root / "CHANGELOG.md", "- Options:", "- `greeting`: people are greeted.\n")
+
+
+STEPS: dict[str, Callable[[Copy], None]] = {
+    "The service, in place": write_the_service,
+    "Versions": pin_the_versions,
+    "The question": ask_the_question,
+    "The hook": tell_the_hook,
+    "The residue": name_the_residue,
+    "Variables": document_the_variable,
+    "The docs": write_the_docs,
+    "The table": tell_people,
+}
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    ignored = {".venv", "__pycache__", "uv.lock", ".git"}
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not ignored.intersection(path.parts)
+    }
+
+
+def new_copy(repository: Path, folder: Path) -> Copy:
+    shutil.copytree(repository, folder)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)  # the tests ask it for files
+    return Copy(folder)
+
+
+@pytest.fixture(scope="module")
+def added(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The repository with the option in it, and its template folder installed."""
+    assert list(STEPS) == list(SAID), "a step on the page that nobody follows, or none there"
+    copy = new_copy(repository, tmp_path_factory.mktemp("added") / "repository")
+    for title, step in STEPS.items():
+        if step is document_the_variable:
+            install(copy)
+        before = content(copy.root)
+        step(copy)
+        for path, text in content(copy.root).items():
+            if before.get(path) != text:
+                named = SAID[title].replace("<option>", "greeting")
+                assert re.search(rf"`[\w/]*{re.escape(path.name)}`", named), f"{title}: {path.name}"
+    return copy
+
+
+def install(copy: Copy) -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lock = "uv add --no-sync --constraints constraints.txt fastapi"
+    assert lock in contributing
+    for command in (lock, f"uv sync --quiet --no-python-downloads --python {sys.executable}"):
+        result = copy.run(*command.split(), folder=copy.service)
+        assert result.returncode == 0, result.stderr
+
+
+FEW = """
+import test_bake
+from test_bake import EVERY_OPTION, NO_OPTION, WORDS
+
+
+def test_few(hook, repository, tmp_path, monkeypatch, capsys):
+    rows = [row | {"greeting": g} | WORDS[0] for row in (NO_OPTION, EVERY_OPTION) for g in (0, 1)]
+    monkeypatch.setattr(test_bake, "COMBINATIONS", rows)
+    test_bake.test_every_combination_is_free_of_residue_and_clean(
+        hook, repository, tmp_path, monkeypatch, capsys
+    )
+"""
+# Of all tests those that look at options, on few combinations of them.
+FEW_ROWS = "tests/test_few.py"
+COUNTED = "tests/test_bake.py::test_no_combination_no_word_and_no_option_is_forgotten"
+OWNED = "tests/test_bake.py::test_every_file_of_an_option_exists"
+LINKED = "tests/test_docs.py::test_every_page_is_linked_to"
+IN_THE_TABLE = "tests/test_root_docs.py::test_every_question_is_in_the_table"
+CHECKS = (
+    FEW_ROWS, COUNTED, OWNED, LINKED, IN_THE_TABLE,
+    "tests/test_bake.py::test_every_option_at_once_gives_the_template_back",
+    "tests/test_docs.py::test_every_link_leads_somewhere",
+    "tests/test_docs.py::test_every_variable_that_is_named_is_one",
+)  # fmt: skip
+VERSIONS = (
+    "tests/test_baked_service.py::test_the_versions_are_the_ones_the_template_was_tested_with"
+)
+
+
+def test_an_option_that_is_added_so_passes(added: Copy) -> None:
+    """Style, hook, bakes with and without it, and its place among the others."""
+    (added.root / FEW_ROWS).write_text(FEW)
+    result = added.test(*CHECKS, f"{VERSIONS}[greeting=True]", f"{VERSIONS}[nothing]")
+    assert result.returncode == 0, result.stdout
+    (added.root / FEW_ROWS).unlink()
+    ruff = str(Path(sys.executable).with_name("ruff"))
+    for folder in (added.root, added.service):
+        for command in (("check", "--no-cache"), ("format", "--check", "--no-cache")):
+            result = added.run(ruff, *command, folder=folder)
+            assert result.returncode == 0, result.stdout
+
+
+def test_the_service_with_it_passes(added: Copy) -> None:
+    """Its own tests, the comparison of settings and pages, and the import contract."""
+    for command in (
+        ("pytest", "-q", "tests/test_greeting.py", "tests/test_settings_docs.py"),
+        ("lint-imports", "--no-cache"),
+    ):
+        result = added.run("uv", "run", *command, folder=added.service)
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "check", "named"),
+    [
+        ("Versions", f"{VERSIONS}[greeting=True]", "python-slugify"),
+        ("The question", OWNED, "greeting"),
+        ("The hook", FEW_ROWS, "no such option: greeting"),
+        ("The residue", COUNTED, "greeting"),
+        ("The docs", LINKED, "docs/greeting.md"),
+        ("The table", IN_THE_TABLE, "greeting"),
+    ],
+    ids=lambda value: value if value in STEPS else "",
+)
+def test_a_step_that_is_forgotten_is_named(
+    repository: Path, tmp_path: Path, forgotten: str, check: str, named: str
+) -> None:
+    copy = new_copy(repository, tmp_path / "repository")
+    (copy.root / FEW_ROWS).write_text(FEW)
+    for title, step in STEPS.items():
+        if step is document_the_variable:
+            continue  # it needs an installed service
+        if title == "The docs" == forgotten:
+            (copy.service / "docs" / "greeting.md").write_text("# Greeting\n")  # no link
+        elif title != forgotten:
+            step(copy)
+    result = copy.test(check)
+    assert result.returncode == 1, result.stdout
+    reasons = [line for line in result.stdout.splitlines() if line.startswith("E ")]
+    assert any(named in line for line in reasons), result.stdout
