@@ -143,6 +143,7 @@ OWNED = {
     ),
     "railway": (
         ".railway/railway.py",
+        "docs/decisions/0010-railway-is-described-twice.md",
         "docs/deployment/railway.md",
         "docs/deployment/railway-quick-start.md",
         "railway.json",
