@@ -140,6 +140,14 @@ def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
     assert tested == {(s, p) for s in ("ubuntu", "macos", "windows") for p in pythons}
 
 
+def test_what_tests_updates_has_the_tags_of_releases() -> None:
+    for job in (*CI["jobs"].values(), *NEWEST["jobs"].values()):
+        scripts = [step.get("run", "") for step in job["steps"]]
+        if any(script == "make test" or "pytest -m" in script for script in scripts):
+            (checkout,) = [s for s in job["steps"] if "actions/checkout" in s.get("uses", "")]
+            assert checkout["with"]["fetch-depth"] == 0
+
+
 def test_what_is_run_with_one_python_runs_with_the_default() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS.iterdir())
     named = set(re.findall(r"uv python install (\d\S*)", text))
