@@ -21,9 +21,11 @@ def gh(*arguments: str) -> str:
 
 
 def report(repository: str, run_url: str) -> None:
-    """Args:
-    repository: as in owner/name.
-    run_url: where the failure can be read.
+    """Tell people that a run has failed.
+
+    Args:
+        repository: as in owner/name.
+        run_url: where the failure can be read.
     """
     listing = gh(
         "issue", "list", "--repo", repository, "--state", "open", "--limit", "1000",
