@@ -154,8 +154,8 @@ def _migrate(settings: Settings) -> None:
 @click.argument("message")
 def migration(message: str) -> None:
     """Write a migration from the models; MESSAGE says what it does, as in "add tags"."""
-    from app.migrate import MigrationError
     from app.new_migration import write_migration
+    from app.revisions import MigrationError
 
     if not any(character.isalnum() for character in message):
         raise click.UsageError('say what it does, as in "add tags"')

@@ -11,7 +11,8 @@ from alembic.operations.ops import MigrationScript
 from sqlalchemy import Connection
 
 from app.engine import create_engine
-from app.migrate import MigrationError, alembic_config, load_revisions, read_revision
+from app.migrate import alembic_config
+from app.revisions import MigrationError, load_revisions, read_revision
 from app.settings import Settings
 
 
