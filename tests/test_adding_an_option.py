@@ -103,7 +103,7 @@ def write_the_service(copy: Copy) -> None:
     marker = "  # option: greeting\n"
     copy.before(app / "main.py", "from app.health import Check",
                 f"from app.greeting import install_greeting{marker}")  # fmt: skip
-    copy.before(app / "main.py", "    app.include_router(bookmarks.router)",
+    copy.before(app / "main.py", "    include(app, bookmarks.router)",
                 f"    install_greeting(app, settings){marker}")  # fmt: skip
     copy.before(app / "settings.py", "from app.passage_settings",
                 f"from app.greeting_settings import Greeting{marker}")  # fmt: skip

@@ -20,9 +20,7 @@ from conftest import QUESTIONS, ROOT, TEMPLATE, Bake, Baked
 from test_docs import run_block, shell_blocks
 from test_first_minutes import BARE_PATH
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="Windows has no make, and the stand-in for uvx is a shell script"
-)
+pytestmark = pytest.mark.posix
 
 VERSION = str(QUESTIONS["_version"])
 LATER_VERSION = "99.0.0"
