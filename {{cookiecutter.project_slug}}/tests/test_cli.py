@@ -2,6 +2,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +15,22 @@ from app.settings_docs import env_template, production_template, settings_page
 from processes import APP, ROOT, Service, add_migration, environment
 
 NOTES = """
+from sqlalchemy import Text, TypeDecorator
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base
+
+
+class Markdown(TypeDecorator):
+    impl = Text
+    cache_ok = True
 
 
 class Note(Base):
     __tablename__ = "notes"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Markdown)
 """
 
 
@@ -73,23 +81,44 @@ def test_migrate_and_seed_may_be_repeated(empty_database: str) -> None:
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "0 rows added")
 
 
-async def test_migration_writes_the_difference_under_the_next_number(
+def test_migration_writes_the_difference_under_the_next_number(
     empty_database: str, source: Path
 ) -> None:
     copy = {"DATABASE_URL": empty_database, "PYTHONPATH": str(source)}
     versions = source / "app" / "migrations" / "versions"
     number = max((int(file.name[:4]) for file in versions.glob("[0-9]*.py")), default=0) + 1
+    shutil.copy(ROOT / "pyproject.toml", source.parent)  # its style
     (source / "app" / "notes").mkdir()
     (source / "app" / "notes" / "__init__.py").touch()
     (source / "app" / "notes" / "models.py").write_text(NOTES)
     result = app("migration", "add notes", **copy)
-    assert result.returncode == 0, result.stdout
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
     written = Path(result.stdout.splitlines()[-1])
     assert written == versions / f"{number:04d}_add_notes.py"
-    assert 'op.create_table("notes"' in written.read_text().replace("\n        ", "").replace(
-        "'", '"'
-    )
+    assert 'op.create_table(\n        "notes"' in written.read_text()
+    for style in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *style, str(written)]
+        report = subprocess.run(ruff, cwd=source.parent, capture_output=True, check=False)
+        assert report.returncode == 0, report.stdout
     assert app("migrate", **copy).returncode == 0
+
+    again = app("migration", "add notes of hand", **copy)
+    assert again.returncode == 0
+    assert again.stderr.startswith("note: the models and the database agree, so it is empty")
+    assert app("migrate", **copy).returncode == 0
+
+    other_branch = app("migration", "add tags", DATABASE_URL=empty_database)
+    assert other_branch.returncode == 1
+    newest = f"{number + 1:04d}"
+    assert other_branch.stderr.startswith(f"error: the database is at {newest}, which this code ")
+    assert len(other_branch.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("message", ["", "?!"])
+def test_a_migration_says_what_it_does(message: str) -> None:
+    result = CliRunner().invoke(main, ["migration", message])
+    assert result.exit_code == 2
+    assert 'say what it does, as in "add tags"' in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -152,12 +152,22 @@ def _migrate(settings: Settings) -> None:
 @main.command()
 @click.argument("message")
 def migration(message: str) -> None:
-    """Write a migration from the difference between the models and the database."""
-    from app.migrate import write_migration
+    """Write a migration from the models; MESSAGE says what it does, as in "add tags"."""
+    from app.migrate import MigrationError
+    from app.new_migration import write_migration
 
+    if not any(character.isalnum() for character in message):
+        raise click.UsageError('say what it does, as in "add tags"')
     with ready_settings() as settings:
         _migrate(settings)
-        click.echo(asyncio.run(write_migration(settings, message)))
+        try:
+            new = asyncio.run(write_migration(settings, message))
+        except MigrationError as error:
+            raise Failure(str(error)) from error
+        click.echo(new.path)
+        if new.is_empty:
+            note = "the models and the database agree, so it is empty: fill it in, or delete it"
+            click.echo(f"note: {note}", err=True)
 
 
 @main.command()

@@ -17,7 +17,7 @@ from typing import Literal
 import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -142,26 +142,6 @@ def _reason(error: BaseException) -> str:
     """One line; the driver's own words where there are any."""
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-async def write_migration(settings: Settings, message: str) -> str:
-    """Write the next migration from the difference between models and database; its path."""
-    revisions = load_revisions()
-    next_number = max((int(r) for r in revisions.known if r.isdigit()), default=0) + 1
-    engine = create_engine(settings, pool_size=1, for_migrations=True)
-
-    def write(connection: Connection) -> str:
-        script = command.revision(
-            alembic_config(connection), message, autogenerate=True, rev_id=f"{next_number:04d}"
-        )
-        assert isinstance(script, Script)
-        return script.path
-
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(write)
-    finally:
-        await engine.dispose()
 
 
 async def _is_done(connection: AsyncConnection, revisions: Revisions) -> bool:

@@ -1,8 +1,10 @@
 """What Alembic runs, for `app migrate`, `app migration` and the `alembic` command alike."""
 
 import asyncio
+from typing import Literal
 
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
 from app.engine import create_engine
@@ -10,10 +12,21 @@ from app.migrate import load_models
 from app.settings import load_settings
 
 
+def import_its_module(kind: str, thing: object, new: AutogenContext) -> Literal[False]:
+    """Alembic writes `package.module.Type` for the types of other packages, without the import."""
+    module = type(thing).__module__
+    if kind == "type" and not module.startswith("sqlalchemy."):
+        new.imports.add(f"import {module}")
+    return False  # written as always
+
+
 def run(connection: Connection) -> None:
-    # A transaction for each: what is done stays done, and CREATE INDEX CONCURRENTLY can step out.
     context.configure(
-        connection=connection, target_metadata=load_models(), transaction_per_migration=True
+        connection=connection,
+        target_metadata=load_models(),
+        render_item=import_its_module,
+        # What is done stays done, and CREATE INDEX CONCURRENTLY can step out.
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
