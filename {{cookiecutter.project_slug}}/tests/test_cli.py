@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from app.cli import main
 from app.migrate import load_revisions
 from app.settings_docs import env_template, production_template, settings_page
-from processes import APP, ROOT, Service, add_migration, environment
+from processes import APP, ROOT, Service, add_migration, environment, wait_until
 
+STARTED = "Application startup complete."
 NOTES = """
 from sqlalchemy import Text, TypeDecorator
 from sqlalchemy.orm import Mapped, mapped_column
@@ -149,6 +150,12 @@ def test_dev_needs_nothing_keeps_its_data_and_leaves_nothing_running(project: Pa
     with Service([*APP, "dev"], env, folder=project) as service:
         service.wait_until_ready()
         assert ("migrated" in service.messages()) == (load_revisions().head is not None)
+        (listening,) = (line for line in service.lines if line["message"] == "listening")
+        assert listening["docs"] == f"{service.url}/docs"
+        (project / "src" / "new.py").touch()
+        wait_until(lambda: service.messages().count(STARTED) == 2, doing=service)
+        assert "detected changes in 'src/new.py'" in service.stdout
+        assert "watchfiles.main" not in service.stdout
         service.process.send_signal(signal.SIGTERM)
         assert service.wait() == 0
         assert service.stderr == ""

@@ -220,7 +220,7 @@ def test_a_limit_that_is_none_is_one_line_of_the_settings(
     with pytest.raises(SettingsError) as caught:
         load_settings()
     (problem,) = caught.value.problems
-    assert problem.startswith("RATE_LIMIT: ")
+    assert problem.startswith("RATE_LIMIT: it must be a number and second, minute, hour or day")
 
 
 def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_second_down(

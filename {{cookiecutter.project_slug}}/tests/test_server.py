@@ -12,7 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import ListenError, listen
+from app.health import Health
+from app.logs import log_context
+from app.server import ListenError, drain_on_sigterm, listen
+from app.settings import Settings
+from conftest import Lines
 from processes import APP, ROOT, Service, environment, own_postgres, wait_until
 
 CONNECTIONS = 32
@@ -174,6 +178,22 @@ def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
         service.process.send_signal(signal.SIGTERM)
         assert service.wait(10) == 0
         assert time.monotonic() - started < 5
+
+
+async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
+    settings: Settings, lines: Lines
+) -> None:
+    stopped = asyncio.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with drain_on_sigterm(Health(settings), 0), log_context(request_id="of-somebody"):
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait_for(stopped.wait(), 5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = lines()
+    assert line["message"] == "draining"
+    assert "request_id" not in line
 
 
 def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
