@@ -294,6 +294,8 @@ async def test_a_job_that_is_due_is_done_once_however_many_schedulers_there_are(
         scheduler.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(scheduler.wait) == 0
         assert scheduler.stderr == ""
+        (started,) = (line for line in scheduler.lines if line["message"] == "scheduler started")
+        assert started["jobs"]["counting.tick"] == "* * * * *"
     worker.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
     moments = {line["job_key"] for line in done(worker) if line["job"] == "counting.tick"}
