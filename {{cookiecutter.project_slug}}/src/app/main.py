@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=about["Version"],
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.serves_docs else None,
+        redoc_url=None,  # it loads fonts and a logo from third parties; /docs says the same
         redirect_slashes=False,
         responses=EVERY_ROUTE,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # idle, it costs a tenth

@@ -34,13 +34,13 @@ PROBES = [
 ]
 PROBE = re.compile(rf"({'|'.join(PROBES)})(/|\Z)")
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-# FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
+# FastAPI's documentation page loads Swagger UI from a public CDN.
 DOCS_POLICY = (
     "default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; "
     "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
-DOCS = {"/docs", "/redoc", "/docs/oauth2-redirect"}
+DOCS = {"/docs", "/docs/oauth2-redirect"}
 
 
 class UntrustedHost(Problem):
