@@ -34,8 +34,10 @@ def port_of(url: str) -> int:
 
 
 def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str) -> None:
-    with serving(database_url, WEB_CONCURRENCY="2") as service:
+    with serving(database_url, WEB_CONCURRENCY="2", API_DOCS="false") as service:
         port = port_of(service.wait_until_ready())
+        (listening,) = (line for line in service.lines if line["message"] == "listening")
+        assert "docs" not in listening
         for host in ("127.0.0.1", "[::1]"):
             for _ in range(4):
                 assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
@@ -206,6 +208,7 @@ def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"error: cannot listen on port {port} of 127.0.0.1: Address")
+    assert "attempting" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -55,8 +55,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
             sockets.append(socket.create_server(("", port), family=family, backlog=BACKLOG))
     except OSError as error:
         place = f"port {port}" + (f" of {host}" if host else "")
+        # What Python adds in brackets names the place again.
+        reason = str(error.strerror or error).partition(" (while ")[0]
         raise ListenError(
-            f"cannot listen on {place}: {error.strerror or error}. "
+            f"cannot listen on {place}: {reason}. "
             "Set PORT to a free port, and HOST to an address of this machine or to nothing."
         ) from error
     return sockets

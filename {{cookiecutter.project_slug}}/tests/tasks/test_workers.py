@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import open_database
+from app.settings import SERVICE_NAME
 from app.tasks.definition import Message
 from app.tasks.queue import LIBRARIES, Library
 from conftest import settings_for
@@ -319,7 +320,7 @@ async def test_the_health_check_tells_the_living_from_the_dead(
     missing = await asyncio.to_thread(check, workshop, command)
     assert (missing.returncode, missing.stderr) == (1, f"{command}: no sign of life yet\n")
     process = workshop.start(command)
-    file = workshop.folder / f"app-{command}.alive"
+    file = workshop.folder / f"{SERVICE_NAME}-{command}.alive"
     await asyncio.to_thread(wait_until, file.exists, doing=process)
     assert (await asyncio.to_thread(check, workshop, command)).returncode == 0
     os.killpg(process.process.pid, signal.SIGSTOP)
