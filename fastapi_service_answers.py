@@ -46,7 +46,10 @@ def check_line(text: str, longest: int) -> str | None:
         return f"it has {len(text)} characters, and {longest} is the most"
     for character in text:
         if character in FORBIDDEN or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"}:
-            return f"it has the character {character!r}, which would break a configuration file"
+            return (
+                f"it has the character {character!r}, which would break a configuration file; "
+                "leave it out"
+            )
     return None
 
 
@@ -57,8 +60,9 @@ def check_name(text: str) -> str | None:
         return "it begins with something other than a letter or a digit"
     if not re.search(r"[A-Za-z]", text):
         return "it has none of the letters a to z, of which the project's slug is made"
-    if ": " in text or " #" in text or "%" in text:
-        return "it has ': ', ' #' or '%', which would break a configuration file"
+    for part in (": ", " #", "%"):
+        if part in text:
+            return f"it has {part!r}, which would break a configuration file; leave it out"
     return None
 
 
@@ -69,7 +73,10 @@ def check_slug(text: str) -> str | None:
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text):
         return "it may only have a to z, 0 to 9 and single hyphens between, as in order-service"
     if text in RESERVED:
-        return "that name is taken by a device, a dependency or the service's own package"
+        return (
+            "that name is taken by a device, a dependency or the service's own package; "
+            f"choose another, as in {text}-service"
+        )
     return None
 
 
@@ -77,7 +84,7 @@ def check_email(text: str) -> str | None:
     if len(text) > 254 or not re.fullmatch(
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", text
     ):
-        return "it is not of the form name@example.com"
+        return "it is not of the form name@example.com, with letters from a to z"
     return None
 
 

@@ -338,20 +338,19 @@ def choose_license(texts: dict[str, str], name: str) -> None:
 
 
 def summary(answers: dict[str, object], problem: str | None) -> str:
-    """The last words: what was made, and the next two commands."""
+    """The last words: what was made, and the next commands."""
     options = ", ".join(sorted(chosen_options(answers) - set(CHOICES))) or "none"
     lines = [
         "",
         f"{answers['project_name']} is in {answers['project_slug']}/",
         f"  options: {options}; Python {answers['python_version']}; license {answers['license']}",
     ]
+    next_steps = [f"cd {answers['project_slug']}", "uv run app dev"]
     if problem:
-        lines += [
-            f"  no uv.lock yet: {problem}. Finish with:",
-            f"    {' '.join(part for part in LOCK if part not in ('--no-sync', '--quiet'))}",
-        ]
-    lines += ["Next:", f"  cd {answers['project_slug']}", "  uv run app dev", ""]
-    return "\n".join(lines)
+        lines.append(f"  no uv.lock yet: {problem}; the second command makes it")
+        finish = " ".join(part for part in LOCK if part not in ("--no-sync", "--quiet"))
+        next_steps.insert(1, finish)
+    return "\n".join([*lines, "Next:", *(f"  {step}" for step in next_steps), ""])
 
 
 def main() -> None:
@@ -439,7 +438,7 @@ def lock(project: Path) -> str | None:
     A project without a lock is whole, so nothing that happens here ends the bake.
     """
     if shutil.which("uv") is None:
-        return "uv is not installed"
+        return "uv is not installed (see https://docs.astral.sh/uv/)"
     environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
     try:
         result = subprocess.run(
@@ -455,8 +454,10 @@ def lock(project: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired, KeyboardInterrupt) as error:
         return f"uv did not finish ({type(error).__name__})"
     if result.returncode != 0:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
-        return f"uv failed ({reason.removeprefix('Caused by: ')})"
+        lines = [line.strip() for line in result.stderr.splitlines()]
+        causes = [line for line in lines if line and not line.startswith("hint: ")]
+        reason = re.sub("^(cause|error): ", "", (causes or ["no reason given"])[-1])
+        return f"uv failed ({reason})"
     return None
 
 

@@ -91,6 +91,22 @@ def test_every_dependency_is_a_reserved_name(name: str) -> None:
     assert name in answers.RESERVED
 
 
+@pytest.mark.parametrize("name", ["limits", "app", "con"])
+def test_the_name_that_is_suggested_instead_is_accepted(name: str) -> None:
+    with pytest.raises(answers.FailedHookException, match=f"choose another, as in {name}-service"):
+        answers.accept(name, "project_slug")
+    assert answers.accept(f"{name}-service", "project_slug") == f"{name}-service"
+
+
+@pytest.mark.parametrize("option", answers.NEEDS)
+def test_what_an_option_needs_is_asked_before_it_and_checked_right_behind_it(option: str) -> None:
+    questions = list(QUESTIONS)
+    needed, _ = answers.NEEDS[option]
+    assert questions.index(needed) < questions.index(option)
+    assert questions[questions.index(option) + 1] == f"__{option}"
+    assert "accept_together" in str(QUESTIONS[f"__{option}"])
+
+
 @pytest.mark.parametrize(
     ("chosen", "refused"),
     [
@@ -181,7 +197,7 @@ def test_nothing_is_written_when_options_do_not_go_together(
     assert result.returncode == 1
     assert "rate_limit needs redis" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-    assert "Which Python" not in result.stdout, "it is refused before the next question"
+    assert "Sentry" not in result.stdout, "it is refused before the next question"
     assert list(tmp_path.iterdir()) == []
 
 

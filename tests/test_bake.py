@@ -439,7 +439,7 @@ def test_a_lock_that_fails_never_costs_the_project(
     (tmp_path / "bin" / "uv").chmod(0o755)
     result = cookiecutter(repository, home, tmp_path / "out", path=f"{tmp_path}/bin:/usr/bin:/bin")
     assert result.returncode == 0, result.stderr
-    assert "Finish with:\n    uv add --constraints constraints.txt fastapi" in result.stdout
+    assert "  uv add --constraints constraints.txt fastapi\n  uv run app dev" in result.stdout
     assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
 
 

@@ -235,7 +235,10 @@ def fake_uv(folder: Path, script: str) -> str:
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("echo 'Caused by: no route to host' >&2; exit 2", "uv failed (no route to host)"),
+        (
+            r"printf 'error: no fetch\n  cause: no route to host\n\nhint: go away\n' >&2; exit 2",
+            "uv failed (no route to host)",
+        ),
         ("exit 3", "uv failed (no reason given)"),
         ("exec sleep 5", "uv did not finish (TimeoutExpired)"),
         ("exit 0", None),
@@ -258,8 +261,14 @@ def test_without_uv_the_summary_says_which_command_finishes_it(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     words = hook.summary({**default_answers(), **ANSWERS}, hook.lock(tmp_path))
-    assert "uv is not installed" in words
-    assert "uv add --constraints constraints.txt fastapi" in words
+    assert words.splitlines()[3:] == [
+        "  no uv.lock yet: uv is not installed (see https://docs.astral.sh/uv/); "
+        "the second command makes it",
+        "Next:",
+        "  cd order-service",
+        "  uv add --constraints constraints.txt fastapi",
+        "  uv run app dev",
+    ]
 
 
 def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:

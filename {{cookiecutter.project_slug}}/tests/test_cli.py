@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from app.cli import main
 from app.revisions import load_revisions
 from app.settings_docs import env_template, production_template, settings_page
-from processes import APP, ROOT, Service, add_migration, environment
+from processes import APP, ROOT, Service, add_migration, environment, wait_until
 
+STARTED = "Application startup complete."
 NOTES = """
 from sqlalchemy import Text, TypeDecorator
 from sqlalchemy.orm import Mapped, mapped_column
@@ -48,17 +49,26 @@ def test_check_reports_every_part_and_succeeds(database_url: str) -> None:
     assert ["settings", "ok"] in report
     assert ["database", "ok"] in report
     assert ["migrations", "ok"] in report
+    assert "redis" not in result.stdout  # option: redis
 
 
 def test_check_says_what_is_wrong_and_fails(empty_database: str, source: Path) -> None:
     newer = add_migration(source, "revision, down_revision = '9000', {after!r}\n")
-    result = app("check", DATABASE_URL=empty_database, LOG_LEVEL="error", **newer)
+    result = app("check", DATABASE_URL=empty_database, **newer)
     assert result.returncode == 1
     assert "migrations  failed  MigrationError: the database is at no revision" in result.stdout
-    result = app("check", DATABASE_URL="postgresql://u:p@127.0.0.1:1/x", LOG_LEVEL="error")
+    assert "`app migrate` brings it there" in result.stdout
+    result = app("check", DATABASE_URL="postgresql://u:p@127.0.0.1:1/x")
     assert result.returncode == 1
     assert "database    failed" in result.stdout
     assert "ConnectionRefusedError" in result.stdout
+    assert "{" not in result.stdout  # no log line that says it again
+
+
+def test_the_help_has_a_whole_sentence_for_every_command() -> None:
+    help_page = CliRunner().invoke(main, ["--help"]).stdout
+    assert set(main.commands) <= set(help_page.split())
+    assert "..." not in help_page.partition("Commands:")[2]
 
 
 def test_check_refuses_bad_settings_with_its_own_exit_code() -> None:
@@ -149,6 +159,12 @@ def test_dev_needs_nothing_keeps_its_data_and_leaves_nothing_running(project: Pa
     with Service([*APP, "dev"], env, folder=project) as service:
         service.wait_until_ready()
         assert ("migrated" in service.messages()) == (load_revisions().head is not None)
+        (listening,) = (line for line in service.lines if line["message"] == "listening")
+        assert listening["docs"] == f"{service.url}/docs"
+        (project / "src" / "new.py").touch()
+        wait_until(lambda: service.messages().count(STARTED) == 2, doing=service)
+        assert "detected changes in 'src/new.py'" in service.stdout
+        assert "watchfiles.main" not in service.stdout
         service.process.send_signal(signal.SIGTERM)
         assert service.wait() == 0
         assert service.stderr == ""

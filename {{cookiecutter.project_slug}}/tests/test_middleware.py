@@ -1,5 +1,7 @@
 import gzip
 from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 import pytest
 from httpx import AsyncClient
@@ -155,12 +157,41 @@ async def test_caches_keep_answers_to_different_clients_apart(client: AsyncClien
         assert "Origin" in response.headers["Vary"]
 
 
-async def test_documentation_pages_may_load_their_scripts(settings: Settings) -> None:
-    async with running(create_app(settings)) as client:
-        page = await client.get("/docs")
-    assert page.status_code == 200
-    assert "https://cdn.jsdelivr.net" in page.headers["Content-Security-Policy"]
-    assert "https://cdn.jsdelivr.net" in page.text
+class Page(HTMLParser):
+    """What a page loads, each with the directive of a policy that must allow it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loads: set[tuple[str, str]] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in {"script", "style"}:
+            self._add(f"{tag}-src", values.get("src"))
+        elif tag == "link":
+            kind = "style-src" if values["rel"] == "stylesheet" else "img-src"
+            self._add(kind, values["href"])
+
+    def _add(self, directive: str, url: str | None) -> None:
+        origin = url and "://".join(urlsplit(url)[:2])
+        self.loads.add((directive, origin or "'unsafe-inline'"))
+
+
+async def test_the_policy_allows_the_documentation_what_it_loads(settings: Settings) -> None:
+    app = create_app(settings)
+    paths = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url} - {None}
+    async with running(app) as client:
+        pages = {path: await client.get(str(path)) for path in paths}
+        assert (await client.get("/redoc")).status_code == 404
+    assert ("script-src", "https://cdn.jsdelivr.net") in Page(pages["/docs"].text).loads
+    for path, page in pages.items():
+        assert page.status_code == 200
+        parts = [part.split() for part in page.headers["Content-Security-Policy"].split(";")]
+        policy = {directive: sources for directive, *sources in parts}
+        for directive, source in Page(page.text).loads:
+            assert source in policy[directive], path
+        assert policy["default-src"] == ["'self'"]  # /openapi.json, and whatever is tried out
 
 
 async def test_production_serves_no_documentation(database_url: str) -> None:

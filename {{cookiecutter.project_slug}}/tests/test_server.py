@@ -12,7 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import ListenError, listen
+from app.health import Health
+from app.logs import LogContext
+from app.server import ListenError, drain_on_sigterm, listen
+from app.settings import Settings
+from conftest import Lines
 from processes import APP, ROOT, Service, environment, own_postgres, wait_until
 
 CONNECTIONS = 32
@@ -30,8 +34,10 @@ def port_of(url: str) -> int:
 
 
 def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str) -> None:
-    with serving(database_url, WEB_CONCURRENCY="2") as service:
+    with serving(database_url, WEB_CONCURRENCY="2", API_DOCS="false") as service:
         port = port_of(service.wait_until_ready())
+        (listening,) = (line for line in service.lines if line["message"] == "listening")
+        assert "docs" not in listening
         for host in ("127.0.0.1", "[::1]"):
             for _ in range(4):
                 assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
@@ -176,6 +182,22 @@ def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
         assert time.monotonic() - started < 5
 
 
+async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
+    settings: Settings, lines: Lines
+) -> None:
+    stopped = asyncio.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with drain_on_sigterm(Health(settings), 0), LogContext(request_id="of-somebody"):
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait_for(stopped.wait(), 5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = lines()
+    assert line["message"] == "draining"
+    assert "request_id" not in line
+
+
 def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -186,6 +208,7 @@ def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"error: cannot listen on port {port} of 127.0.0.1: Address")
+    assert "attempting" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -15,7 +15,7 @@ FEWEST_DIFFERENT = 10  # characters in a secret: a random one has more, even in 
 PLACEHOLDER = re.compile(
     r"change|secret|passw|example|placeholder|replace|development", re.IGNORECASE
 )
-HOW = 'python -c "import secrets; print(secrets.token_urlsafe(32))" makes a secret'
+HOW = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))" makes a secret'
 
 
 def parse_keys(text: str) -> dict[str, str]:

@@ -103,7 +103,7 @@ def main(context: click.Context) -> None:
 @main.command()
 @click.option("--migrate", "migrates", is_flag=True, help="Migrate first, as `app migrate` does.")
 def serve(*, migrates: bool) -> None:
-    """Serve until SIGTERM; expects a migrated database, unless told to migrate it."""
+    """Serve until SIGTERM. The database must be migrated already, unless told to migrate it."""
     with ready_settings() as settings:
         if migrates:
             _migrate(settings)
@@ -113,7 +113,10 @@ def serve(*, migrates: bool) -> None:
 @main.command()
 @click.option("--reload/--no-reload", default=True, help="Restart when a source file changes.")
 def dev(*, reload: bool) -> None:
-    """Migrate and serve on this machine, on embedded PostgreSQL if DATABASE_URL is not set."""
+    """Migrate and serve on this machine.
+
+    PORT says where, 8000 by default. PostgreSQL is embedded if DATABASE_URL is not set.
+    """
     with ready_settings() as given:
         for name, value in (("host", "127.0.0.1"), ("drain_seconds", "0")):
             if name not in given.model_fields_set:
@@ -134,7 +137,7 @@ def _serve(settings: Settings, *, reload: bool) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the last migration; safe to run from many replicas at once."""
+    """Bring the database to the last migration. Many replicas may do so at once."""
     with ready_settings() as settings:
         _migrate(settings)
 
@@ -153,7 +156,7 @@ def _migrate(settings: Settings) -> None:
 @main.command()
 @click.argument("message")
 def migration(message: str) -> None:
-    """Write a migration from the models; MESSAGE says what it does, as in "add tags"."""
+    """Write a migration from the models. MESSAGE says what it does, as in "add tags"."""
     from app.new_migration import write_migration
     from app.revisions import MigrationError
 
@@ -188,7 +191,7 @@ def seed() -> None:
 
 @main.command()
 def check() -> None:
-    """Say what is wrong with settings, connections or schema; exit code 1 if anything is."""
+    """Say what is wrong with settings, connections or schema. Exit code 1 if anything is."""
     from app.main import create_app
 
     async def run(settings: Settings) -> bool:
@@ -201,6 +204,7 @@ def check() -> None:
         return all(component.status == "ok" for component in components.values())
 
     with ready_settings() as settings:
+        configure_logs(settings.model_copy(update={"log_level": "error"}))  # the report says it all
         click.echo(f"{'settings':<12}{'ok':<8}{settings.environment}")
         if not asyncio.run(run(settings)):
             sys.exit(FAILED)
@@ -210,7 +214,7 @@ def check() -> None:
 @click.option("--page", "form", flag_value="page", help="As docs/settings.md.")
 @click.option("--production", "form", flag_value="production", help="And where each comes from.")
 def env(form: str | None) -> None:
-    """Print every environment variable with its meaning and default, as a template for `.env`."""
+    """Print every environment variable, as a template for `.env`."""
     from app.settings_docs import env_template, production_template, settings_page
 
     forms = {"page": settings_page, "production": production_template}

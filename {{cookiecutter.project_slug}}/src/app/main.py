@@ -50,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             health.add(column_check(database, settings))  # option: pgvector
             state["cache"] = cache = await enter(open_cache(settings))  # option: redis
-            health.add(Check("redis", cache.ping, critical=False))  # option: redis
+            if settings.redis_url:  # option: redis
+                health.add(Check("redis", cache.ping, critical=False))  # option: redis
             state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
             state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
             state["queue"] = await enter(open_queue(settings))  # option: worker
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=about["Version"],
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.serves_docs else None,
+        redoc_url=None,  # it loads fonts and a logo from third parties; /docs says the same
         redirect_slashes=False,
         responses=EVERY_ROUTE,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # idle, it costs a tenth

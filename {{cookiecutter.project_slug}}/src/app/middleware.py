@@ -27,13 +27,13 @@ log = structlog.get_logger()
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
 PORT = re.compile(r":\d+$")
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
-# FastAPI's documentation pages load Swagger UI and ReDoc from a public CDN.
+# FastAPI's documentation page loads Swagger UI from a public CDN.
 DOCS_POLICY = (
     b"default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; worker-src blob:; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; "
     b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
-DOCS = {"/docs", "/redoc", "/docs/oauth2-redirect"}
+DOCS = {"/docs", "/docs/oauth2-redirect"}
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),

@@ -37,6 +37,7 @@ async def write_migration(settings: Settings, message: str) -> NewMigration:
     try:
         async with engine.connect() as connection:
             current = await read_revision(connection)
+            await connection.rollback()  # where nothing was ever migrated, reading has failed
             if revisions.state_of(current) == "ahead":
                 raise MigrationError(
                     f"the database is at {current}, which this code does not have: get the code "

@@ -99,4 +99,7 @@ async def check_revision(database: Database, revisions: Revisions) -> None:
     async with database.probe() as connection:
         current = await read_revision(connection)
     if revisions.state_of(current) == "behind":
-        raise MigrationError(f"the database is at {current or 'no revision'}, not {revisions.head}")
+        raise MigrationError(
+            f"the database is at {current or 'no revision'}, not {revisions.head}: "
+            "`app migrate` brings it there"
+        )

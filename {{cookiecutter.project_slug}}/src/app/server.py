@@ -1,12 +1,14 @@
 """The HTTP server: a socket for each address family, and a drain before the end."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import Context
 from types import FrameType
 
 import structlog
@@ -53,8 +55,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
             sockets.append(socket.create_server(("", port), family=family, backlog=BACKLOG))
     except OSError as error:
         place = f"port {port}" + (f" of {host}" if host else "")
+        # What Python adds in brackets names the place again.
+        reason = str(error.strerror or error).partition(" (while ")[0]
         raise ListenError(
-            f"cannot listen on {place}: {error.strerror or error}. "
+            f"cannot listen on {place}: {reason}. "
             "Set PORT to a free port, and HOST to an address of this machine or to nothing."
         ) from error
     return sockets
@@ -93,9 +97,12 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
         for listener in sockets:
             stack.enter_context(listener)
         port = sockets[0].getsockname()[1]
-        log.info("listening", url=f"http://{_shown(settings.host)}:{port}")
+        url = f"http://{_shown(settings.host)}:{port}"
+        log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
         stack.enter_context(suppress(KeyboardInterrupt))
         if reload:
+            # It counts byte code that is being written, too; uvicorn says which source changed.
+            logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
             stack.enter_context(shared_metrics())  # option: metrics
@@ -135,8 +142,9 @@ def drain_on_sigterm(health: Health, drain_seconds: float) -> Iterator[None]:
     def drain(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, stop)
         health.is_draining = True
-        # Not here: the signal may have come while a log line was being written, under its lock.
-        loop.call_soon_threadsafe(begin, signum, frame)
+        # Not here: the signal may have come while a log line was being written, under its lock;
+        # and not in the context of the request that it may have come in.
+        loop.call_soon_threadsafe(begin, signum, frame, context=Context())
 
     signal.signal(signal.SIGTERM, drain)
     try:

@@ -3,11 +3,20 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, SecretStr
 from pydantic_settings import NoDecode
 
+SHORTEST_TOKEN = 16
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    if len(token) < SHORTEST_TOKEN:
+        raise ValueError(f"it must have {SHORTEST_TOKEN} characters at least")
+    return token
+
+
 CommaSeparated = Annotated[list[str], NoDecode]
-Token = Annotated[SecretStr | None, Field(min_length=16)]
+Token = Annotated[SecretStr, AfterValidator(_check_token)] | None
 
 # Variables that name the commit. A platform that builds from Git knows it better than the image.
 _COMMIT = ["commit_sha"]

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import open_database
+from app.settings import SERVICE_NAME
 from app.tasks.definition import Message
 from app.tasks.queue import LIBRARIES, Library
 from conftest import settings_for
@@ -294,6 +295,8 @@ async def test_a_job_that_is_due_is_done_once_however_many_schedulers_there_are(
         scheduler.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(scheduler.wait) == 0
         assert scheduler.stderr == ""
+        (started,) = (line for line in scheduler.lines if line["message"] == "scheduler started")
+        assert started["jobs"]["counting.tick"] == "* * * * *"
     worker.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
     moments = {line["job_key"] for line in done(worker) if line["job"] == "counting.tick"}
@@ -317,7 +320,7 @@ async def test_the_health_check_tells_the_living_from_the_dead(
     missing = await asyncio.to_thread(check, workshop, command)
     assert (missing.returncode, missing.stderr) == (1, f"{command}: no sign of life yet\n")
     process = workshop.start(command)
-    file = workshop.folder / f"app-{command}.alive"
+    file = workshop.folder / f"{SERVICE_NAME}-{command}.alive"
     await asyncio.to_thread(wait_until, file.exists, doing=process)
     assert (await asyncio.to_thread(check, workshop, command)).returncode == 0
     os.killpg(process.process.pid, signal.SIGSTOP)

@@ -240,7 +240,8 @@ def run_scheduler(settings: Settings) -> None:
     service = Service(app, scheduler_cls=BeatingScheduler)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _raise_exit())
-    log.info("scheduler started", jobs={n: str(e["schedule"]) for n, e in _schedule().items()})
+    due = {job.name: job.cron for job in find_jobs().values() if job.cron}
+    log.info("scheduler started", jobs=due)
     service.start()
     log.info("scheduler stopped")
 

@@ -17,7 +17,7 @@ check_option = click.option("--check", is_flag=True, help="Only say whether it i
 @check_option
 @click.pass_obj
 def worker(ready_settings: ReadySettings, *, check: bool) -> None:
-    """Do jobs until SIGTERM; what runs is finished then, or done anew by another worker."""
+    """Do jobs until SIGTERM. What runs is finished then, or done anew by another worker."""
     if check:
         _check("worker")
     from app.tasks.queue import load_library
@@ -31,7 +31,7 @@ def worker(ready_settings: ReadySettings, *, check: bool) -> None:
 @check_option
 @click.pass_obj
 def scheduler(ready_settings: ReadySettings, *, check: bool) -> None:
-    """Enqueue jobs when they are due, until SIGTERM; one is enough, and two do no harm."""
+    """Enqueue jobs when they are due, until SIGTERM. One is enough, and two do no harm."""
     if check:
         _check("scheduler")
     from app.tasks.queue import load_library

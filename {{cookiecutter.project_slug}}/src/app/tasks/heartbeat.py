@@ -4,6 +4,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from app.settings import SERVICE_NAME
+
 BEAT_SECONDS = 5.0
 OLDEST_SECONDS = 30.0
 
@@ -16,7 +18,7 @@ class Heartbeat:
     """
 
     def __init__(self, name: str) -> None:
-        self._file = Path(tempfile.gettempdir(), f"app-{name}.alive")
+        self._file = Path(tempfile.gettempdir(), f"{SERVICE_NAME}-{name}.alive")
 
     def beat(self) -> None:
         self._file.touch()
