@@ -53,7 +53,7 @@ def test_check_reports_every_part_and_succeeds(database_url: str) -> None:
 
 
 def test_check_says_what_is_wrong_and_fails(empty_database: str, source: Path) -> None:
-    newer = add_migration(source, "revision, down_revision = '9000', {after!r}\n")
+    newer = add_migration(source, "revision = '9000'\ndown_revision = {after!r}\n")
     result = app("check", DATABASE_URL=empty_database, **newer)
     assert result.returncode == 1
     assert "migrations  failed  MigrationError: the database is at no revision" in result.stdout

@@ -39,6 +39,15 @@ def test_two_that_are_last_are_refused_until_one_follows_both(tmp_path: Path) ->
     assert load_revisions(tmp_path).head == "0004"
 
 
+@pytest.mark.parametrize(
+    "text", ['revision, down_revision = "1", None', "revision = next()", 'revision = "', ""]
+)
+def test_a_migration_that_does_not_say_which_it_is_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0001_odd.py").write_text(text, "utf-8")
+    with pytest.raises(MigrationError, match=r"0001_odd\.py does not plainly say its revision"):
+        load_revisions(tmp_path)
+
+
 def test_a_service_that_serves_does_not_import_what_only_migrations_need() -> None:
     program = "import app.main, sys; sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -43,10 +43,11 @@ def load_revisions(folder: Traversable = VERSIONS) -> Revisions:
     """Read the migrations from the package.
 
     Raises:
-        MigrationError: two migrations follow the same one, as after a merge of branches.
+        MigrationError: two migrations follow the same one, as after a merge of branches, or one
+            does not say in plain text what it is and follows.
     """
     follows = dict(
-        _follows(file.read_text(encoding="utf-8"))
+        _follows(file)
         for file in folder.iterdir()
         if file.name.endswith(".py") and not file.name.startswith("_")
     )
@@ -60,21 +61,22 @@ def load_revisions(folder: Traversable = VERSIONS) -> Revisions:
     return Revisions(heads[0] if heads else None, frozenset(follows))
 
 
-def _follows(migration: str) -> tuple[str, tuple[str, ...]]:
+def _follows(migration: Traversable) -> tuple[str, tuple[str, ...]]:
     """A migration's revision, and those it follows: none, one, or the several that it merges."""
     found: dict[str, Any] = {}
-    for node in ast.parse(migration).body:
-        match node:
-            case (
-                ast.Assign(targets=[ast.Name(id="revision" | "down_revision" as name)], value=value)
-                | ast.AnnAssign(
-                    target=ast.Name(id="revision" | "down_revision" as name),
-                    value=ast.expr() as value,
-                )
-            ):
-                found[name] = ast.literal_eval(value)
-    before = found["down_revision"] or ()
-    return found["revision"], before if isinstance(before, tuple) else (before,)
+    try:
+        for node in ast.parse(migration.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)):
+                    if name in {"revision", "down_revision"} and node.value:
+                        found[name] = ast.literal_eval(node.value)
+        revision, before = found["revision"], found["down_revision"] or ()
+    except (KeyError, SyntaxError, ValueError) as error:
+        raise MigrationError(
+            f"{migration.name} does not plainly say its revision and down_revision, as in "
+            'revision = "0002"'
+        ) from error
+    return revision, before if isinstance(before, tuple) else (before,)
 
 
 async def read_revision(connection: AsyncConnection) -> str | None:
