@@ -25,7 +25,7 @@ test-containers: .venv  ## the image, the compose stacks and the failure drills,
 	.venv/bin/python -m pytest -m "containers$(if $(quick), and not thorough)"
 
 bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes): make bench rounds=1
-	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),4)
+	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3)
 
 check: .venv  ## lint and format, here and in the template folder; changes nothing
 	.venv/bin/ruff check
@@ -33,9 +33,9 @@ check: .venv  ## lint and format, here and in the template folder; changes nothi
 	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check && ../.venv/bin/ruff format --check
 
 fix: .venv  ## let the tools mend what they can
-	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
-	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check --fix && ../.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff format && ../.venv/bin/ruff check --fix
 
 constraints: .venv  ## the newest versions that fit, in both constraints.txt; or: bounds=lifted
 	.venv/bin/python refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)

@@ -4,26 +4,40 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from load import Sample
+
 
 @dataclass
-class Sample:
-    """What wrk measured in one round."""
+class Outage:
+    """What came of requests while every connection was held up, and after."""
 
     rate: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
+    longest_ms: float
+    not_503: int
+    live_ms: float
+    rate_after: float
+    errors_after: int
 
 
 @dataclass
 class Figures:
+    """Seconds, megabytes and samples, by what was measured and of whom."""
+
+    python: str = ""
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    bake_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ready_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     resident: dict[str, float] = field(default_factory=dict)
-    bake_seconds: dict[str, float] = field(default_factory=dict)
+    imports: list[tuple[str, float]] = field(default_factory=list)
+    suite: list[str] = field(default_factory=list)
+    growth: dict[str, list[tuple[int, Sample]]] = field(default_factory=lambda: defaultdict(list))
+    outage: Outage | None = None
 
     def rate(self, work: str, name: str) -> float:
         return statistics.median(sample.rate for sample in self.samples[work, name])
+
+    def cpu_us(self, work: str, name: str) -> float:
+        return statistics.median(sample.cpu_us for sample in self.samples[work, name])
 
     def spread(self, work: str, name: str) -> float:
         """How far the rounds lie apart, as a share of their median."""

@@ -1,6 +1,5 @@
 """The page and the plot of a run."""
 
-import platform
 import statistics
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from figures import Figures
 
 HERE = Path(__file__).parent
 WIDTH, BAR, LEFT = 760, 18, 330
+NAMES = {"orm": "minimal FastAPI with ORM sessions"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ RATIOS = [
     Ratio("read one, default bake: from the cache / the same", "read one", "default", "rows"),
     Ratio("read ten, no options / FastAPI + asyncpg", "read ten", "no options", "rows", 0.50),
     Ratio("create one, no options / FastAPI + asyncpg", "create one", "no options", "rows", 0.45),
+    Ratio(
+        "the same / FastAPI + asyncpg with BEGIN and COMMIT",
+        "create one", "no options", "transactions",
+    ),
 ]  # fmt: skip
 NAIVE = [
     Ratio("read one, ORM session / FastAPI + asyncpg", "read one", "orm", "rows"),
@@ -47,70 +51,161 @@ CONTROL = [
     Ratio(f"{work}, the default bake twice", work, "control", "default")
     for work in ("health", "read one", "read ten", "create one")
 ]
-OPTIONS = ("redis", "metrics", "tracing", "sentry", "rate_limit")
+OPTIONS = (
+    *("redis", "metrics", "tracing", "sentry", "rate_limit"),
+    *("auth", "webhooks", "pgvector", "worker", "all telemetry"),
+)
 
 
 def page(figures: Figures, rounds: int, seconds: float) -> str:
-    lines = [
+    sections = [
+        _ratios(figures, rounds, seconds),
+        _options(figures),
+        _start(figures),
+        _growth(figures),
+        _outage(figures),
+        _bakes(figures),
+        _suite(figures),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _table(*heads: str) -> list[str]:
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+
+
+def _ratios(figures: Figures, rounds: int, seconds: float) -> list[str]:
+    return [
         "# Benchmark",
         "",
-        "Made by `make bench`: see `run.py` for how. Throughput at 32 connections, one server",
-        f"process on one core; medians of {rounds} rounds of {seconds:g} s, taken in turns.",
+        "Made by `make bench`; `run.py` says how.",
+        "Throughput at 32 connections, one server process on one core.",
+        f"Medians of {rounds} rounds of {seconds:g} s, taken in turns. Errors: {_errors(figures)}.",
+        "CPU is what the server itself computed for one answer.",
         "",
-        f"{versions()}",
+        versions(figures),
         "",
-        "| what | ratio | aim | requests/s | limit's | spread of rounds |",
-        "|---|---|---|---|---|---|",
+        *_table("what", "ratio", "aim", "requests/s", "limit's", "CPU", "limit's", "spread"),
         *(row(ratio, figures) for ratio in [*RATIOS, *NAIVE, *CONTROL]),
         "",
+        f"The tail of reading one, p99 / p50: default {figures.tail('read one', 'default'):.1f}, "
+        f"no options {figures.tail('read one', 'no options'):.1f}, "
+        f"ORM session {figures.tail('read one', 'orm'):.1f} (aim: at most 3).",
+    ]
+
+
+def _errors(figures: Figures) -> str:
+    count = sum(sample.errors for samples in figures.samples.values() for sample in samples)
+    return f"{count}, all of the ORM sessions, which let requests overtake" if count else "none"
+
+
+def _options(figures: Figures) -> list[str]:
+    lines = [
         "## What an option costs",
         "",
         "The same service with one option more, over the service without any.",
+        "`rate_limit` and `worker` bring Redis with them, which reads from the cache.",
+        "Probes are neither traced nor limited.",
         "",
-        "| option | health | read one |",
-        "|---|---|---|",
+        *_table("option", "health", "read one"),
     ]
-    for option in (*OPTIONS, "all telemetry"):
+    for option in OPTIONS:
         shares = [
             figures.rate(work, option) / figures.rate(work, "no options")
             for work in ("health", "read one")
         ]
         lines.append(f"| {option} | {shares[0]:.2f} | {shares[1]:.2f} |")
-    lines += [
+    return lines
+
+
+def _start(figures: Figures) -> list[str]:
+    lines = [
+        "## Start and memory",
         "",
-        "Probes are neither traced nor limited. `redis` and `rate_limit` read from the cache.",
+        "Until the first ready answer (for the ORM session: the first row); resident after some",
+        "thousands of requests. Aims: 0.7 s and 85 MiB.",
         "",
-        "## Start, memory, tail",
-        "",
-        "| service | ready after | resident | p99 / p50, read one | bake, with its lock |",
-        "|---|---|---|---|---|",
+        *_table("service", "ready after", "resident"),
     ]
-    for name in ("default", "no options", "all telemetry"):
-        lines.append(
-            f"| {name} | {statistics.median(figures.ready_seconds[name]):.2f} s "
-            f"| {figures.resident[name]:.0f} MiB | {figures.tail('read one', name):.1f} "
-            f"| {figures.bake_seconds[name]:.1f} s |"
-        )
-    return "\n".join([*lines, ""])
+    for name, seconds in figures.ready_seconds.items():
+        middle, resident = statistics.median(seconds), figures.resident[name]
+        lines.append(f"| {NAMES.get(name, name)} | {middle:.2f} s | {resident:.0f} MiB |")
+    costs = ", ".join(f"{name} {ms:.0f}" for name, ms in figures.imports)
+    return [*lines, "", f"Milliseconds of `import app.main`, with every import's own: {costs}."]
+
+
+def _growth(figures: Figures) -> list[str]:
+    lines = ["## How cost grows", "", "Without options, so that every read asks the database."]
+    for what, samples in figures.growth.items():
+        lines += ["", *_table(what, "requests/s", "p50", "p99")]
+        lines += [
+            f"| {number} | {s.rate:.0f} | {s.p50_ms:.1f} ms | {s.p99_ms:.1f} ms |"
+            for number, s in samples
+        ]
+    return lines
+
+
+def _outage(figures: Figures) -> list[str]:
+    outage = figures.outage
+    assert outage
+    return [
+        "## More than the pool can bear",
+        "",
+        "256 connections while the table is locked, so that every connection of the pool is held;",
+        "0.5 s is the longest wait for one, and 1 s for a statement.",
+        f"{outage.rate:.0f} answers a second, {outage.not_503} of them no refusal; "
+        f"the slowest after {outage.longest_ms:.0f} ms.",
+        f"Meanwhile `/health/live` answered within {outage.live_ms:.0f} ms.",
+        f"After it {outage.rate_after:.0f} answers a second, {outage.errors_after} errors.",
+    ]
+
+
+def _bakes(figures: Figures) -> list[str]:
+    floor = statistics.median(figures.bake_seconds["one file"])
+    lines = [
+        "## Bake",
+        "",
+        "Beyond cookiecutter's own time for a template of one file. Aims: 0.3 s, and 2 s with the",
+        "lock.",
+        "",
+        *_table("bake", "seconds", "beyond the floor"),
+    ]
+    for kind, seconds in figures.bake_seconds.items():
+        middle = statistics.median(seconds)
+        lines.append(f"| {kind} | {middle:.2f} | {middle - floor:.2f} |")
+    return lines
+
+
+def _suite(figures: Figures) -> list[str]:
+    total, *slow = figures.suite
+    return [
+        "## The default service's own tests",
+        "",
+        f"On all cores, with PostgreSQL and Valkey of their own: {total}. The slowest:",
+        "",
+        "```",
+        *slow,
+        "```",
+    ]
 
 
 def row(ratio: Ratio, figures: Figures) -> str:
     aim = f"{ratio.aim:.2f}" if ratio.aim else ""
     ours, limit = figures.rate(ratio.work, ratio.name), figures.rate(ratio.work, ratio.limit)
+    cpu, least = (figures.cpu_us(ratio.work, name) for name in (ratio.name, ratio.limit))
     spread = figures.spread(ratio.work, ratio.name)
-    value = f"{ratio.of(figures):.2f}"
-    return f"| {ratio.title} | {value} | {aim} | {ours:.0f} | {limit:.0f} | {spread:.0%} |"
+    cells = [ratio.title, f"{ratio.of(figures):.2f}", aim, f"{ours:.0f}", f"{limit:.0f}"]
+    cells += [f"{cpu:.0f} µs", f"{least:.0f} µs", f"{spread:.0%}"]
+    return f"| {' | '.join(cells)} |"
 
 
-def versions() -> str:
+def versions(figures: Figures) -> str:
     template = (HERE.parent / "{{cookiecutter.project_slug}}" / "constraints.txt").read_text()
     names = ("asyncpg", "fastapi", "sqlalchemy", "starlette", "uvicorn", "uvloop")
     found = dict(line.split("  #")[0].split("==") for line in template.splitlines() if "==" in line)
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
-    return ", ".join(
-        [f"Python {platform.python_version()}", *(f"{name} {found[name]}" for name in names),
-         wrk.split(" [")[0].strip()]
-    ) + "."  # fmt: skip
+    parts = [figures.python.strip(), *(f"{name} {found[name]}" for name in names)]
+    return ", ".join([*parts, wrk.split(" [")[0].strip()]) + "."
 
 
 def plot(figures: Figures) -> str:

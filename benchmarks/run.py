@@ -1,7 +1,7 @@
 """Measures a baked service beside the limits it must come close to, in one run on this machine.
 
     make bench            about nine minutes; writes results.md and results.svg
-    make bench rounds=1   a look, in two
+    make bench rounds=1   a look, in five
 
 One core serves; the load, PostgreSQL and Valkey have the others. All servers run all the time and
 take turns under load, so that whatever else this machine does meets each of them alike. Ratios
@@ -10,51 +10,63 @@ Needs wrk, uv and two cores, on Linux.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import report
-from figures import Figures, Sample
+from contenders import (
+    Server,
+    bake,
+    copy_of_repository,
+    embedded_servers,
+    free_port,
+    install,
+    newest_python,
+    serving,
+)
+from figures import Figures
+from growth import measure_growth, measure_outage
+from load import load
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parent
-CONNECTIONS = 32
-ROWS = 1000
+ROWS = 2000
+SOME_REQUESTS_SECONDS = 2
 NO_OPTION = ("metrics=no", "redis=no")
-ALL_TELEMETRY = ("redis=no", "metrics=yes", "tracing=yes", "sentry=yes")
-# An address of this machine where nobody listens: what is sent there is refused at once.
-TELEMETRY = {
+KINDS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "no options": NO_OPTION,
+    "redis": ("redis=yes", "metrics=no"),
+    "metrics": ("redis=no", "metrics=yes"),
+    "tracing": (*NO_OPTION, "tracing=yes"),
+    "sentry": (*NO_OPTION, "sentry=yes"),
+    "rate_limit": ("metrics=no", "rate_limit=yes"),
+    "auth": (*NO_OPTION, "auth=yes"),
+    "webhooks": (*NO_OPTION, "webhooks=yes"),
+    "pgvector": (*NO_OPTION, "pgvector=yes"),
+    "worker": ("metrics=no", "worker=taskiq"),
+    "all telemetry": ("redis=no", "metrics=yes", "tracing=yes", "sentry=yes"),
+}
+STARTED = ("default", "no options", "all telemetry", "orm")
+# Every layer is on. Telemetry goes to an address of this machine where nobody listens: what is
+# sent there is refused at once.
+SETTINGS = {
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "CORS_ORIGINS": "https://app.example.com",
+    "RATE_LIMIT": "999999999/second",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
     "TRACE_RATIO": "0.1",
     "SENTRY_DSN": "http://key@127.0.0.1:9/1",
+    "AUTH_KEYS": "benchmark:" + "k" * 43,
 }
-
-
-@dataclass
-class Server:
-    """A running contender: a name for the tables, and where it answers."""
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def resident_megabytes(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
 @dataclass(frozen=True)
@@ -66,138 +78,120 @@ class Work:
     creates: bool = False
 
 
-def copy_of_repository(into: Path) -> Path:
-    """What is or would be committed, without what working in place leaves behind."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listing.split("\0")):
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, into / name)
-    return into
+@dataclass(frozen=True)
+class Bench:
+    """Everything that is there to be measured."""
+
+    folder: Path
+    template: Path
+    projects: dict[str, Path]
+    env: dict[str, str]
+    some_id: str
+    core: int
+    rest: set[int]
+
+    @property
+    def one(self) -> str:
+        return f"/bookmarks/{self.some_id}"
+
+    def command(self, name: str) -> tuple[list[str], Path]:
+        """What serves a contender, and in which folder."""
+        if name in self.projects:
+            return [str(self.projects[name] / ".venv/bin/app"), "serve"], self.projects[name]
+        module = "rows" if name == "orm" else name
+        python = str(self.projects["default"] / ".venv/bin/python")
+        options = ["--port", "{port}", "--no-access-log", "--log-level", "warning"]
+        return [python, "-m", "uvicorn", *options, f"{module}:app"], HERE / "limits"
+
+    def serve(self, stack: ExitStack, name: str) -> Server:
+        command, folder = self.command(name)
+        return stack.enter_context(serving(name, command, folder, self.env, {self.core}))
 
 
-def bake(template: Path, into: Path, name: str, *answers: str) -> tuple[Path, float]:
-    """Bake and install a service; its folder, and the seconds that the bake took."""
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "cookiecutter", "--no-input", "--output-dir", into, template,
-         f"project_slug={name}", *answers],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    seconds = time.monotonic() - started
-    subprocess.run(
-        ["uv", "sync", "--quiet", "--no-python-downloads", "--compile-bytecode"],
-        cwd=into / name, check=True,
-    )  # fmt: skip
-    return into / name, seconds
+def prepare(stack: ExitStack, python: str) -> Bench:
+    """Bake and install every contender, and start and fill the servers they stand on."""
+    core, *others = sorted(os.sched_getaffinity(0))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+    template = copy_of_repository(folder / "template")
+    projects = {}
+    for name, answers in KINDS.items():
+        slug = "bench-" + name.replace(" ", "-").replace("_", "-")
+        bake(template, folder, slug, *answers)
+        projects[name] = install(folder / slug, python)
+    projects["control"] = projects["default"]
+    bake(template, folder, "bench-servers")
+    servers = install(folder / "bench-servers", python, for_production=False)
+    interpreter = str(servers / ".venv/bin/python")
+    with embedded_servers(servers, set(others)) as urls:  # takes effect at the next start
+        subprocess.run([interpreter, "-c", TUNE], env={**os.environ, **urls}, check=True)
+    urls = stack.enter_context(embedded_servers(servers, set(others)))
+    env = {**urls, **SETTINGS}
+    app = str(projects["default"] / ".venv/bin/app")
+    subprocess.run([app, "migrate"], env={**os.environ, **env}, cwd=folder, check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    some_id = subprocess.run(
+        [interpreter, "-c", FILL], env={**os.environ, **urls, "ROWS": str(ROWS)}, check=True,
+        capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    return Bench(folder, template, projects, env, some_id, core, set(others))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+def measure_throughput(figures: Figures, bench: Bench, rounds: int, seconds: int) -> None:
+    """Every contender at every work, in turns."""
+    page, services = "/bookmarks?limit=10", list(bench.projects)
+    few = ("rows", "default", "control", "no options")
+    works = [
+        Work("health", dict.fromkeys(["constant", "minimal", *services], "/health/live")),
+        Work("read one", {**dict.fromkeys(["rows", *services], bench.one),
+                          "orm": f"/orm/{bench.some_id}"}),
+        Work("read ten", {**dict.fromkeys(few, page), "orm": "/orm?limit=10"}),
+        Work("create one", {**dict.fromkeys(few, "/bookmarks"), "orm": "/orm",
+                             "transactions": "/transactions"}, creates=True),
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        servers = {n: bench.serve(stack, n) for n in ("constant", "minimal", "rows", *services)}
+        servers["orm"] = servers["transactions"] = servers["rows"]
+        for number in range(rounds + 1):  # the first one warms up
+            for work in works:
+                for name, path in work.paths.items():
+                    length = 1 if number == 0 else seconds
+                    sample = load(servers[name], path, length, bench.rest, creates=work.creates)
+                    if sample.errors and name != "orm":
+                        sys.exit(f"{sample.errors} errors: {work.name}, {name}")
+                    if number:
+                        figures.samples[work.name, name].append(sample)
+            print(f"round {number} of {rounds}", flush=True)
 
 
-@contextmanager
-def embedded_servers(project: Path, cores: set[int]) -> Iterator[dict[str, str]]:
-    """PostgreSQL and Valkey of the service's development dependencies; their URLs."""
-    program = (
-        "import sys, json, pathlib\n"
-        "from app.dev import embedded_services\n"
-        "with embedded_services(pathlib.Path('.data')) as urls:\n"
-        "    print(json.dumps(urls), flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    process = subprocess.Popen(
-        [project / ".venv/bin/python", "-c", program],
-        cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
-    try:
-        assert process.stdout
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.communicate("", timeout=30)
+def measure_start(figures: Figures, bench: Bench, rounds: int) -> None:
+    """Seconds until ready, imports, and memory after some thousands of requests."""
+    for _ in range(rounds):
+        for name in STARTED:
+            figures.ready_seconds[name].append(start_up(bench, name))
+    for name in STARTED:
+        path = f"/orm/{bench.some_id}" if name == "orm" else bench.one
+        with ExitStack() as stack:
+            server = bench.serve(stack, name)
+            load(server, path, SOME_REQUESTS_SECONDS, bench.rest)
+            figures.resident[name] = server.resident_megabytes()
+    figures.imports = slowest_imports(bench.projects["default"])
 
 
-@contextmanager
-def serving(
-    name: str, command: list[str], folder: Path, env: dict[str, str], core: int
-) -> Iterator[Server]:
-    """Run a server on one core until the block ends."""
+def start_up(bench: Bench, name: str) -> float:
+    """Seconds from the command to the first success of /health/ready."""
     port = free_port()
-    variables = {**os.environ, "PORT": str(port), "ENVIRONMENT": "test", "LOG_LEVEL": "info", **env}
-    command = [part.replace("{port}", str(port)) for part in command]
-    process = subprocess.Popen(
-        command, cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}), start_new_session=True,
-    )  # fmt: skip
-    try:
-        wait_until_answers(f"http://127.0.0.1:{port}/health/live", process)
-        yield Server(name, port, process)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1000):
-        if process.poll() is not None:
-            sys.exit(f"a server ended at once: {process.args}")
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-    sys.exit(f"a server does not answer: {process.args}")
-
-
-def load(server: Server, path: str, seconds: int, cores: set[int], *, creates: bool) -> Sample:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
-    if creates:
-        command += ["-s", str(HERE / "create.lua")]
-    output = subprocess.run(
-        [*command, f"http://127.0.0.1:{server.port}{path}"],
-        env={**os.environ, "TAG": os.urandom(8).hex(), "TARGET": path},
-        check=True, capture_output=True, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    ).stdout  # fmt: skip
-    errors = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", output)))
-    errors += sum(
-        int(n)
-        for line in re.findall(r"Socket errors: (.*)", output)
-        for n in re.findall(r"\d+", line)
-    )
-    return Sample(
-        float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0]),
-        _milliseconds(output, "50"),
-        _milliseconds(output, "99"),
-        errors,
-    )
-
-
-def _milliseconds(output: str, quantile: str) -> float:
-    number, unit = re.findall(rf"{quantile}%\s+([\d.]+)(us|ms|s)", output)[0]
-    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
-
-
-def start_up(project: Path, env: dict[str, str], core: int) -> float:
-    """Seconds from `app serve` to the first 200 of /health/ready."""
-    port = free_port()
+    command, folder = bench.command(name)
+    path = f"/orm/{bench.some_id}" if name == "orm" else "/health/ready"
     started = time.monotonic()
     process = subprocess.Popen(
-        [project / ".venv/bin/app", "serve"],
-        cwd=project, env={**os.environ, **env, "PORT": str(port), "ENVIRONMENT": "test"},
-        stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        [part.replace("{port}", str(port)) for part in command],
+        cwd=folder, env={**os.environ, **bench.env, "PORT": str(port), "ENVIRONMENT": "test"},
+        stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {bench.core}),
     )  # fmt: skip
     try:
         while time.monotonic() - started < 30:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).close()
                 return time.monotonic() - started
             except OSError:
                 time.sleep(0.005)
@@ -207,87 +201,46 @@ def start_up(project: Path, env: dict[str, str], core: int) -> float:
         process.wait()
 
 
-def measure(rounds: int, seconds: int) -> Figures:
-    figures = Figures()
-    server_core, *others = sorted(os.sched_getaffinity(0))
-    rest = set(others)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        kinds = {
-            "default": (),
-            "control": (),
-            "no options": NO_OPTION,
-            "redis": ("redis=yes", "metrics=no"),
-            "metrics": ("redis=no", "metrics=yes"),
-            "tracing": (*NO_OPTION, "tracing=yes"),
-            "sentry": (*NO_OPTION, "sentry=yes"),
-            "rate_limit": ("metrics=no", "rate_limit=yes"),
-            "all telemetry": ALL_TELEMETRY,
-        }
-        template = copy_of_repository(folder / "template")
-        projects = {}
-        for name, answers in kinds.items():
-            if name == "control":
-                continue
-            slug = "bench-" + name.replace(" ", "-").replace("_", "-")
-            projects[name], figures.bake_seconds[name] = bake(template, folder, slug, *answers)
-        projects["control"] = projects["default"]
-        python = str(projects["default"] / ".venv/bin/python")
-        with embedded_servers(projects["default"], rest) as urls:  # takes effect at the next start
-            subprocess.run([python, "-c", TUNE], env={**os.environ, **urls}, check=True)
-        urls = stack.enter_context(embedded_servers(projects["default"], rest))
-        env = {**urls, "RATE_LIMIT": "999999999/second", **TELEMETRY}
-        app = str(projects["default"] / ".venv/bin/app")
-        subprocess.run([app, "migrate"], env={**os.environ, **env}, cwd=folder, check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
-        some_id = subprocess.run(
-            [python, "-c", FILL], env={**os.environ, **urls, "ROWS": str(ROWS)}, check=True,
-            capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-        servers = {}
-        uvicorn = [python, "-m", "uvicorn", "--port", "{port}", "--no-access-log",
-                   "--log-level", "warning"]  # fmt: skip
-        for name in ("constant", "minimal", "rows"):
-            servers[name] = stack.enter_context(
-                serving(name, [*uvicorn, f"{name}:app"], HERE / "limits", env, server_core)
-            )
-        for name, project in projects.items():
-            servers[name] = stack.enter_context(
-                serving(name, [str(project / ".venv/bin/app"), "serve"], project, env, server_core)
-            )
-        one, page = f"/bookmarks/{some_id}", "/bookmarks?limit=10"
-        services = list(projects)
-        works = [
-            Work("health", dict.fromkeys(["constant", "minimal", *services], "/health/live")),
-            Work("read one", {**dict.fromkeys(["rows", *services], one), "orm": f"/orm/{some_id}"}),
-            Work(
-                "read ten",
-                {**dict.fromkeys(["rows", "default", "control", "no options"], page),
-                 "orm": "/orm?limit=10"},
-            ),
-            Work(
-                "create one",
-                {**dict.fromkeys(["rows", "default", "control", "no options"], "/bookmarks"),
-                 "orm": "/orm"},
-                creates=True,
-            ),
-        ]  # fmt: skip
-        servers["orm"] = servers["rows"]
-        for number in range(rounds + 1):  # the first one warms up
-            for work in works:
-                for name, path in work.paths.items():
-                    length = 1 if number == 0 else seconds
-                    sample = load(servers[name], path, length, rest, creates=work.creates)
-                    if sample.errors:
-                        sys.exit(f"{sample.errors} errors: {work.name}, {name}")
-                    if number:
-                        figures.samples[work.name, name].append(sample)
-            print(f"round {number} of {rounds}", flush=True)
-        figures.resident = {name: servers[name].resident_megabytes() for name in services}
-        for _ in range(rounds):
-            for name in ("default", "no options", "all telemetry"):
-                figures.ready_seconds[name].append(start_up(projects[name], env, server_core))
-    return figures
+def slowest_imports(project: Path) -> list[tuple[str, float]]:
+    """Milliseconds that `import app.main` takes in all, and by package what each of them costs."""
+    output = subprocess.run(
+        [project / ".venv/bin/python", "-X", "importtime", "-c", "import app.main"],
+        cwd=project, check=True, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    costs: dict[str, float] = {}
+    for own, name in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", output):
+        package = name.split(".")[0]
+        costs[package] = costs.get(package, 0) + int(own) / 1000
+    ranked = sorted(costs.items(), key=lambda item: -item[1])
+    return [("all", sum(costs.values())), *ranked[:8]]
+
+
+def measure_bakes(figures: Figures, bench: Bench) -> None:
+    """The template's part against cookiecutter's own; the lock apart."""
+    empty = bench.folder / "empty-template"
+    (empty / "{{cookiecutter.project_slug}}").mkdir(parents=True)
+    (empty / "{{cookiecutter.project_slug}}" / "README.md").write_text("One file.\n", "utf-8")
+    (empty / "cookiecutter.json").write_text('{"project_slug": "one"}\n', "utf-8")
+    for number in range(5):
+        for kind, template, locks in (
+            ("one file", empty, False),
+            ("default, without its lock", bench.template, False),
+            ("default, with its lock", bench.template, True),
+        ):
+            into = bench.folder / f"bakes-{number}"
+            slug = re.sub(r"\W+", "-", kind)
+            figures.bake_seconds[kind].append(bake(template, into, slug, locks=locks))
+
+
+def measure_suite(figures: Figures, bench: Bench) -> None:
+    """The service's own tests, on all cores, with servers of their own."""
+    output = subprocess.run(
+        ["uv", "run", "--no-sync", "pytest", "-q", "-n", "auto", "--durations=5"],
+        cwd=bench.folder / "bench-servers", capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    lines = output.strip().splitlines()
+    slow = [line.strip() for line in lines if re.match(r"\s*[\d.]+s (call|setup|teardown)", line)]
+    figures.suite = [lines[-1].strip("= "), *slow]
 
 
 TUNE = """
@@ -318,14 +271,26 @@ asyncio.run(fill())
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of load, for each in a round")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not on the path: on Debian, apt-get install wrk")
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are needed: one serves, the other makes the load")
-    figures = measure(given.rounds, given.seconds)
+    python = newest_python()
+    figures = Figures(
+        python=subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout
+    )
+    with ExitStack() as stack:
+        bench = prepare(stack, python)
+        measure_throughput(figures, bench, given.rounds, given.seconds)
+        measure_start(figures, bench, given.rounds)
+        bare = bench.projects["no options"]
+        measure_growth(figures, bare, bench.env, bench.one, bench.core, bench.rest)
+        measure_outage(figures, bare, bench.env, bench.one, bench.core, bench.rest)
+        measure_bakes(figures, bench)
+        measure_suite(figures, bench)
     (HERE / "results.md").write_text(report.page(figures, given.rounds, given.seconds), "utf-8")
     (HERE / "results.svg").write_text(report.plot(figures), "utf-8")
     print((HERE / "results.md").read_text("utf-8"))

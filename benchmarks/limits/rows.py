@@ -1,4 +1,8 @@
-"""Rows through FastAPI with the driver alone (`/bookmarks`), and with ORM sessions (`/orm`)."""
+"""Rows through FastAPI with the driver alone, and with ORM sessions (`/orm`).
+
+With the driver, a row is created by one statement (`/bookmarks`) or between BEGIN and COMMIT, as
+the service does it (`/transactions`).
+"""
 
 import os
 import uuid
@@ -95,6 +99,13 @@ async def page(limit: int = 50) -> Page:
 @app.post("/bookmarks", status_code=201)
 async def create(new: New) -> Bookmark:
     row = await app.state.pool.fetchrow(CREATE, new.url, new.title)
+    return Bookmark.model_validate(dict(row))
+
+
+@app.post("/transactions", status_code=201)
+async def create_in_a_transaction(new: New) -> Bookmark:
+    async with app.state.pool.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(CREATE, new.url, new.title)
     return Bookmark.model_validate(dict(row))
 
 

@@ -65,6 +65,16 @@ def test_check_says_what_is_wrong_and_fails(empty_database: str, source: Path) -
     assert "{" not in result.stdout  # no log line that says it again
 
 
+def test_a_mistake_in_a_migration_is_one_line_with_its_place(
+    empty_database: str, source: Path
+) -> None:
+    text = "revision = '9000'\ndown_revision = {after!r}\n\ndef upgrade():\n    nowhere()\n"
+    result = app("migrate", DATABASE_URL=empty_database, **add_migration(source, text))
+    assert result.returncode == 1
+    assert "name 'nowhere' is not defined (9000_of_this_test.py, line 5)" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_the_help_has_a_whole_sentence_for_every_command() -> None:
     help_page = CliRunner().invoke(main, ["--help"]).stdout
     assert set(main.commands) <= set(help_page.split())

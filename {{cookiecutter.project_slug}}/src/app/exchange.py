@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 import structlog
 
+from app.settings import Settings
+
 log = structlog.get_logger()
 
 LONGEST_LOGGED_PATH = 500
@@ -39,15 +41,22 @@ def is_probe(path: str) -> bool:
     return PROBE.match(path) is not None
 
 
-def log_access(exchange: Exchange) -> None:
+def access_log(settings: Settings) -> Observer:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    is_quiet = exchange.status < HTTPStatus.BAD_REQUEST and is_probe(exchange.path)
-    (log.debug if is_quiet else log.info)(
-        "request",
-        method=exchange.method,
-        path=exchange.path[:LONGEST_LOGGED_PATH],
-        route=exchange.route,
-        status=exchange.status,
-        duration_ms=round(exchange.duration_seconds * 1000, 2),
-        bytes=exchange.response_bytes,
-    )
+    shows_all = settings.log_level == "debug"
+
+    def log_access(exchange: Exchange) -> None:
+        is_quiet = exchange.status < HTTPStatus.BAD_REQUEST and is_probe(exchange.path)
+        if is_quiet and not shows_all:
+            return  # before the line is put together
+        (log.debug if is_quiet else log.info)(
+            "request",
+            method=exchange.method,
+            path=exchange.path[:LONGEST_LOGGED_PATH],
+            route=exchange.route,
+            status=exchange.status,
+            duration_ms=round(exchange.duration_seconds * 1000, 2),
+            bytes=exchange.response_bytes,
+        )
+
+    return log_access

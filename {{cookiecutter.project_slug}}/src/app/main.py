@@ -13,7 +13,7 @@ from app.bookmarks import routes as bookmarks
 from app.cache import open_cache  # option: redis
 from app.database import open_database
 from app.error_tracking import open_error_tracking  # option: sentry
-from app.exchange import Observer, log_access
+from app.exchange import Observer, access_log
 from app.health import Check, Health
 from app.health import router as health_router
 from app.logs import configure_logs
@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the application; nothing is opened before its lifespan begins."""
     health = Health(settings)
     arrivals: list[Observer] = []
-    observers: list[Observer] = [log_access]
+    observers: list[Observer] = [access_log(settings)]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -168,7 +168,7 @@ def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
 
 
 def _request_id(sent: str) -> str:
-    return sent if REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
+    return sent if sent and REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:

@@ -7,10 +7,12 @@ says CREATE INDEX CONCURRENTLY, since that waits for every open transaction.
 
 import asyncio
 import time
+import traceback
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import Path
 
 import structlog
 from alembic import command
@@ -137,5 +139,11 @@ async def _upgrade(settings: Settings) -> None:
             await connection.commit()
     except (exc.SQLAlchemyError, CommandError, OSError) as error:
         raise MigrationError(f"a migration failed: {_reason(error)}") from error
+    except Exception as error:  # a migration is code of any kind, which fails in any way
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise MigrationError(
+            f"a migration failed: {type(error).__name__}: {_reason(error)} "
+            f"({Path(place.filename).name}, line {place.lineno})"
+        ) from error
     finally:
         await engine.dispose()
