@@ -13,7 +13,8 @@ class Outage:
 
     rate: float
     longest_ms: float
-    not_503: int
+    refusals: int
+    others: int
     live_ms: float
     rate_after: float
     errors_after: int

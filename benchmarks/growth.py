@@ -75,7 +75,8 @@ def measure_outage(
     figures.outage = Outage(
         rate=held.rate,
         longest_ms=held.longest_ms,
-        not_503=round(held.rate * 5) - held.errors,
+        refusals=held.errors,
+        others=held.answers - held.errors,
         live_ms=max(lives),
         rate_after=after.rate,
         errors_after=after.errors,

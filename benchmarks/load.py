@@ -23,6 +23,7 @@ class Sample:
         errors: answers that were no success, and connections that broke or waited for over 2 s.
     """
 
+    answers: int
     rate: float
     p50_ms: float
     p99_ms: float
@@ -57,6 +58,7 @@ def load(
     for line in re.findall(r"Socket errors: (.*)", output):
         errors += sum(map(int, re.findall(r"\d+", line)))
     return Sample(
+        answers=answers,
         rate=float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0]),
         p50_ms=_milliseconds(output, r"50%\s+"),
         p99_ms=_milliseconds(output, r"99%\s+"),

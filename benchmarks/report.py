@@ -90,6 +90,7 @@ def _ratios(figures: Figures, rounds: int, seconds: float) -> list[str]:
         "",
         f"The tail of reading one, p99 / p50: default {figures.tail('read one', 'default'):.1f}, "
         f"no options {figures.tail('read one', 'no options'):.1f}, "
+        f"FastAPI + asyncpg itself {figures.tail('read one', 'rows'):.1f}, "
         f"ORM session {figures.tail('read one', 'orm'):.1f} (aim: at most 3).",
     ]
 
@@ -153,8 +154,8 @@ def _outage(figures: Figures) -> list[str]:
         "",
         "256 connections while the table is locked, so that every connection of the pool is held;",
         "0.5 s is the longest wait for one, and 1 s for a statement.",
-        f"{outage.rate:.0f} answers a second, {outage.not_503} of them no refusal; "
-        f"the slowest after {outage.longest_ms:.0f} ms.",
+        f"{outage.refusals} refusals and {outage.others} other answers, "
+        f"{outage.rate:.0f} a second; the slowest after {outage.longest_ms:.0f} ms.",
         f"Meanwhile `/health/live` answered within {outage.live_ms:.0f} ms.",
         f"After it {outage.rate_after:.0f} answers a second, {outage.errors_after} errors.",
     ]

@@ -107,7 +107,7 @@ async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -
     with own_postgres() as server:
         server.stop()
         service = replicas.enter_context(Service(STARTUP, environment(server.url)))
-        await asyncio.sleep(5)
+        await asyncio.sleep(2)
         assert service.process.poll() is None
         server.start()
         await asyncio.to_thread(service.wait_until_ready)
