@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
@@ -116,6 +116,14 @@ async def running(service: FastAPI, *, host: str = "testserver") -> AsyncIterato
         transport = ASGITransport(with_state)
         async with AsyncClient(transport=transport, base_url=f"http://{host}") as client:
             yield client
+
+
+def is_problem(response: Response, status: int, name: str) -> bool:
+    return (
+        response.status_code == status
+        and response.headers["Content-Type"] == "application/problem+json"
+        and response.json()["type"] == f"urn:problem:{name}"
+    )
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app.engine import create_engine
 from app.settings import Settings
-from conftest import Lines
+from conftest import Lines, is_problem
 
 EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 
@@ -46,11 +46,8 @@ async def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 def has_ended(response: Response) -> bool:
-    return (
-        response.status_code == 401
-        and response.json()["type"] == "urn:problem:session-ended"
-        and response.headers["WWW-Authenticate"] == "Bearer"
-    )
+    is_ended = is_problem(response, 401, "session-ended")
+    return is_ended and response.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_a_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
