@@ -305,15 +305,6 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     assert set(hook.OWNED) == {*OPTIONS, *(c for q in hook.CHOICES for c in CHOICES[q])} - {"none"}
 
 
-def test_no_secret_is_in_any_file(bake: Bake) -> None:
-    secret = re.compile(
-        rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bsk_live_|"
-        rb"(?i:secret|token|password)\w* *[:=] *[\"'][A-Za-z0-9+/_-]{24,}[\"']"
-    )
-    for path, content in bake(**EVERY_OPTION).files().items():
-        assert not secret.search(content), path
-
-
 def test_windows_line_endings_of_a_clone_are_mended(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:

@@ -24,7 +24,6 @@ from test_formats import run
 SCHEMAS = ROOT / "tests" / "schemas"
 CLOSING_SECONDS = 10  # docs/operations.md: what is closed after drain and requests in flight
 REFERENCE = re.compile(r"\$\{\{(?:(?P<service>[\w-]+)\.)?(?P<name>\w+)\}\}")
-WORKERS = ["none", "taskiq", "celery"]
 ANSWERS = [
     {},
     NO_OPTION,

@@ -182,14 +182,7 @@ import json
 from app.main import create_app
 from app.settings import Settings
 
-def paths(routes):
-    for route in routes:
-        if hasattr(route, "path"):
-            yield route.path
-        else:
-            yield from paths(route.original_router.routes)
-
-print(json.dumps(list(paths(create_app(Settings()).routes))))
+print(json.dumps([route.path for route in create_app(Settings()).routes]))
 """
 
 

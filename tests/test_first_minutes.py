@@ -16,10 +16,7 @@ import pytest
 from conftest import ROOT, Bake
 from engine import free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.posix,
-]
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
 
@@ -86,8 +83,8 @@ def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
     assert processes_of(tmp_path) == []
 
 
-def blocks(page: Path, language: str = "sh") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:

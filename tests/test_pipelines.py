@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from conftest import Bake
 from expressions import ExpressionError, Expressions
-from pipelines import GitHub, GitLab, Machine
+from pipelines import GitHub, GitLab, Machine, said
 from test_baked_service import find_python
 
 pytestmark = pytest.mark.slow
@@ -132,10 +132,6 @@ def running_production(machine: Machine) -> Iterator[Production]:
 
 def results(jobs: dict[str, Any]) -> dict[str, str]:
     return {name: job.result for name, job in jobs.items()}
-
-
-def said(jobs: dict[str, Any]) -> str:
-    return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
 
 
 # --- checking and testing -------------------------------------------------------------------------
