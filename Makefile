@@ -36,7 +36,7 @@ fix: .venv  ## let the tools mend what they can, in both
 	.venv/bin/ruff format
 
 constraints: .venv  ## the newest versions that fit, in both constraints.txt; or: bounds=lifted
-	.venv/bin/python refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
+	.venv/bin/python maintenance/refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
 
 clean:  ## remove what work leaves behind
 	git clean -fdXq

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from test_docs import shell_blocks
 from test_formats import run
 
 from maintenance import release
-from refresh_constraints import lift_bounds, refresh
+from maintenance.refresh_constraints import lift_bounds, refresh
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 CI, NEWEST, RELEASE = (
@@ -150,8 +149,6 @@ def test_what_is_run_with_one_python_runs_with_the_default() -> None:
 
 
 # --- as they run ----------------------------------------------------------------------------------
-
-NewMachine = Callable[..., Machine]
 
 
 @pytest.fixture

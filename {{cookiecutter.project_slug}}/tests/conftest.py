@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +36,6 @@ pytest_plugins = ["callers"]  # option: auth
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
 Lines = Callable[[], list[dict[str, Any]]]
-NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
