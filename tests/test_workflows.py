@@ -1,4 +1,4 @@
-"""The pipelines of a baked service, looked at by linters, and run: see pipelines.py."""
+"""The pipelines of a baked service, looked at by linters; test_pipelines.py runs them."""
 
 import itertools
 import os
