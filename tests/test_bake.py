@@ -298,6 +298,12 @@ def test_the_template_is_no_jinja_and_every_python_file_parses(repository: Path)
             ast.parse(path.read_bytes())
 
 
+def test_no_module_is_over_250_lines(repository: Path) -> None:
+    for folder in ("scripts", "src"):
+        for path in (repository / TEMPLATE / folder).rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
+
+
 def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> None:
     for paths in hook.OWNED.values():
         for path in paths:
