@@ -41,7 +41,7 @@ OF_OTHERS = {
     "RAILWAY_TOKEN": "Railway's command line",
     "OTEL_EXPORTER_OTLP_HEADERS": "OpenTelemetry's exporter",
 }
-IMAGINED = {"/orders", "/orders/{}"}  # of services that somebody makes of this one
+IMAGINED = {"/orders/{}"}  # of services that somebody makes of this one
 # What begins with a slash and is no path of this service: whose it is.
 NOT_SERVED = {
     "/opt/venv": "the image",
