@@ -6,7 +6,6 @@ is. Blocks that need somebody's account meet a stand-in that knows the commands 
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,8 +169,7 @@ def installed(
 
 
 def install(baked: Baked, folder: Path) -> Path:
-    project = folder / "project"
-    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = baked.copy_to(folder / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-python-downloads", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
     return project

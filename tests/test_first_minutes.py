@@ -110,10 +110,7 @@ def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: P
 
 
 def test_the_page_about_accounts_does_what_it_says(bake: Bake, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(
-        bake(lock=True, auth=True).path, project, ignore=shutil.ignore_patterns(".venv")
-    )
+    project = bake(lock=True, auth=True).copy_to(tmp_path / "project")
     by_hand, make_secret = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     env = environment(tmp_path)
@@ -147,8 +144,7 @@ def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
 def test_every_command_works_in_a_fresh_service_without_any_setting(
     bake: Bake, tmp_path: Path
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path / "project")
     env = environment(tmp_path)
     app = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable, "app"]
     for command in ("migrate", "seed", "check", "env", "routes", "openapi"):

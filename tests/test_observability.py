@@ -46,9 +46,7 @@ SCRAPE_SECONDS = 1
 def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service of another name, so that its rules and queries are the renamed ones."""
     baked = bake(lock=True, project_name="Order Service", project_slug="order-service")
-    project = tmp_path_factory.mktemp("observed") / "order-service"
-    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
-    return project
+    return baked.copy_to(tmp_path_factory.mktemp("observed") / "order-service")
 
 
 def promtool(*arguments: str, folder: Path) -> str:

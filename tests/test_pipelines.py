@@ -7,7 +7,6 @@ and production is a server of the test's own.
 import http.server
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -35,8 +34,7 @@ NewMachine = Callable[..., Machine]
 @pytest.fixture(scope="module")
 def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Python of an environment that has the embedded servers."""
-    project = tmp_path_factory.mktemp("servers") / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path_factory.mktemp("servers") / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-install-project", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
     return str(project / ".venv" / "bin" / "python")
@@ -47,9 +45,8 @@ def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
     """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
 
     def make(**answers: object) -> Machine:
-        repository = tmp_path / "repository"
         baked = bake(lock=True, **answers)
-        shutil.copytree(baked.path, repository, ignore=shutil.ignore_patterns(".venv"))
+        repository = baked.copy_to(tmp_path / "repository")
         wanted = str(baked.answers["python_version"])
         python = find_python(wanted) or sys.executable
         machine = Machine(tmp_path / "machine", repository, python)

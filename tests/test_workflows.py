@@ -150,8 +150,7 @@ def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> No
 
 def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -> None:
     """pre-commit, run on a project with and without a mistake."""
-    project = tmp_path / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path / "project")
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
     subprocess.run([*git, "add", "--all"], cwd=project, check=True)
