@@ -30,15 +30,13 @@ bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes):
 check: .venv  ## lint and format, here and in the template folder; changes nothing
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff check && ../.venv/bin/ruff format --check
 
-fix: .venv  ## let the tools mend what they can
+fix: .venv  ## let the tools mend what they can, in both
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
-	cd '{{cookiecutter.project_slug}}' && ../.venv/bin/ruff format && ../.venv/bin/ruff check --fix
 
 constraints: .venv  ## the newest versions that fit, in both constraints.txt; or: bounds=lifted
-	.venv/bin/python refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
+	.venv/bin/python maintenance/refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
 
 clean:  ## remove what work leaves behind
 	git clean -fdXq

@@ -19,13 +19,13 @@ from jinja2.ext import Extension
 # One of these in a name would end a string or start an expansion in TOML, YAML, a Makefile, a
 # Dockerfile or a shell.
 FORBIDDEN = set('"\\`$<>{}|\u2028\u2029\x85')
-VERSIONS = Path(__file__).parent / "{{cookiecutter.project_slug}}" / "constraints.txt"
+CONSTRAINTS = Path(__file__).parent / "{{cookiecutter.project_slug}}" / "constraints.txt"
 # Names that Windows gives to devices, of the service's own package, and of everything that it
 # depends on: a project cannot depend on itself.
 RESERVED = {
     *("app", "test", "tests", "con", "prn", "aux", "nul"),
     *(f"{device}{number}" for device in ("com", "lpt") for number in range(10)),
-    *re.findall(r"^([\w-]+)==", VERSIONS.read_text(encoding="utf-8"), re.MULTILINE),
+    *re.findall(r"^([\w-]+)==", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE),
 }
 
 

@@ -1,7 +1,7 @@
 """Turns the copied service, which has every option on, into the one that was asked for.
 
-Pure functions over text come first; only main() touches the disk. Standard library only: this
-runs under cookiecutter's own interpreter, on any system, from a temporary copy.
+Pure functions over text come first; from main() on the disk is touched. Standard library only:
+this runs under cookiecutter's own interpreter, on any system, from a temporary copy.
 """
 
 import json

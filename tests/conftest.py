@@ -36,6 +36,10 @@ class Baked:
             if path.is_file() and not {".venv", "__pycache__"}.intersection(path.parts)
         }
 
+    def copy_to(self, folder: Path) -> Path:
+        """A copy that a test may change, without an environment."""
+        return Path(shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(".venv")))
+
 
 Bake = Callable[..., Baked]
 
@@ -141,9 +145,7 @@ def docker_engine() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - there must be one, and it removes the images afterwards
     """The default service, locked, for a Docker engine to build."""
-    folder = tmp_path_factory.mktemp("containers") / "example-service"
-    shutil.copytree(bake(lock=True).path, folder, ignore=shutil.ignore_patterns(".venv"))
-    return folder
+    return bake(lock=True).copy_to(tmp_path_factory.mktemp("containers") / "example-service")
 
 
 @pytest.fixture(scope="session")

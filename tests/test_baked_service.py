@@ -227,10 +227,7 @@ def test_the_example_is_deleted_as_its_page_says(
     answers: dict[str, object],
     tests: list[str],
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(
-        bake(lock=True, **answers).path, project, ignore=shutil.ignore_patterns(".venv")
-    )
+    project = bake(lock=True, **answers).copy_to(tmp_path / "project")
     page = (project / "docs" / "delete-the-example.md").read_text()
     blocks = [
         [line.strip() for line in block.splitlines() if line.strip()]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -562,14 +561,3 @@ def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> Non
             assert port["host_ip"] == "127.0.0.1"
         assert "privileged" not in service, name
         assert "container_name" not in service, "it could not be scaled"
-
-
-def test_the_page_about_containers_says_what_exists(project: Path) -> None:
-    page = (project / "docs" / "containers.md").read_text()
-    targets = subprocess.run(
-        ["make", "-pRrq", "nothing"], cwd=project, capture_output=True, text=True, check=False
-    ).stdout
-    for word in page.split("`make ")[1:]:
-        target = word.split("`")[0].split()[0]
-        assert f"\n{target}:" in targets, target
-    assert sys.platform != "win32", "containers are tested where Docker runs Linux"

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from test_formats import run
 SCHEMAS = ROOT / "tests" / "schemas"
 CLOSING_SECONDS = 10  # docs/operations.md: what is closed after drain and requests in flight
 REFERENCE = re.compile(r"\$\{\{(?:(?P<service>[\w-]+)\.)?(?P<name>\w+)\}\}")
-WORKERS = ["none", "taskiq", "celery"]
 ANSWERS = [
     {},
     NO_OPTION,
@@ -334,8 +332,7 @@ def test_the_service_accepts_the_variables_that_the_platform_gives_it(
     bake: Bake, tmp_path: Path, platform: str
 ) -> None:
     baked = bake(lock=True, auth=True, worker="taskiq", deploy=platform)
-    project = tmp_path / "project"
-    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = baked.copy_to(tmp_path / "project")
     given = given_by_railway if platform == "railway" else given_by_render
     commit = {"railway": "RAILWAY_GIT_COMMIT_SHA", "render": "RENDER_GIT_COMMIT"}[platform]
     command = [

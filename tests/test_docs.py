@@ -6,7 +6,6 @@ is. Blocks that need somebody's account meet a stand-in that knows the commands 
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ OF_OTHERS = {
     "RAILWAY_TOKEN": "Railway's command line",
     "OTEL_EXPORTER_OTLP_HEADERS": "OpenTelemetry's exporter",
 }
-IMAGINED = {"/orders", "/orders/{}"}  # of services that somebody makes of this one
+IMAGINED = {"/orders/{}"}  # of services that somebody makes of this one
 # What begins with a slash and is no path of this service: whose it is.
 NOT_SERVED = {
     "/opt/venv": "the image",
@@ -170,8 +169,7 @@ def installed(
 
 
 def install(baked: Baked, folder: Path) -> Path:
-    project = folder / "project"
-    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = baked.copy_to(folder / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-python-downloads", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
     return project
@@ -182,14 +180,7 @@ import json
 from app.main import create_app
 from app.settings import Settings
 
-def paths(routes):
-    for route in routes:
-        if hasattr(route, "path"):
-            yield route.path
-        else:
-            yield from paths(route.original_router.routes)
-
-print(json.dumps(list(paths(create_app(Settings()).routes))))
+print(json.dumps([route.path for route in create_app(Settings()).routes]))
 """
 
 

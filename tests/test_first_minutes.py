@@ -16,10 +16,7 @@ import pytest
 from conftest import ROOT, Bake
 from engine import free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.posix,
-]
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
 
@@ -86,8 +83,8 @@ def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
     assert processes_of(tmp_path) == []
 
 
-def blocks(page: Path, language: str = "sh") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
@@ -113,10 +110,7 @@ def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: P
 
 
 def test_the_page_about_accounts_does_what_it_says(bake: Bake, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(
-        bake(lock=True, auth=True).path, project, ignore=shutil.ignore_patterns(".venv")
-    )
+    project = bake(lock=True, auth=True).copy_to(tmp_path / "project")
     by_hand, make_secret = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     env = environment(tmp_path)
@@ -150,8 +144,7 @@ def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
 def test_every_command_works_in_a_fresh_service_without_any_setting(
     bake: Bake, tmp_path: Path
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path / "project")
     env = environment(tmp_path)
     app = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable, "app"]
     for command in ("migrate", "seed", "check", "env", "routes", "openapi"):

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Bake, Baked
 from test_bake import NO_OPTION
 
-BARE = NO_OPTION
 VOLUMES = {"cache", "database"}  # with no settings of its own
 
 
@@ -18,7 +18,7 @@ def run(folder: Path, tool: str, *arguments: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.fixture(params=[{}, BARE], ids=["defaults", "bare"])
+@pytest.fixture(params=[{}, NO_OPTION], ids=["defaults", "bare"])
 def baked(bake: Bake, request: pytest.FixtureRequest) -> Baked:
     return bake(**request.param)
 
@@ -40,9 +40,7 @@ def test_compose_files_fit_the_schema(baked: Baked) -> None:
 
 def test_yaml_without_options_has_no_empty_parts(bake: Bake) -> None:
     """A fence around all entries of a key would leave the key, with nothing in it."""
-    import yaml
-
-    for path in bake(**BARE).path.rglob("*.y*ml"):
+    for path in bake(**NO_OPTION).path.rglob("*.y*ml"):
         stack = [yaml.safe_load(path.read_text())]
         while stack:
             node = stack.pop()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -33,8 +32,7 @@ def log_in(url: str, account: dict[str, str]) -> str:
 def test_no_request_is_a_server_error_or_undocumented(
     bake: Bake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(bake(lock=True, **EVERY_OPTION).path, project)
+    project = bake(lock=True, **EVERY_OPTION).copy_to(tmp_path / "project")
     sync = ["uv", "sync", "--quiet", "--no-python-downloads", "--python", sys.executable]
     subprocess.run(sync, cwd=project, check=True)
     env = environment(tmp_path, RATE_LIMIT="1000000/second", ENVIRONMENT="test")

@@ -11,17 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
-from pipelines import GitHub, Job, Machine, rows_of
+from pipelines import GitHub, Job, Machine, rows_of, said
 from test_docs import shell_blocks
+from test_formats import run
 
 from maintenance import release
-from refresh_constraints import lift_bounds, refresh
+from maintenance.refresh_constraints import lift_bounds, refresh
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 CI, NEWEST, RELEASE = (
@@ -34,18 +34,12 @@ RUN = "https://github.com/Acme/example-service/actions/runs/42"
 # --- as they are written --------------------------------------------------------------------------
 
 
-def tool(name: str, *arguments: str) -> None:
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def test_the_linters_find_nothing() -> None:
     files = sorted(str(path) for path in WORKFLOWS.iterdir())
     assert [Path(file).name for file in files] == ["ci.yml", "newest.yml", "release.yml"]
-    tool("zizmor", "--offline", "--quiet", ".github")
-    tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
-    tool("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+    run(ROOT, "zizmor", "--offline", "--quiet", ".github")
+    run(ROOT, "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    run(ROOT, "check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
 
 
 @pytest.mark.posix
@@ -70,7 +64,7 @@ def test_the_scripts_are_clean(tmp_path: Path) -> None:
     scripts = [step["run"] for step in steps if "run" in step]
     for number, script in enumerate(scripts):
         (tmp_path / f"{number}.sh").write_text(f"#!/usr/bin/env bash\nset -e\n{script}\n")
-    tool("shellcheck", *map(str, tmp_path.iterdir()))
+    run(ROOT, "shellcheck", *map(str, tmp_path.iterdir()))
 
 
 READ = {"contents": "read"}
@@ -156,8 +150,6 @@ def test_what_is_run_with_one_python_runs_with_the_default() -> None:
 
 # --- as they run ----------------------------------------------------------------------------------
 
-NewMachine = Callable[..., Machine]
-
 
 @pytest.fixture
 def machine(repository: Path, tmp_path: Path) -> Machine:
@@ -182,10 +174,6 @@ GH = """case "$1 $2" in
   "run list") echo "${PASSED:-1}" ;;
   "release create") cat notes.md >> "$CALLS" ;;
 esac"""
-
-
-def said(jobs: dict[str, Job]) -> str:
-    return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
 
 
 def results(jobs: dict[str, Job]) -> dict[str, str]:

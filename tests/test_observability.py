@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Bake
-from engine import free_port
+from engine import ask, free_port
 from test_first_minutes import environment, serving
 
 pytestmark = [
@@ -46,9 +46,7 @@ SCRAPE_SECONDS = 1
 def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service of another name, so that its rules and queries are the renamed ones."""
     baked = bake(lock=True, project_name="Order Service", project_slug="order-service")
-    project = tmp_path_factory.mktemp("observed") / "order-service"
-    shutil.copytree(baked.path, project, ignore=shutil.ignore_patterns(".venv"))
-    return project
+    return baked.copy_to(tmp_path_factory.mktemp("observed") / "order-service")
 
 
 def promtool(*arguments: str, folder: Path) -> str:
@@ -191,16 +189,6 @@ def test_an_empty_file_will_do_where_the_service_has_no_token(
         server.shutdown()
 
 
-def ask(url: str, method: str = "GET", data: bytes | None = None) -> int:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 def queries(project: Path) -> list[str]:
     """Every expression of the dashboard, with Grafana's variable as Grafana would fill it in."""
     dashboards = project / "observability" / "grafana" / "dashboards"
@@ -217,7 +205,7 @@ def test_every_query_of_the_dashboard_and_the_alerts_returns_data(
     serve = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     serve += ["app", "dev", "--no-reload"]
     with serving(serve, project, env) as url:
-        assert ask(f"{url}/metrics") == 401
+        assert ask(f"{url}/metrics").status == 401
         config = configure(project, tmp_path, url.removeprefix("http://"))
         with prometheus(config, tmp_path) as found:
             drive(url, project, tmp_path, found)
@@ -232,12 +220,13 @@ def drive(url: str, project: Path, folder: Path, found: Prometheus) -> None:
     (folder / "load").mkdir()
 
     def traffic(number: int) -> set[int]:
-        body = json.dumps({"url": f"https://example.com/{number}", "title": "x"}).encode()
-        return {
+        page = {"url": f"https://example.com/{number}", "title": "x"}
+        answers = (
             ask(f"{url}/bookmarks"),
-            ask(f"{url}/bookmarks", "POST", body),
+            ask(f"{url}/bookmarks", method="POST", body=page),
             ask(f"{url}/nowhere/{number}"),
-        }
+        )
+        return {answer.status for answer in answers}
 
     def statuses(numbers: range) -> set[int]:
         with ThreadPoolExecutor(8) as pool:
@@ -246,7 +235,7 @@ def drive(url: str, project: Path, folder: Path, found: Prometheus) -> None:
     assert statuses(range(50)) == {200, 201, 404}
     postmaster = int((project / ".data/postgres/postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGINT)
-    wait_until(lambda: ask(f"{url}/bookmarks") == 503, log)
+    wait_until(lambda: ask(f"{url}/bookmarks").status == 503, log)
     # A rate needs two scrapes that saw a series: of errors there was none before.
     for start in range(50, 80, 10):
         assert statuses(range(start, start + 10)) == {503, 404}

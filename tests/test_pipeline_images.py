@@ -1,7 +1,6 @@
 """What the pipelines do with the image, run on a Docker engine: every command, see pipelines.py."""
 
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,9 +29,7 @@ def new_machine(
     name = f"test-{uuid.uuid4().hex[:8]}"
 
     def make(ci: str) -> Machine:
-        repository = tmp_path / "repository"
-        ignored = shutil.ignore_patterns(".venv")
-        shutil.copytree(bake(lock=True, ci=ci).path, repository, ignore=ignored)
+        repository = bake(lock=True, ci=ci).copy_to(tmp_path / "repository")
         machine = Machine(tmp_path / "machine", repository, sys.executable)
         machine.git("init", "--quiet", "--initial-branch", "main")
         machine.stand_in("apk")

@@ -7,7 +7,6 @@ and production is a server of the test's own.
 import http.server
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import Bake
 from expressions import ExpressionError, Expressions
-from pipelines import GitHub, GitLab, Machine
+from pipelines import GitHub, GitLab, Machine, said
 from test_baked_service import find_python
 
 pytestmark = pytest.mark.slow
@@ -35,8 +34,7 @@ NewMachine = Callable[..., Machine]
 @pytest.fixture(scope="module")
 def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Python of an environment that has the embedded servers."""
-    project = tmp_path_factory.mktemp("servers") / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path_factory.mktemp("servers") / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-install-project", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
     return str(project / ".venv" / "bin" / "python")
@@ -47,9 +45,8 @@ def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
     """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
 
     def make(**answers: object) -> Machine:
-        repository = tmp_path / "repository"
         baked = bake(lock=True, **answers)
-        shutil.copytree(baked.path, repository, ignore=shutil.ignore_patterns(".venv"))
+        repository = baked.copy_to(tmp_path / "repository")
         wanted = str(baked.answers["python_version"])
         python = find_python(wanted) or sys.executable
         machine = Machine(tmp_path / "machine", repository, python)
@@ -132,10 +129,6 @@ def running_production(machine: Machine) -> Iterator[Production]:
 
 def results(jobs: dict[str, Any]) -> dict[str, str]:
     return {name: job.result for name, job in jobs.items()}
-
-
-def said(jobs: dict[str, Any]) -> str:
-    return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
 
 
 # --- checking and testing -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ PROBE_HOST = "healthcheck.railway.app"
 HEALTH_SECONDS = 60  # until a deployment counts as failed
 OVERLAP_SECONDS = 3  # both versions run, the new one has the traffic
 DRAINING_SECONDS = 30  # from SIGTERM to SIGKILL
-SECRETS = "of-this-rehearsal"
+PASSWORD = "of-this-rehearsal"
 
 EDGE = """
 global
@@ -120,13 +120,13 @@ def platform(edge_config: Path) -> Iterator[Platform]:
     try:
         docker(
             "run", "--detach", "--name", database, "--network", name, "-e", "POSTGRES_USER=app",
-            "-e", f"POSTGRES_PASSWORD={SECRETS}", "postgres:18",
+            "-e", f"POSTGRES_PASSWORD={PASSWORD}", "postgres:18",
         )  # fmt: skip
         docker(
             "run", "--detach", "--name", edge, "--network", name, "-v",
             f"{edge_config}:/etc/haproxy/haproxy.cfg:ro", "example-service-proxy:local",
         )  # fmt: skip
-        url = f"postgres://app:{SECRETS}@[{address_of(database, version=6)}]:5432/app"
+        url = f"postgres://app:{PASSWORD}@[{address_of(database, version=6)}]:5432/app"
         subject = Platform(name, edge, f"{url}?sslmode=prefer")
         yield subject
     finally:
@@ -178,8 +178,7 @@ def test_a_deployment_a_failed_one_and_a_rollback_lose_no_request(
             "SELECT DISTINCT family(client_addr) FROM pg_stat_activity"
             " WHERE client_addr IS NOT NULL",
         )
-        _, second, broken, rolled_back = subject.made
-        first, *_ = subject.made
+        first, second, broken, rolled_back = subject.made
         say(f"deploy with a migration, failed deploy, rollback: {load.figures()}")
         assert load.failed == []
         assert len(load.created) == int(rows)

@@ -1,4 +1,4 @@
-"""The pipelines of a baked service, looked at by linters, and run: see pipelines.py."""
+"""The pipelines of a baked service, looked at by linters; test_pipelines.py runs them."""
 
 import itertools
 import os
@@ -12,8 +12,8 @@ import pytest
 import yaml
 from conftest import Bake
 from test_bake import CHOICES
+from test_formats import run
 
-SITE = "https://github.com/Acme/example-service/actions/runs/42"
 ANSWERS = [
     dict(zip(("ci", "deploy", "worker"), row, strict=True))
     for row in itertools.product(CHOICES["ci"], CHOICES["deploy"], CHOICES["worker"])
@@ -25,12 +25,6 @@ def name_of(answers: dict[str, object]) -> str:
 
 
 # --- as they are written --------------------------------------------------------------------------
-
-
-def tool(folder: Path, name: str, *arguments: str) -> None:
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=name_of)
@@ -50,14 +44,14 @@ def test_the_files_are_those_of_the_answers_and_are_clean(
     assert files == expected
     workflows = sorted(path for path in files if "/workflows/" in path)
     if workflows:
-        tool(baked.path, "zizmor", "--offline", "--quiet", ".")
-        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
-             *workflows)  # fmt: skip
-        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.dependabot",
-             ".github/dependabot.yml")  # fmt: skip
+        run(baked.path, "zizmor", "--offline", "--quiet", ".")
+        run(baked.path, "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
+            *workflows)  # fmt: skip
+        run(baked.path, "check-jsonschema", "--builtin-schema", "vendor.dependabot",
+            ".github/dependabot.yml")  # fmt: skip
     if ".gitlab-ci.yml" in files:
-        tool(baked.path, "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci",
-             "--data-transform", "gitlab-ci", ".gitlab-ci.yml")  # fmt: skip
+        run(baked.path, "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci",
+            "--data-transform", "gitlab-ci", ".gitlab-ci.yml")  # fmt: skip
     for path in files:
         text = (baked.path / path).read_text()
         for script in re.findall(r"scripts/\w+\.py", text):
@@ -96,7 +90,7 @@ def test_the_scripts_of_every_job_are_clean(
     for number, script in enumerate(scripts):
         path = tmp_path / f"{number}.sh"
         path.write_text(f"#!/usr/bin/env bash\nset -e\n{script}\n")
-        tool(tmp_path, "shellcheck", path.name)
+        run(tmp_path, "shellcheck", path.name)
 
 
 def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
@@ -156,8 +150,7 @@ def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> No
 
 def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -> None:
     """pre-commit, run on a project with and without a mistake."""
-    project = tmp_path / "project"
-    shutil.copytree(bake(lock=True).path, project, ignore=shutil.ignore_patterns(".venv"))
+    project = bake(lock=True).copy_to(tmp_path / "project")
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
     subprocess.run([*git, "add", "--all"], cwd=project, check=True)

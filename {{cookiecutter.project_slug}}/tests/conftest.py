@@ -12,14 +12,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
@@ -36,7 +36,6 @@ pytest_plugins = ["callers"]  # option: auth
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
 Lines = Callable[[], list[dict[str, Any]]]
-NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -116,6 +115,14 @@ async def running(service: FastAPI, *, host: str = "testserver") -> AsyncIterato
         transport = ASGITransport(with_state)
         async with AsyncClient(transport=transport, base_url=f"http://{host}") as client:
             yield client
+
+
+def is_problem(response: Response, status: int, name: str) -> bool:
+    return (
+        response.status_code == status
+        and response.headers["Content-Type"] == "application/problem+json"
+        and response.json()["type"] == f"urn:problem:{name}"
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -26,6 +26,8 @@ import psutil
 ROOT = Path(__file__).parent.parent
 APP = [sys.executable, "-m", "app.cli"]
 STARTUP = ["sh", "scripts/startup.sh"]
+PROBLEM = {"Content-Type": "application/problem+json", "X-Request-Id": "1"}
+Answers = dict[str, tuple[int, dict[str, str]]]  # by path: a status, and what is sent as JSON
 
 
 def environment(database_url: str, **variables: str) -> dict[str, str]:
@@ -176,6 +178,32 @@ def own_postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def answering(answers: Answers, headers: Mapping[str, str] = PROBLEM) -> Iterator[str]:
+    """The URL of a server with these answers, and to all else 404; the headers are on each."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, document = answers.get(self.path, (404, {}))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass(frozen=True)

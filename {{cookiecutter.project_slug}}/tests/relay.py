@@ -12,7 +12,11 @@ READY_FOR_QUERY = b"Z"  # ends the answer to whatever was asked at once
 
 
 class Relay:
-    """Attributes: where to connect to, and the round trips since it was last set to 0."""
+    """Passes everything on.
+
+    Attributes:
+        round_trips: complete answers, since somebody last set it to 0.
+    """
 
     def __init__(self, database_url: str) -> None:
         self._target = parse_postgres_url(database_url).url

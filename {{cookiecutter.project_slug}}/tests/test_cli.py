@@ -200,4 +200,3 @@ def test_data_of_another_major_version_is_left_alone(project: Path) -> None:
     assert "move it away" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert [file.name for file in data.iterdir()] == ["PG_VERSION"]
-    shutil.rmtree(data)

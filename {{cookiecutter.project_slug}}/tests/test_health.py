@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
@@ -183,7 +182,7 @@ async def test_without_what_is_not_critical_the_service_is_degraded(health: Heal
 
 @pytest.fixture
 async def leaky(settings: Settings) -> AsyncIterator[AsyncClient]:
-    app: FastAPI = create_app(settings)
+    app = create_app(settings)
     async with running(app) as client:
         app.state.health.add(Check("leaky", broken))
         yield client

@@ -215,12 +215,12 @@ async def test_a_wait_for_a_connection_is_measured_even_in_vain(database_url: st
 async def test_a_connection_that_breaks_is_not_counted_for_ever(settings: Settings) -> None:
     app = app_with_routes(settings)
 
-    @app.get("/suicide")
-    async def suicide(reader: Reader) -> None:
+    @app.get("/cut-off")
+    async def cut_off(reader: Reader) -> None:
         await reader.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     async with running(app) as client:
-        assert (await client.get("/suicide")).status_code == Unavailable.status
+        assert (await client.get("/cut-off")).status_code == Unavailable.status
         assert (await scrape(client)).value("database_pool_checked_out") == 0
         assert (await client.get("/read")).status_code == 200
         assert (await scrape(client)).value("database_pool_checked_out") == 0

@@ -1,22 +1,17 @@
 """The smoke test, against this service, and against servers that are wrong in one thing."""
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from processes import ROOT, STARTUP, Service, environment
+from processes import PROBLEM, ROOT, STARTUP, Answers, Service, answering, environment
 from smoke_test import EXAMPLES
 
-PROBLEM = {"Content-Type": "application/problem+json", "X-Request-Id": "1"}
-ANSWERS = {
+ANSWERS: Answers = {
     "/health": (200, {"commit": "c0ffee"}),
     "/health/live": (200, {}),
     "/health/ready": (200, {}),
@@ -28,34 +23,6 @@ def smoke_test(url: str, *arguments: str, folder: Path = ROOT) -> subprocess.Com
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=60
     )
-
-
-@contextmanager
-def answering(
-    answers: dict[str, tuple[int, dict[str, str]]], problem: dict[str, str] = PROBLEM
-) -> Iterator[str]:
-    """The URL of a server with these answers; to all else it answers that problem."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, document = answers.get(self.path, (404, {}))
-            self.send_response(status)
-            for name, value in problem.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

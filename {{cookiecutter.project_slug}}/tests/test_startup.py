@@ -1,7 +1,6 @@
 """`scripts/startup.sh`, as a platform runs it: many at once, too early, and with bad migrations."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -176,4 +175,4 @@ def test_bad_settings_end_the_start_with_one_line_each(replicas: ExitStack) -> N
     service = replicas.enter_context(Service(STARTUP, env))
     assert service.wait() == 2
     assert "'colour'" in service.stderr
-    assert os.linesep.join(service.stderr.splitlines()[1:]) == ""
+    assert len(service.stderr.splitlines()) == 1

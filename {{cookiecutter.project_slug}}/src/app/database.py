@@ -24,7 +24,7 @@ from app.turns import Turns
 
 log = structlog.get_logger()
 
-PROBE_CONNECTIONS = 2  # one for each check
+PROBE_CONNECTIONS = 2  # checks are short: a third waits for one of them
 Parameters = Mapping[str, Any]
 
 # SQLSTATE classes and codes that say "not now" rather than "not like that":

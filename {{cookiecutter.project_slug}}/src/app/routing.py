@@ -14,7 +14,7 @@ SAME = signature(APIRouter.add_api_route).parameters.keys() - {"self", "route_cl
 
 
 def include(app: FastAPI, router: APIRouter) -> None:
-    """Add a router's routes, as include_router() would; those with other kinds it adds itself."""
+    """Add a router's routes as include_router() does; one with other kinds is left to it."""
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
     if routes != router.routes:
         app.include_router(router)

@@ -45,11 +45,11 @@ def production_template() -> str:
         "# What production needs, as variables of the platform.\n"
         "# A copy with values in it is a secret: it belongs in no repository.\n"
     )
-    required = sorted(_variables(), key=lambda variable: variable[0] not in REQUIRED)
+    required_first = sorted(_variables(), key=lambda variable: variable[0] not in REQUIRED)
     return head + "".join(
         f"\n# {text}\n# {SOURCES.get(name, 'Leave it out to begin with.')}\n"
         + (f"{name}=\n" if name in REQUIRED else f"# {name}={default}\n")
-        for name, default, text in required
+        for name, default, text in required_first
     )
 
 

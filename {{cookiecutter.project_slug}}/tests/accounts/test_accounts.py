@@ -14,18 +14,10 @@ from app.database import Database, open_database
 from app.engine import create_engine
 from app.main import create_app
 from app.settings import Settings
-from conftest import running
+from conftest import is_problem, running
 
 EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 ACCOUNT = {"email": EMAIL, "password": PASSWORD}
-
-
-def is_problem(response: Response, status: int, name: str) -> bool:
-    return (
-        response.status_code == status
-        and response.headers["Content-Type"] == "application/problem+json"
-        and response.json()["type"] == f"urn:problem:{name}"
-    )
 
 
 def without_request_id(response: Response) -> tuple[dict[str, str], dict[str, Any]]:

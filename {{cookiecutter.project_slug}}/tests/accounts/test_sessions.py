@@ -2,10 +2,9 @@
 
 import asyncio
 import base64
-import logging
+import json
 import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from httpx import AsyncClient, Response
 from sqlalchemy import text
 
 from app.engine import create_engine
-from app.logs import configure_logs
 from app.settings import Settings
+from conftest import Lines, is_problem
 
 EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 
@@ -47,11 +46,8 @@ async def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 def has_ended(response: Response) -> bool:
-    return (
-        response.status_code == 401
-        and response.json()["type"] == "urn:problem:session-ended"
-        and response.headers["WWW-Authenticate"] == "Bearer"
-    )
+    is_ended = is_problem(response, 401, "session-ended")
+    return is_ended and response.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_a_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
@@ -172,20 +168,8 @@ async def test_the_statements_of_the_page_revoke_what_they_say(
     assert await execute(settings, "SELECT count(*) FROM accounts") == [(0,)]
 
 
-@pytest.fixture
-def output(
-    settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Iterator[pytest.CaptureFixture[bytes]]:
-    """Everything that is logged."""
-    before = logging.root.handlers[:], logging.root.level
-    configure_logs(settings)
-    yield capfdbinary
-    logging.captureWarnings(capture=False)
-    logging.root.handlers[:], logging.root.level = before
-
-
 async def test_the_log_says_what_happened_and_to_whom_only_by_number(
-    client: AsyncClient, settings: Settings, output: pytest.CaptureFixture[bytes]
+    client: AsyncClient, settings: Settings, lines: Lines
 ) -> None:
     tokens = await log_in(client)
     await client.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
@@ -195,7 +179,7 @@ async def test_the_log_says_what_happened_and_to_whom_only_by_number(
     await client.get("/accounts/me", headers=headers)
     await refresh(client, tokens["refresh_token"])
     await refresh(client, tokens["refresh_token"])
-    logged = output.readouterr().out.decode()
+    logged = json.dumps(lines())
     ((account_id,),) = await execute(settings, "SELECT id FROM accounts")
     assert "session ended: a token came twice" in logged
     assert str(account_id) in logged

@@ -4,7 +4,9 @@ import uuid
 from typing import Any
 
 import pytest
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
+
+from conftest import is_problem
 
 PROBLEM = "application/problem+json"
 
@@ -14,14 +16,6 @@ async def create(client: AsyncClient, url: str, title: str = "A page") -> dict[s
     assert response.status_code == 201, response.text
     bookmark: dict[str, Any] = response.json()
     return bookmark
-
-
-def is_problem(response: Response, status: int, name: str) -> bool:
-    return (
-        response.status_code == status
-        and response.headers["Content-Type"] == PROBLEM
-        and response.json()["type"] == f"urn:problem:{name}"
-    )
 
 
 async def test_a_bookmark_is_created_found_changed_and_deleted(client: AsyncClient) -> None:

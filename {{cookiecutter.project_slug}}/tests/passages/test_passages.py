@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
 from sqlalchemy import text
 
 from app.database import open_database
@@ -18,7 +18,7 @@ from app.passages.schemas import MAX_NEAREST
 from app.passages.service import NEAREST, DimensionsMismatch, check_column
 from app.revisions import MigrationError
 from app.settings import Settings
-from conftest import running, settings_for
+from conftest import is_problem, running, settings_for
 from processes import APP, ROOT, add_migration, environment
 
 PROBLEM = "application/problem+json"
@@ -95,17 +95,9 @@ async def test_an_embedding_of_another_size_is_refused_with_both_sizes(
 ) -> None:
     body = {"embedding": [1.0] * count} | ({"text": "a"} if path == "/passages" else {})
     response = await client.post(path, json=body)
-    assert is_problem(response, "wrong-dimensions")
+    assert is_problem(response, 422, "wrong-dimensions")
     assert response.json()["detail"] == (
         f"An embedding has {DIMENSIONS} numbers here, and this one has {count}."
-    )
-
-
-def is_problem(response: Response, name: str) -> bool:
-    return (
-        response.status_code == 422
-        and response.headers["Content-Type"] == PROBLEM
-        and response.json()["type"] == f"urn:problem:{name}"
     )
 
 

@@ -75,8 +75,8 @@ async def test_a_job_that_fails_changes_nothing_and_is_tried_again(
     assert pause is not None
     assert 0.5 <= pause <= 1
     assert await notes(database) == []
-    assert [row.found for row in await database.fetch(text("SELECT to_regclass('written') found"))]\
-        == [None]  # fmt: skip
+    (row,) = await database.fetch(text("SELECT to_regclass('written') AS found"))
+    assert row.found is None
     (line,) = lines()
     assert (line["message"], line["reason"]) == ("job will be tried again", "ValueError: no a")
     assert line["request_id"] == "request-7"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from taskiq import AckableMessage, BrokerMessage
 
-from app.tasks.taskiq_stream import LEASE_SECONDS, LeasedStreamBroker
+from app.tasks.taskiq_stream import LeasedStreamBroker
 from own_valkey import own_valkey
 
 MESSAGE = BrokerMessage(task_id="1", task_name="x", message=b"its text", labels={})
@@ -32,7 +32,7 @@ async def receive(broker: LeasedStreamBroker) -> AckableMessage:
 
 async def is_free(broker: LeasedStreamBroker) -> bool:
     """Whether another worker gets it."""
-    return bool(await broker._claim(broker._redis(), LEASE_SECONDS))  # noqa: SLF001 - what it is about
+    return bool(await broker._claim(broker._redis()))  # noqa: SLF001 - what it is about
 
 
 async def test_a_message_is_free_when_it_is_released_and_not_when_it_is_renewed(

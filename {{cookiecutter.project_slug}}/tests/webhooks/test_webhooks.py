@@ -19,7 +19,7 @@ from app.webhooks import service
 from app.webhooks.process import Event
 from app.webhooks.service import STORE, TAKE
 from app.webhooks.signatures import sign
-from conftest import running, settings_for
+from conftest import is_problem, running, settings_for
 
 PROBLEM = "application/problem+json"
 SHOP, NEW_SHOP, BANK = (bytes([number] * 32) for number in range(3))
@@ -103,14 +103,6 @@ async def until_done(database: Database, count: int = 1) -> list[dict[str, Any]]
             if len(found) == count and all(row["attempts"] for row in found):
                 return found
             await asyncio.sleep(0.02)
-
-
-def is_problem(response: Response, status: int, name: str) -> bool:
-    return (
-        response.status_code == status
-        and response.headers["Content-Type"] == PROBLEM
-        and response.json()["type"] == f"urn:problem:{name}"
-    )
 
 
 async def test_a_delivery_is_stored_acknowledged_and_processed(

@@ -76,9 +76,8 @@ async def find_page(database: Database, cursor: str | None, limit: int) -> Bookm
     Raises:
         InvalidCursor: it was not made by this function.
     """
-    parameters: dict[str, object] = {
-        "limit": limit + 1
-    }  # one more tells whether there is a next page
+    # One more tells whether there is a next page.
+    parameters: dict[str, object] = {"limit": limit + 1}
     if cursor is not None:
         parameters["before_time"], parameters["before_id"] = _decode_cursor(cursor)
     rows = await database.fetch(_NEXT_PAGE if cursor else _FIRST_PAGE, parameters)

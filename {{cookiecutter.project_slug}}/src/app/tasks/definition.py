@@ -42,7 +42,7 @@ def job(
     cron: str | None = None,
     has_own_transactions: bool = False,
 ) -> Callable[[JobFunction], Job]:
-    """Make a job of a function: see Job. With eight attempts it is given up after two minutes."""
+    """Make a job of a function: see Job. Between eight attempts lie one to two minutes."""
 
     def decorate(run: JobFunction) -> Job:
         feature = run.__module__.removeprefix("app.").removesuffix(".jobs")

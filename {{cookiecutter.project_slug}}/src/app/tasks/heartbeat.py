@@ -23,9 +23,6 @@ class Heartbeat:
     def beat(self) -> None:
         self._file.touch()
 
-    def stop(self) -> None:
-        self._file.unlink(missing_ok=True)
-
     def problem(self) -> str | None:
         """What is wrong; None while it lives."""
         try:

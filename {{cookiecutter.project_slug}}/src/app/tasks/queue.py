@@ -21,7 +21,7 @@ from app.tracing.http import W3C  # option: tracing
 log = structlog.get_logger()
 
 SEND_SECONDS = 0.5  # at most, added to a request while Redis does not answer
-# Each has open_sender(), run_worker() and run_scheduler(); the first one is used.
+# Each is a Library; the first one is used.
 LIBRARIES = [
     "app.tasks.taskiq_worker",  # option: taskiq
     "app.tasks.celery_worker",  # option: celery

@@ -52,7 +52,7 @@ class LeasedStreamBroker(RedisStreamBroker):
                 if not has_group:
                     await self._declare_consumer_group()
                     has_group = True
-                found = await self._claim(redis, LEASE_SECONDS) or await self._read(redis)
+                found = await self._claim(redis) or await self._read(redis)
             except (RedisError, OSError, TimeoutError) as error:
                 has_group = False  # it may come back empty
                 log.warning("queue unavailable", reason=f"{type(error).__name__}: {error}")
@@ -62,14 +62,12 @@ class LeasedStreamBroker(RedisStreamBroker):
                 self._held.add(message_id)
                 yield AckableMessage(data=fields[b"data"], ack=self._acknowledge(message_id))
 
-    async def _claim(
-        self, redis: Redis, idle_seconds: float
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _claim(self, redis: Redis) -> list[tuple[bytes, dict[bytes, bytes]]]:
         answer = await redis.xautoclaim(
             QUEUE,
             self.consumer_group_name,
             self.consumer_name,
-            min_idle_time=int(idle_seconds * 1000),
+            min_idle_time=int(LEASE_SECONDS * 1000),
             count=1,
         )
         found: list[tuple[bytes, dict[bytes, bytes]]] = answer[1]

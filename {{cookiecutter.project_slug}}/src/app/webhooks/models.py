@@ -12,9 +12,8 @@ class DeliveryModel(Base):
     __tablename__ = "webhook_deliveries"
 
     source: Mapped[str] = mapped_column(Text, primary_key=True)
-    id: Mapped[str] = mapped_column(
-        Text, primary_key=True
-    )  # the sender's; the same when it retries
+    # The sender's; the same when it retries.
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
     body: Mapped[bytes] = mapped_column(LargeBinary)  # as it was signed
     received_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.now()

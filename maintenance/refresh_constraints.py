@@ -1,8 +1,8 @@
 """Move both constraints.txt to the newest versions that the requirements allow.
 
-Run by `make constraints`. Markers of options stay with their packages; a new package that only
-an option needs is named by the test for orphans. With `--lift-bounds` the requirements lose their
-upper bounds first: what comes then is what the next bounds must be tested with.
+Run by `make constraints`. Markers of options stay with their packages; a new package that only an
+option needs is named by the test that looks at the locks. With `--lift-bounds` the requirements
+lose their upper bounds first: what comes then is what the next bounds must be tested with.
 """
 
 import re
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 TEMPLATE = HERE / "{{cookiecutter.project_slug}}"
 LINE = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)(?P<marker>  # option: .*)?")
 UPPER_BOUND = re.compile(r'(?<=\d),<[\d.]+(?=[;"])')
