@@ -215,8 +215,8 @@ class _Outages:
                 raise _unavailable(error) from error
 
 
-_of_the_driver = _Outages(exc.TimeoutError, OSError)
-_of_the_caller = _Outages(exc.TimeoutError)  # whose own OSError may be of a file, or of another
+_of_the_driver = _Outages(OSError)
+_of_the_caller = _Outages()  # whose own OSError may be of a file, or of another
 
 
 def _unavailable(error: BaseException) -> Unavailable:
