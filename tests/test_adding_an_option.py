@@ -173,7 +173,10 @@ def write_the_docs(copy: Copy) -> None:
 
 def tell_people(copy: Copy) -> None:
     copy.before(copy.root / "README.md", "| `rate_limit`", "| `greeting` | no, yes: greets |\n")
-    copy.before(copy.root / "CHANGELOG.md", "- Options:", "- `greeting`: people are greeted.\n")
+    changelog, heading = copy.root / "CHANGELOG.md", "## Unreleased\n"
+    text = changelog.read_text(encoding="utf-8")
+    line = "- `greeting`: people are greeted.\n"
+    changelog.write_text(text.replace(heading, f"{heading}\n{line}", 1), encoding="utf-8")
 
 
 STEPS: dict[str, Callable[[Copy], None]] = {

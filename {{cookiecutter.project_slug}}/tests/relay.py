@@ -21,6 +21,7 @@ class Relay:
     def __init__(self, database_url: str) -> None:
         self._target = parse_postgres_url(database_url).url
         self.round_trips = 0
+        self._open: set[StreamWriter] = set()
 
     def url(self, port: int) -> str:
         there = self._target.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
@@ -32,12 +33,18 @@ class Relay:
         else:
             there = asyncio.open_connection(self._target.host, self._target.port or 5432)
         answers, requests = await there
+        self._open |= {requests, writer}
         try:
             await asyncio.gather(_copy(reader, requests), self._copy_answers(answers, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # either side has ended
         finally:
             requests.close()
+            writer.close()
+
+    def close(self) -> None:
+        """End what is still connected."""
+        for writer in self._open:
             writer.close()
 
     async def _copy_answers(self, answers: StreamReader, writer: StreamWriter) -> None:
@@ -61,4 +68,4 @@ async def open_relay(database_url: str) -> AsyncIterator[tuple[Relay, str]]:
     server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
     async with server:
         yield relay, relay.url(server.sockets[0].getsockname()[1])
-        server.close_clients()
+        relay.close()
