@@ -9,7 +9,7 @@ from pathlib import Path
 from figures import Figures
 
 HERE = Path(__file__).parent
-WIDTH, BAR, LEFT = 760, 18, 330
+WIDTH, BAR, LEFT = 820, 18, 385
 NAMES = {"orm": "minimal FastAPI with ORM sessions"}
 
 
