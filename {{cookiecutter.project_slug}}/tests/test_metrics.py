@@ -305,9 +305,15 @@ def several_processes(database_url: str, folder: Path) -> Iterator[Service]:
 
 def workers_of(service: Service) -> list[int]:
     """The server processes that live, without multiprocessing's own helper."""
-    children = psutil.Process(service.process.pid).children()
-    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return sorted(p.pid for p in living if "spawn_main" in " ".join(p.cmdline()))
+    return sorted(p.pid for p in psutil.Process(service.process.pid).children() if is_worker(p))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        is_over = process.status() == psutil.STATUS_ZOMBIE
+        return not is_over and "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
 
 
 def ask_until_all_answered(url: str, folder: Path, pids: set[int]) -> int:
