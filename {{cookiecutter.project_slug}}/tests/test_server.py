@@ -33,8 +33,9 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str) -> None:
-    with serving(database_url, WEB_CONCURRENCY="2", API_DOCS="false") as service:
+def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str, tmp_path: Path) -> None:
+    env = {"WEB_CONCURRENCY": "2", "API_DOCS": "false", "TMPDIR": str(tmp_path)}  # it is killed
+    with serving(database_url, **env) as service:
         port = port_of(service.wait_until_ready())
         (listening,) = (line for line in service.lines if line["message"] == "listening")
         assert "docs" not in listening
