@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("promtool") is None and "CI" not in os.environ,
-        reason="promtool is not on the path: it comes with the package prometheus",
+        reason="promtool is not on the path: it is in the package prometheus; CI fails without",
     ),
 ]
 

@@ -38,7 +38,7 @@ def ask(path: str, document: object = None) -> Any:
     Raises:
         NotDeployed: there was no answer, or one that is no success.
     """
-    request = urllib.request.Request(  # noqa: S310 - Render's, or a test's in its place
+    request = urllib.request.Request(  # noqa: S310 - the scheme is API's https; only tests set another address
         os.environ.get("RENDER_API_URL", API) + path,
         json.dumps(document).encode() if document is not None else None,
         {
@@ -47,7 +47,7 @@ def ask(path: str, document: object = None) -> Any:
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the request just made
             return json.load(response)
     except (OSError, ValueError) as error:
         raise NotDeployed(f"{path}: {error}") from error

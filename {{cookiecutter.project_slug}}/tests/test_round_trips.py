@@ -3,7 +3,7 @@
 Each is asked twice: the first time, statements are prepared.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import select, text
@@ -26,35 +26,30 @@ async def measured(database_url: str) -> AsyncIterator[tuple[Relay, Database]]:
         yield relay, database
 
 
+async def round_trips_of(relay: Relay, ask: Callable[[], Awaitable[object]]) -> int:
+    await ask()
+    relay.round_trips = 0
+    await ask()
+    return relay.round_trips
+
+
 async def test_a_read_is_one_round_trip(measured: tuple[Relay, Database]) -> None:
     relay, database = measured
-    for _ in range(2):
-        relay.round_trips = 0
-        await database.fetch(ONE)
-    assert relay.round_trips == 1
+    assert await round_trips_of(relay, lambda: database.fetch(ONE)) == 1
 
 
-async def test_a_transaction_adds_its_begin_and_its_end(
-    measured: tuple[Relay, Database],
+@pytest.mark.parametrize(("statements", "round_trips"), [(0, 0), (1, 3), (2, 4)])
+async def test_a_transaction_adds_its_begin_and_its_end_if_it_does_anything(
+    measured: tuple[Relay, Database], statements: int, round_trips: int
 ) -> None:
     relay, database = measured
-    for _ in range(2):
-        relay.round_trips = 0
+
+    async def change() -> None:
         async with database.transaction() as transaction:
-            await transaction.fetch(ONE)
-            await transaction.fetch(ONE)
-    assert relay.round_trips == 4
+            for _ in range(statements):
+                await transaction.fetch(ONE)
 
-
-async def test_a_transaction_that_does_nothing_costs_nothing(
-    measured: tuple[Relay, Database],
-) -> None:
-    relay, database = measured
-    for _ in range(2):
-        relay.round_trips = 0
-        async with database.transaction():
-            pass
-    assert relay.round_trips == 0
+    assert await round_trips_of(relay, change) == round_trips
 
 
 async def test_the_checks_of_readiness_are_one_round_trip_each(
@@ -62,11 +57,8 @@ async def test_the_checks_of_readiness_are_one_round_trip_each(
 ) -> None:
     relay, database = measured
     revisions = load_revisions()
-    for _ in range(2):
-        relay.round_trips = 0
-        await database.ping()
-        await check_revision(database, revisions)
-    assert relay.round_trips == 2
+    assert await round_trips_of(relay, database.ping) == 1
+    assert await round_trips_of(relay, lambda: check_revision(database, revisions)) == 1
 
 
 async def test_probes_of_the_process_do_not_ask_the_database(database_url: str) -> None:

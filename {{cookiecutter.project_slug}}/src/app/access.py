@@ -114,5 +114,5 @@ def install_access(app: FastAPI, settings: Settings) -> Access:
                     operation["responses"].setdefault("401", unauthorized)
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
     return access

@@ -121,7 +121,7 @@ def read_through(
             if stored is not None:
                 with suppress(ValidationError):  # stored by a version with another shape
                     return model.model_validate_json(stored)
-            found = await find(**kwargs)  # type: ignore[call-arg]  # FastAPI passes keywords only
+            found = await find(**kwargs)  # type: ignore[call-arg]  # FastAPI calls by keyword only: P has no positional part
             await _cache.put(name, found.model_dump_json().encode())
             return found
 
@@ -142,7 +142,7 @@ def invalidates(
         ) -> R:
             name = key.format(**kwargs)
             _transaction.after_commit(lambda: _cache.invalidate(name))
-            return await change(**kwargs)  # type: ignore[call-arg]  # FastAPI passes keywords only
+            return await change(**kwargs)  # type: ignore[call-arg]  # FastAPI calls by keyword only: P has no positional part
 
         return _with_parameters(
             change_and_forget, _cache=CacheOfService, _transaction=WriteTransaction
@@ -158,7 +158,7 @@ def _with_parameters(function: Callable[..., R], **annotations: Any) -> Callable
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
         for name, annotation in annotations.items()
     ]
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect reads it, mypy does not know it
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect.signature() prefers it, but no type declares it
         parameters=[*signature.parameters.values(), *extra]
     )
     return function

