@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -302,6 +303,16 @@ def test_no_module_is_over_250_lines(repository: Path) -> None:
     for folder in ("scripts", "src"):
         for path in (repository / TEMPLATE / folder).rglob("*.py"):
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
+
+
+def test_no_option_has_more_than_three_lines_of_the_composition_root(
+    hook: ModuleType, repository: Path
+) -> None:
+    main = (repository / TEMPLATE / "src" / "app" / "main.py").read_text(encoding="utf-8")
+    marked = [m for line in main.splitlines() if (m := hook.TRAILING.fullmatch(line))]
+    lines = Counter(name for match in marked for name in match["names"].split(", "))
+    assert marked
+    assert {name for name, count in lines.items() if count > 3} == set()
 
 
 def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> None:

@@ -23,6 +23,7 @@ from app.cache import (
 )
 from app.dependencies import WriteTransaction
 from app.errors import Conflict
+from app.health import Health
 from app.main import create_app
 from app.settings import SERVICE_NAME, Settings
 from conftest import running, settings_for
@@ -48,7 +49,8 @@ async def redis() -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def cache(database_url: str) -> AsyncIterator[Cache]:
-    async with open_cache(settings_for(database_url)) as cache:
+    settings = settings_for(database_url)
+    async with open_cache(settings, Health(settings)) as cache:
         yield cache
 
 
@@ -151,10 +153,12 @@ def test_a_url_that_is_none_is_refused_with_the_settings(database_url: str) -> N
 async def test_without_a_url_nothing_is_cached_and_nothing_fails(
     database_url: str, key: str
 ) -> None:
-    async with open_cache(settings_for(database_url, redis_url=None)) as cache:
+    settings = settings_for(database_url, redis_url=None)
+    health = Health(settings)
+    async with open_cache(settings, health) as cache:
         await cache.put(key, b"value")
         assert await cache.get(key) is None
-        await cache.ping()
+        assert await health.components() == {}
 
 
 async def test_a_redis_that_is_down_costs_nothing_but_the_cache(

@@ -79,7 +79,7 @@ async def test_an_empty_database_is_behind_and_so_not_ready(empty_database: str)
         assert ready.json()["components"]["migrations"] == "failed"
         assert ready.json()["components"]["database"] == "ok"
         assert (await client.get("/health/live")).status_code == 200
-        assert (await client.get("/health")).json()["status"] == "starting"
+        assert (await client.get("/health/startup")).status_code == 503
 
 
 async def test_a_database_that_newer_code_migrated_is_ready() -> None:

@@ -14,6 +14,7 @@ from httpx import ASGITransport, AsyncClient
 from redis.asyncio import Redis
 
 from app.cache import open_cache
+from app.health import Health
 from app.main import create_app
 from app.rate_limit import PAUSE_SECONDS, TIMEOUT_SECONDS, Limit, Limiter, client_of
 from app.settings import Settings, SettingsError, load_settings
@@ -100,7 +101,7 @@ async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
 
 @pytest.fixture
 async def limiter(settings: Settings) -> AsyncIterator[Limiter]:
-    async with open_cache(settings) as cache:
+    async with open_cache(settings, Health(settings)) as cache:
         yield Limiter(settings, cache.redis)
 
 

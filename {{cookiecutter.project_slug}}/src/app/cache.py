@@ -19,6 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app.dependencies import WriteTransaction
+from app.health import Check, Health
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
@@ -54,11 +55,6 @@ class Cache:
         """Forget a value; worth a try even if Redis failed a moment ago."""
         await self._attempt("set", _name(key), MARK, ex=self._mark_seconds, even_paused=True)
 
-    async def ping(self) -> None:
-        """For the health check: raises when a configured Redis does not answer."""
-        if self.redis is not None:
-            await self.redis.ping()
-
     async def _attempt(
         self, command: str, *args: Any, even_paused: bool = False, **kwargs: Any
     ) -> Any:
@@ -78,8 +74,8 @@ def _name(key: str) -> str:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
-    """Connect on first use; without REDIS_URL, a cache that never holds anything."""
+async def open_cache(settings: Settings, health: Health) -> AsyncIterator[Cache]:
+    """Connect on first use; without REDIS_URL, a cache that never holds anything, and no check."""
     if settings.redis_url is None:
         yield Cache(None)
         return
@@ -92,6 +88,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
     )
     mark_seconds = ceil(settings.database_statement_timeout_seconds) + MARK_MARGIN_SECONDS
     async with Redis.from_pool(pool) as redis:
+        health.add(Check("redis", redis.ping, critical=False))
         yield Cache(redis, mark_seconds=mark_seconds)
 
 

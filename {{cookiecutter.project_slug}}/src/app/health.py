@@ -36,7 +36,7 @@ class Check:
     """
 
     name: str
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Awaitable[object]]
     timeout_seconds: float = 2.0
     critical: bool = True
 
@@ -62,7 +62,7 @@ class Started(BaseModel):
 
 
 class Summary(BaseModel):
-    status: Literal["ok", "starting", "draining"]
+    status: Literal["ok", "draining"]
     service: str
     version: str
     commit: str
@@ -88,7 +88,7 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._round: asyncio.Task[dict[str, Component]] | None = None
         self._round_ends = 0.0
-        self._abandoned: set[asyncio.Future[None]] = set()
+        self._abandoned: set[asyncio.Future[object]] = set()
         self._since = time.monotonic()
         self.is_started = False
         self.is_draining = False
@@ -97,9 +97,8 @@ class Health:
         self._checks[check.name] = check
 
     def summary(self) -> Summary:
-        status: Literal["ok", "starting", "draining"] = "ok" if self.is_started else "starting"
         return Summary(
-            status="draining" if self.is_draining else status,
+            status="draining" if self.is_draining else "ok",
             service=SERVICE_NAME,
             version=self._version,
             commit=self.settings.commit_sha,
@@ -165,7 +164,7 @@ class Health:
             reason=reason,
         )
 
-    def _forget(self, task: asyncio.Future[None]) -> None:
+    def _forget(self, task: asyncio.Future[object]) -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()  # seen: it failed as a check already
@@ -186,7 +185,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("")
 async def summary(health: HealthOfService) -> Summary:
-    """Who is answering; looks at no dependency."""
+    """Who is answering, and whether it is about to leave; looks at no dependency."""
     return health.summary()
 
 

@@ -49,9 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             health.add(column_check(database, settings))  # option: pgvector
-            state["cache"] = cache = await enter(open_cache(settings))  # option: redis
-            if settings.redis_url:  # option: redis
-                health.add(Check("redis", cache.ping, critical=False))  # option: redis
+            state["cache"] = cache = await enter(open_cache(settings, health))  # option: redis
             state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
             state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
             state["queue"] = await enter(open_queue(settings))  # option: worker
