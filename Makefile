@@ -11,7 +11,7 @@ help:  ## this list
 
 demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'true' INT TERM && \
-	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . && \
+	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . >/dev/null && \
 	cd "$$folder/example-service" && uv run --quiet app dev
 
 test: .venv  ## every test but those in containers: rules, hook, bakes, baked services (minutes)

@@ -256,6 +256,24 @@ def test_a_lock_that_fails_says_why(
     assert hook.lock(tmp_path) == problem
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("script", "asked"),
+    [("exit 0", ["--offline"]), ('test "$last" = fastapi', ["--offline", "fastapi"])],
+)
+def test_the_index_is_asked_only_for_what_uv_has_not_seen(
+    hook: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    asked: list[str],
+) -> None:
+    script = f'for last; do :; done; echo "$last" >> asked; {script}'
+    monkeypatch.setenv("PATH", fake_uv(tmp_path / "bin", script) + os.pathsep + os.environ["PATH"])
+    assert hook.lock(tmp_path) is None
+    assert (tmp_path / "asked").read_text().split() == asked
+
+
 def test_without_uv_the_summary_says_which_command_finishes_it(
     hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
