@@ -106,11 +106,10 @@ async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -
     with own_postgres() as server:
         server.stop()
         service = replicas.enter_context(Service(STARTUP, environment(server.url)))
-        await asyncio.sleep(2)
-        assert service.process.poll() is None
+        waiting = "waiting for the database"
+        await asyncio.to_thread(wait_until, lambda: waiting in service.messages(), doing=service)
         server.start()
         await asyncio.to_thread(service.wait_until_ready)
-        assert "waiting for the database" in service.messages()
 
 
 async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_on(
