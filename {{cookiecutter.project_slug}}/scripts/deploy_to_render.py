@@ -49,6 +49,9 @@ def ask(path: str, document: object = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the request just made
             return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise NotDeployed(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise NotDeployed(f"{path}: {error}") from error
 
