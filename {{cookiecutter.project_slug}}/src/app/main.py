@@ -49,8 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("database", database.ping))
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             health.add(column_check(database, settings))  # option: pgvector
-            state["cache"] = cache = await enter(open_cache(settings, health))  # option: redis
-            state["limiter"] = Limiter(settings, cache.redis)  # option: rate_limit
+            state["cache"] = await enter(open_cache(settings, health))  # option: redis
+            state["limiter"] = Limiter(settings, state["cache"].redis)  # option: rate_limit
             state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
             state["queue"] = await enter(open_queue(settings))  # option: worker
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
