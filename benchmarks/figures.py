@@ -24,7 +24,8 @@ class Outage:
 class Figures:
     """Seconds, megabytes and samples, by what was measured and of whom."""
 
-    python: str = ""
+    python: str  # as it says itself; and so does wrk
+    wrk: str
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
     bake_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ready_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))

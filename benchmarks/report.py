@@ -1,7 +1,6 @@
 """The page and the plot of a run."""
 
 import statistics
-import subprocess
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -204,9 +203,8 @@ def versions(figures: Figures) -> str:
     template = (HERE.parent / "{{cookiecutter.project_slug}}" / "constraints.txt").read_text()
     names = ("asyncpg", "fastapi", "sqlalchemy", "starlette", "uvicorn", "uvloop")
     found = dict(line.split("  #")[0].split("==") for line in template.splitlines() if "==" in line)
-    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
-    parts = [figures.python.strip(), *(f"{name} {found[name]}" for name in names)]
-    return ", ".join([*parts, wrk.split(" [")[0].strip()]) + "."
+    parts = [figures.python, *(f"{name} {found[name]}" for name in names), figures.wrk]
+    return f"{', '.join(parts)}."
 
 
 def plot(figures: Figures) -> str:

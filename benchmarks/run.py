@@ -269,6 +269,12 @@ asyncio.run(fill())
 """
 
 
+def version(*command: str) -> str:
+    """What a program says of itself, without its copyright; wrk fails while it says it."""
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return said.splitlines()[0].partition(" [")[0].strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -279,9 +285,7 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are needed: one serves, the other makes the load")
     python = newest_python()
-    figures = Figures(
-        python=subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout
-    )
+    figures = Figures(python=version(python, "-V"), wrk=version("wrk", "-v"))
     with ExitStack() as stack:
         bench = prepare(stack, python)
         measure_throughput(figures, bench, given.rounds, given.seconds)

@@ -1,5 +1,6 @@
 """The page and the plot that `make bench` writes; what it measures takes minutes and needs wrk."""
 
+import re
 import sys
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ SAMPLE = Sample(answers=100, rate=50.0, p50_ms=1, p99_ms=3, longest_ms=9, cpu_us
 
 def measured() -> of_a_run.Figures:
     """A run in which everything is equal, but for the health of a service."""
-    figures = of_a_run.Figures(python="Python 3.14.0")
+    figures = of_a_run.Figures(python="Python 3.14.0", wrk="wrk 4.1.0")
     for ratio in [*report.RATIOS, *report.NAIVE, *report.CONTROL]:
         for name in (ratio.name, ratio.limit):
             figures.samples[ratio.work, name] = [SAMPLE]
@@ -41,6 +42,7 @@ def test_the_page_has_every_ratio_option_and_section() -> None:
     for option in report.OPTIONS:
         assert f"| {option} | 1.00 | 1.00 |" in page
     assert "| default | 0.50 s | 80 MiB |" in page
+    assert re.search(r"^Python 3\.14\.0, asyncpg .*, wrk 4\.1\.0\.$", page, re.M)
     assert "2000 refusals and 0 other answers" in page
     assert "| default, with its lock | 1.00 | 0.80 |" in page
     assert page.count("\n## ") == 6
