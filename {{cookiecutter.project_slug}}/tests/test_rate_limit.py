@@ -18,7 +18,7 @@ from app.health import Health
 from app.main import create_app
 from app.rate_limit import PAUSE_SECONDS, TIMEOUT_SECONDS, Limit, Limiter, client_of
 from app.settings import Settings, SettingsError, load_settings
-from conftest import running, settings_for
+from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment
 
@@ -99,6 +99,25 @@ async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
     assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", "/words/one", "/words/{word}"),
+        ("DELETE", "/words/one", "/words/{word}"),
+        ("GET", "/nowhere", None),
+    ],
+)
+async def test_a_request_too_many_is_logged_with_the_route_that_it_did_not_reach(
+    settings: Settings, lines: Lines, method: str, path: str, route: str | None
+) -> None:
+    async with running(app_with_words(settings)) as client:
+        for _ in range(3):
+            await client.get("/words")
+        assert (await client.request(method, path)).status_code == 429
+    (line,) = [line for line in lines() if line.get("status") == 429]
+    assert line["route"] == route
+
+
 @pytest.fixture
 async def limiter(settings: Settings) -> AsyncIterator[Limiter]:
     async with open_cache(settings, Health(settings)) as cache:
@@ -162,6 +181,8 @@ async def test_a_route_may_have_a_limit_of_its_own_for_all_that_its_template_mat
     async with running(app_with_words(settings)) as client:
         first, second = await client.get("/words/one"), await client.get("/words/two")
         elsewhere = await client.get("/words")
+        async with as_client(client, "203.0.113.7") as other:
+            assert (await other.get("/words/one")).status_code == 200
     assert (first.status_code, second.status_code, elsewhere.status_code) == (200, 429, 200)
     assert first.headers.get_list("RateLimit-Policy") == [
         '"GET /words/{word}";q=1;w=3600',
@@ -212,13 +233,19 @@ async def test_the_problem_is_in_the_openapi_document(settings: Settings) -> Non
     assert list(answer["content"]) == ["application/problem+json"]
 
 
-@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1/0"])
-async def test_without_redis_everything_passes(database_url: str, url: str | None) -> None:
+@pytest.mark.parametrize(
+    ("url", "reason"), [(None, "REDIS_URL is not set"), ("redis://127.0.0.1:1/0", "Redis is away")]
+)
+async def test_without_redis_everything_passes_and_one_line_says_so(
+    database_url: str, lines: Lines, url: str | None, reason: str
+) -> None:
     settings = settings_for(database_url, redis_url=url, rate_limit="1/minute")
     async with running(app_with_words(settings)) as client:
         answers = [await client.get(path) for path in ("/words", "/words/one") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 6
     assert not any("RateLimit" in answer.headers for answer in answers)
+    warnings = [line["message"] for line in lines() if line["level"] == "warn"]
+    assert [w for w in warnings if "rate" in w] == [f"nothing is rate-limited: {reason}"]
 
 
 @pytest.mark.parametrize("limit", ["often", "0/minute", "10/fortnight", "10", "-1/second"])

@@ -22,6 +22,7 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
@@ -141,6 +142,7 @@ class RateLimitLayer:
         if standing is None:
             await self._app(scope, receive, send)
         elif standing.is_exceeded:
+            scope["route"] = _route_of(scope)  # for those who watch: it goes no further
             await render(TooManyRequests(standing))(scope, receive, send)
         else:
             headers = [(k.lower().encode(), v.encode()) for k, v in standing.headers.items()]
@@ -151,6 +153,12 @@ class RateLimitLayer:
                 await send(message)
 
             await self._app(scope, receive, send_with_headers)
+
+
+def _route_of(scope: Scope) -> BaseRoute | None:
+    """Where the router would send a request: the first that fits, else that but for its method."""
+    routes = {route.matches(scope)[0]: route for route in reversed(scope["app"].routes)}
+    return routes.get(Match.FULL) or routes.get(Match.PARTIAL)
 
 
 def Limit(limit: str) -> Any:  # noqa: N802 - reads like Depends()
