@@ -68,6 +68,30 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: 
         assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
 
 
+def test_the_alerts_tests_notice_each_limit_that_is_moved_a_little(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = project / "observability"
+    shutil.copy(folder / "alerts_test.yml", tmp_path)
+    moved = list(moved_a_little((folder / "alerts.yml").read_text()))
+    assert len(moved) == 2 * (3 + 1 + 4), "thresholds, a quantile, and how long each must last"
+    for rules in moved:
+        (tmp_path / "alerts.yml").write_text(rules)
+        with pytest.raises(AssertionError, match="FAILED"):
+            promtool("test", "rules", "alerts_test.yml", folder=tmp_path)
+
+
+def moved_a_little(rules: str) -> Iterator[str]:
+    """The rules with one number after the other somewhat lower, and somewhat higher."""
+    for found in re.finditer(r"(?<=> )[\d.]+$|(?<=_quantile\()[\d.]+", rules, re.MULTILINE):
+        for factor in (0.96, 1.04):
+            yield f"{rules[: found.start()]}{float(found[0]) * factor}{rules[found.end() :]}"
+    for found in re.finditer(r"(?<= for: )(\d+)m$", rules, re.MULTILINE):
+        for seconds in (-15, 15):  # the interval at which they are evaluated
+            length = f"{60 * int(found[1]) + seconds}s"
+            yield f"{rules[: found.start()]}{length}{rules[found.end() :]}"
+
+
 def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: Path) -> None:
     page = (project / "docs" / "monitoring.md").read_text()
     for alert in alerts(project):
