@@ -14,6 +14,7 @@ from httpx import ASGITransport, AsyncClient
 from redis.asyncio import Redis
 
 from app.cache import open_cache
+from app.errors import NotFound
 from app.health import Health
 from app.main import create_app
 from app.rate_limit import PAUSE_SECONDS, TIMEOUT_SECONDS, Limit, Limiter, client_of
@@ -61,6 +62,8 @@ def app_with_words(settings: Settings) -> FastAPI:
 
     @app.get("/words/{word}", dependencies=[Limit("1/hour")])
     async def word(word: str) -> str:
+        if word == "none":
+            raise NotFound
         return word
 
     return app
@@ -179,17 +182,18 @@ async def test_a_route_may_have_a_limit_of_its_own_for_all_that_its_template_mat
 ) -> None:
     settings = settings_for(database_url, redis_url=valkey.url, rate_limit="9/minute")
     async with running(app_with_words(settings)) as client:
-        first, second = await client.get("/words/one"), await client.get("/words/two")
+        first, second = await client.get("/words/none"), await client.get("/words/two")
         elsewhere = await client.get("/words")
         async with as_client(client, "203.0.113.7") as other:
             assert (await other.get("/words/one")).status_code == 200
-    assert (first.status_code, second.status_code, elsewhere.status_code) == (200, 429, 200)
-    assert first.headers.get_list("RateLimit-Policy") == [
-        '"GET /words/{word}";q=1;w=3600',
-        '"default";q=9;w=60',
-    ]
+    assert (first.status_code, second.status_code, elsewhere.status_code) == (404, 429, 200)
+    for answer in (first, second):
+        assert answer.headers.get_list("RateLimit-Policy") == [
+            '"default";q=9;w=60',
+            '"GET /words/{word}";q=1;w=3600',
+        ]
+        assert answer.headers.get_list("RateLimit")[1].startswith('"GET /words/{word}";r=0;t=')
     assert int(second.headers["Retry-After"]) > 60 - 1
-    assert second.headers.get_list("RateLimit")[0].startswith('"GET /words/{word}";r=0;t=')
 
 
 def test_a_limit_that_cannot_be_understood_is_an_error_at_import() -> None:
@@ -288,7 +292,9 @@ def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_s
     assert waited < 20 * TIMEOUT_SECONDS / 2
 
 
-@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.1", [200, 200]), ("", [200, 429])])
+@pytest.mark.parametrize(
+    ("trusted", "expected"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])]
+)
 def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
     database_url: str, valkey: Valkey, trusted: str, expected: list[int]
 ) -> None:
@@ -300,7 +306,8 @@ def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
     )
     with Service([*APP, "serve"], env) as service:
         port = service.wait_until_ready().rpartition(":")[2]
-        clients = (f"203.0.113.{number}" for number in (1, 2))
+        # The last one says that it is another; the proxy says behind it who it is.
+        clients = ("203.0.113.1", "203.0.113.2", "203.0.113.3, 203.0.113.2")
         answers = [
             httpx.get(
                 f"http://127.0.0.1:{port}/openapi.json",
