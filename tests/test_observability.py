@@ -104,6 +104,35 @@ def alerts(project: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
+def test_the_dashboard_is_provisioned_and_red_where_an_alert_fires(project: Path) -> None:
+    folder = project / "observability" / "grafana"
+    mounted = yaml.safe_load((project / "compose.yaml").read_text())["services"]["grafana"]
+    (sources,) = (folder / "provisioning" / "datasources").iterdir()
+    (source,) = yaml.safe_load(sources.read_text())["datasources"]
+    (providers,) = (folder / "provisioning" / "dashboards").iterdir()
+    (provider,) = yaml.safe_load(providers.read_text())["providers"]
+    (dashboard,) = (folder / "dashboards").iterdir()
+    inside = provider["options"]["path"]
+    assert f"./observability/grafana/dashboards:{inside}:ro" in mounted["volumes"]
+    assert "./observability/grafana/provisioning:/etc/grafana/provisioning:ro" in mounted["volumes"]
+    first_page = mounted["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert first_page == f"{inside}/{dashboard.name}"
+    assert set(re.findall(r'"uid": "(.+)"', dashboard.read_text())) == {source["uid"]}
+    limits = {
+        float(n) for a in alerts(project) for n in re.findall(r"> ([\d.]+)$", a["expr"], re.M)
+    }
+    for kind in ("stat", "timeseries"):
+        assert reds(dashboard, kind) == limits, kind
+
+
+def reds(dashboard: Path, kind: str) -> set[float]:
+    """From where panels of one kind are red, without those that are red from the beginning."""
+    panels = [p for p in json.loads(dashboard.read_text())["panels"] if p["type"] == kind]
+    every = [p["fieldConfig"]["defaults"].get("thresholds", {"steps": []}) for p in panels]
+    steps = [step for thresholds in every for step in thresholds["steps"]]
+    return {s["value"] for s in steps if s["color"] == "red" and s["value"] is not None}
+
+
 def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_path: Path) -> None:
     folder = project / "observability"
     promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
