@@ -68,6 +68,30 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: 
         assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
 
 
+def test_the_alerts_tests_notice_each_limit_that_is_moved_a_little(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = project / "observability"
+    shutil.copy(folder / "alerts_test.yml", tmp_path)
+    moved = list(moved_a_little((folder / "alerts.yml").read_text()))
+    assert len(moved) == 2 * (3 + 1 + 4), "thresholds, a quantile, and how long each must last"
+    for rules in moved:
+        (tmp_path / "alerts.yml").write_text(rules)
+        with pytest.raises(AssertionError, match="FAILED"):
+            promtool("test", "rules", "alerts_test.yml", folder=tmp_path)
+
+
+def moved_a_little(rules: str) -> Iterator[str]:
+    """The rules with one number after the other somewhat lower, and somewhat higher."""
+    for found in re.finditer(r"(?<=> )[\d.]+$|(?<=_quantile\()[\d.]+", rules, re.MULTILINE):
+        for factor in (0.96, 1.04):
+            yield f"{rules[: found.start()]}{float(found[0]) * factor}{rules[found.end() :]}"
+    for found in re.finditer(r"(?<= for: )(\d+)m$", rules, re.MULTILINE):
+        for seconds in (-15, 15):  # the interval at which they are evaluated
+            length = f"{60 * int(found[1]) + seconds}s"
+            yield f"{rules[: found.start()]}{length}{rules[found.end() :]}"
+
+
 def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: Path) -> None:
     page = (project / "docs" / "monitoring.md").read_text()
     for alert in alerts(project):
@@ -78,6 +102,35 @@ def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: 
 def alerts(project: Path) -> list[dict[str, Any]]:
     text = (project / "observability" / "alerts.yml").read_text()
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+def test_the_dashboard_is_provisioned_and_red_where_an_alert_fires(project: Path) -> None:
+    folder = project / "observability" / "grafana"
+    mounted = yaml.safe_load((project / "compose.yaml").read_text())["services"]["grafana"]
+    (sources,) = (folder / "provisioning" / "datasources").iterdir()
+    (source,) = yaml.safe_load(sources.read_text())["datasources"]
+    (providers,) = (folder / "provisioning" / "dashboards").iterdir()
+    (provider,) = yaml.safe_load(providers.read_text())["providers"]
+    (dashboard,) = (folder / "dashboards").iterdir()
+    inside = provider["options"]["path"]
+    assert f"./observability/grafana/dashboards:{inside}:ro" in mounted["volumes"]
+    assert "./observability/grafana/provisioning:/etc/grafana/provisioning:ro" in mounted["volumes"]
+    first_page = mounted["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert first_page == f"{inside}/{dashboard.name}"
+    assert set(re.findall(r'"uid": "(.+)"', dashboard.read_text())) == {source["uid"]}
+    limits = {
+        float(n) for a in alerts(project) for n in re.findall(r"> ([\d.]+)$", a["expr"], re.M)
+    }
+    for kind in ("stat", "timeseries"):
+        assert reds(dashboard, kind) == limits, kind
+
+
+def reds(dashboard: Path, kind: str) -> set[float]:
+    """From where panels of one kind are red, without those that are red from the beginning."""
+    panels = [p for p in json.loads(dashboard.read_text())["panels"] if p["type"] == kind]
+    every = [p["fieldConfig"]["defaults"].get("thresholds", {"steps": []}) for p in panels]
+    steps = [step for thresholds in every for step in thresholds["steps"]]
+    return {s["value"] for s in steps if s["color"] == "red" and s["value"] is not None}
 
 
 def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_path: Path) -> None:

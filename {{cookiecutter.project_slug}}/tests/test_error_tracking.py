@@ -14,12 +14,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
+from sentry_sdk.utils import Dsn
 
 from app.error_tracking import FLUSH_SECONDS
 from app.errors import Conflict
 from app.main import create_app
 from app.settings import SERVICE_NAME, Settings
-from conftest import running, settings_for
+from conftest import Lines, running, settings_for
 from processes import APP, ROOT, Receiver, Service, environment
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -163,6 +164,24 @@ def test_a_receiver_that_does_not_answer_holds_nothing_up(database_url: str, sou
         assert service.lines
 
 
+@pytest.mark.parametrize("reason", ["network", "status_403"])
+async def test_reports_that_are_lost_are_logged_once_a_minute(
+    database_url: str, receiver: Receiver, lines: Lines, reason: str
+) -> None:
+    receiver.status = 403  # the key is wrong
+    address = "127.0.0.1:1" if reason == "network" else receiver.address
+    app = failing(create_app(settings_for(database_url, sentry_dsn=dsn_of(address))))
+    async with running(app) as client:
+        for _ in range(3):
+            assert (await client.get("/boom/x")).status_code == 500
+    warnings = [line for line in lines() if line["level"] == "warn"]
+    assert [
+        line["reason"] for line in warnings if line["message"].startswith("reports are lost")
+    ] == [reason]
+    assert not [line for line in warnings if "logger" in line], "a library repeats itself"
+    assert len(events(receiver)) == (0 if reason == "network" else 3)
+
+
 def test_without_a_dsn_nothing_of_it_is_even_imported(database_url: str) -> None:
     script = """
 import asyncio, sys
@@ -186,6 +205,18 @@ sys.exit("sentry_sdk" in sys.modules)
 def test_a_dsn_that_is_none_is_a_problem_of_the_settings(database_url: str, dsn: str) -> None:
     with pytest.raises(ValidationError, match=r"must begin with|missing or mistyped"):
         settings_for(database_url, sentry_dsn=dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "https://key@o42.ingest.de.sentry.io/4507",
+        "http://key:hunter2@sentry.example.com:9000/behind/a-path/42",
+    ],
+)
+def test_a_dsn_that_the_sdk_accepts_is_accepted(database_url: str, dsn: str) -> None:
+    assert Dsn(dsn).project_id in {"42", "4507"}
+    settings_for(database_url, sentry_dsn=dsn)
 
 
 async def test_an_application_that_is_opened_again_reports_once(

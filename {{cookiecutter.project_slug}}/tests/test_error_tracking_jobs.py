@@ -1,5 +1,8 @@
 """Jobs that fail, reported."""
 
+import subprocess
+import sys
+
 from app.database import Transaction
 from app.tasks.attempts import attempt
 from app.tasks.definition import Job, Message
@@ -32,3 +35,13 @@ async def test_a_job_is_reported_when_it_is_given_up_and_not_before(
     assert event["tags"]["request_id"] == "request-7"
     assert event["tags"]["job_key"] == "test.fail:1"
     assert event["exception"]["values"][0]["type"] == "RuntimeError"
+
+
+def test_a_job_that_fails_without_a_dsn_loads_nothing() -> None:
+    script = """
+import sys
+from app.error_tracking import report_job
+report_job(RuntimeError(), "test.fail")
+sys.exit("sentry_sdk" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

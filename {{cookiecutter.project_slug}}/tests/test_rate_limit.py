@@ -14,11 +14,12 @@ from httpx import ASGITransport, AsyncClient
 from redis.asyncio import Redis
 
 from app.cache import open_cache
+from app.errors import NotFound
 from app.health import Health
 from app.main import create_app
 from app.rate_limit import PAUSE_SECONDS, TIMEOUT_SECONDS, Limit, Limiter, client_of
 from app.settings import Settings, SettingsError, load_settings
-from conftest import running, settings_for
+from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment
 
@@ -61,6 +62,8 @@ def app_with_words(settings: Settings) -> FastAPI:
 
     @app.get("/words/{word}", dependencies=[Limit("1/hour")])
     async def word(word: str) -> str:
+        if word == "none":
+            raise NotFound
         return word
 
     return app
@@ -97,6 +100,25 @@ async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
     assert refused.json()["type"] == "urn:problem:too-many-requests"
     assert refused.headers["RateLimit"] == f'"default";r=0;t={refused.headers["Retry-After"]}'
     assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", "/words/one", "/words/{word}"),
+        ("DELETE", "/words/one", "/words/{word}"),
+        ("GET", "/nowhere", None),
+    ],
+)
+async def test_a_request_too_many_is_logged_with_the_route_that_it_did_not_reach(
+    settings: Settings, lines: Lines, method: str, path: str, route: str | None
+) -> None:
+    async with running(app_with_words(settings)) as client:
+        for _ in range(3):
+            await client.get("/words")
+        assert (await client.request(method, path)).status_code == 429
+    (line,) = [line for line in lines() if line.get("status") == 429]
+    assert line["route"] == route
 
 
 @pytest.fixture
@@ -160,15 +182,18 @@ async def test_a_route_may_have_a_limit_of_its_own_for_all_that_its_template_mat
 ) -> None:
     settings = settings_for(database_url, redis_url=valkey.url, rate_limit="9/minute")
     async with running(app_with_words(settings)) as client:
-        first, second = await client.get("/words/one"), await client.get("/words/two")
+        first, second = await client.get("/words/none"), await client.get("/words/two")
         elsewhere = await client.get("/words")
-    assert (first.status_code, second.status_code, elsewhere.status_code) == (200, 429, 200)
-    assert first.headers.get_list("RateLimit-Policy") == [
-        '"GET /words/{word}";q=1;w=3600',
-        '"default";q=9;w=60',
-    ]
+        async with as_client(client, "203.0.113.7") as other:
+            assert (await other.get("/words/one")).status_code == 200
+    assert (first.status_code, second.status_code, elsewhere.status_code) == (404, 429, 200)
+    for answer in (first, second):
+        assert answer.headers.get_list("RateLimit-Policy") == [
+            '"default";q=9;w=60',
+            '"GET /words/{word}";q=1;w=3600',
+        ]
+        assert answer.headers.get_list("RateLimit")[1].startswith('"GET /words/{word}";r=0;t=')
     assert int(second.headers["Retry-After"]) > 60 - 1
-    assert second.headers.get_list("RateLimit")[0].startswith('"GET /words/{word}";r=0;t=')
 
 
 def test_a_limit_that_cannot_be_understood_is_an_error_at_import() -> None:
@@ -212,13 +237,19 @@ async def test_the_problem_is_in_the_openapi_document(settings: Settings) -> Non
     assert list(answer["content"]) == ["application/problem+json"]
 
 
-@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1/0"])
-async def test_without_redis_everything_passes(database_url: str, url: str | None) -> None:
+@pytest.mark.parametrize(
+    ("url", "reason"), [(None, "REDIS_URL is not set"), ("redis://127.0.0.1:1/0", "Redis is away")]
+)
+async def test_without_redis_everything_passes_and_one_line_says_so(
+    database_url: str, lines: Lines, url: str | None, reason: str
+) -> None:
     settings = settings_for(database_url, redis_url=url, rate_limit="1/minute")
     async with running(app_with_words(settings)) as client:
         answers = [await client.get(path) for path in ("/words", "/words/one") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 6
     assert not any("RateLimit" in answer.headers for answer in answers)
+    warnings = [line["message"] for line in lines() if line["level"] == "warn"]
+    assert [w for w in warnings if "rate" in w] == [f"nothing is rate-limited: {reason}"]
 
 
 @pytest.mark.parametrize("limit", ["often", "0/minute", "10/fortnight", "10", "-1/second"])
@@ -261,7 +292,9 @@ def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_s
     assert waited < 20 * TIMEOUT_SECONDS / 2
 
 
-@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.1", [200, 200]), ("", [200, 429])])
+@pytest.mark.parametrize(
+    ("trusted", "expected"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])]
+)
 def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
     database_url: str, valkey: Valkey, trusted: str, expected: list[int]
 ) -> None:
@@ -273,7 +306,8 @@ def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
     )
     with Service([*APP, "serve"], env) as service:
         port = service.wait_until_ready().rpartition(":")[2]
-        clients = (f"203.0.113.{number}" for number in (1, 2))
+        # The last one says that it is another; the proxy says behind it who it is.
+        clients = ("203.0.113.1", "203.0.113.2", "203.0.113.3, 203.0.113.2")
         answers = [
             httpx.get(
                 f"http://127.0.0.1:{port}/openapi.json",

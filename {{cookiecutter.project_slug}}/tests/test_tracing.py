@@ -136,6 +136,7 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
             f"{url}/ask/ada@example.com?of=the-query",
             headers={
                 "traceparent": SAMPLED,
+                "tracestate": "vendor=of-the-caller",
                 "X-Other": f"http://{other.address}",
                 "Authorization": "Bearer of-a-header",
                 "X-Request-Id": "of-this-test",
@@ -155,6 +156,7 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
     assert statement["parent"] == call["parent"] == request["id"]
     (called,) = other.received
     assert called.headers["traceparent"] == f"00-{TRACE}-{call['id']}-01"
+    assert called.headers["tracestate"] == "vendor=of-the-caller"
     assert request["attributes"] == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
@@ -238,7 +240,7 @@ async def test_a_context_that_is_none_begins_a_trace(
     assert span["parent"] == ""
 
 
-def test_a_collector_that_does_not_answer_holds_nothing_up(
+def test_a_collector_that_does_not_answer_holds_nothing_up_and_a_full_queue_says_so(
     database_url: str, source: Path, other: Receiver
 ) -> None:
     with (
@@ -249,6 +251,8 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(
             f"127.0.0.1:{silent.getsockname()[1]}",
             TRACE_RATIO="1",
             OTEL_BSP_SCHEDULE_DELAY="100",
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="8",
+            OTEL_BSP_MAX_QUEUE_SIZE="16",
         ) as service,
     ):
         url = service.wait_until_ready()
@@ -257,6 +261,8 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(
                 f"{url}/ask/x", headers={"X-Other": f"http://{other.address}"}, timeout=2
             )
             assert answer.status_code == 200
+        full = [line for line in service.messages() if line.startswith("Queue full")]
+        assert 1 <= len(full) <= 3, "not for every span: once in a while"
         service.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert service.wait() == 0

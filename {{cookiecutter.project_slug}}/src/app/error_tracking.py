@@ -5,10 +5,14 @@ headers and variables with them. What is reported here is what the request layer
 """
 
 import asyncio
+import logging
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
 
@@ -17,9 +21,13 @@ from app.logs import redact
 from app.settings import SERVICE_NAME, Settings
 
 if TYPE_CHECKING:
+    from sentry_sdk.transport import HttpTransport
     from sentry_sdk.types import Event
 
+log = structlog.get_logger()
+
 FLUSH_SECONDS = 2.0  # at the end: longest wait for reports that are on their way
+SILENT_SECONDS = 60.0  # after a word about lost reports; errors may come by the thousand
 
 
 @asynccontextmanager
@@ -35,6 +43,7 @@ async def open_error_tracking(settings: Settings, observers: list[Observer]) -> 
         return
     import sentry_sdk  # noqa: PLC0415 - it takes a tenth of a second, and memory
 
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every retry
     sentry_sdk.init(
         settings.sentry_dsn.get_secret_value().strip(),
         environment=settings.environment,
@@ -48,7 +57,9 @@ async def open_error_tracking(settings: Settings, observers: list[Observer]) -> 
         include_local_variables=False,
         max_breadcrumbs=0,
         propagate_traces=False,
+        send_client_reports=False,
         spotlight=False,
+        transport=_transport(),
     )
     observers.append(_report_exchange)
     try:
@@ -62,6 +73,21 @@ async def open_error_tracking(settings: Settings, observers: list[Observer]) -> 
         sentry_sdk.get_global_scope().set_client(None)
 
 
+def _transport() -> "type[HttpTransport]":
+    """The SDK's own, which says nothing of a wrong key or a Sentry that is away; this one does."""
+    from sentry_sdk.transport import HttpTransport  # noqa: PLC0415 - slow to import, and unused without a DSN
+
+    class Transport(HttpTransport):
+        _silent_until = 0.0
+
+        def on_dropped_event(self, reason: str) -> None:
+            if time.monotonic() >= self._silent_until:
+                self._silent_until = time.monotonic() + SILENT_SECONDS
+                log.warning("reports are lost: Sentry does not accept them", reason=reason)
+
+    return Transport
+
+
 def _report_exchange(exchange: Exchange) -> None:
     if exchange.error is not None:
         route = exchange.route or "(no route)"
@@ -71,9 +97,8 @@ def _report_exchange(exchange: Exchange) -> None:
 
 def report_job(error: Exception, job: str) -> None:
     """Report a job that failed for good; without SENTRY_DSN, nothing."""
-    import sentry_sdk  # noqa: PLC0415 - slow to import, and unused without a DSN
-
-    if sentry_sdk.is_initialized():
+    sdk = sys.modules.get("sentry_sdk")  # to import it would take a tenth of a second, for nothing
+    if sdk is not None and sdk.is_initialized():
         _report(error, job, get_contextvars())
 
 

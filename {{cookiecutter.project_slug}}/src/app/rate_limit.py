@@ -17,11 +17,12 @@ from math import ceil
 from typing import Any
 
 import structlog
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
@@ -49,13 +50,11 @@ class Standing:
         return self.count > self.limit.amount
 
     @property
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> list[tuple[bytes, bytes]]:
         remaining = max(0, self.limit.amount - self.count)
-        window = self.limit.get_expiry()
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={self.limit.amount};w={window}',
-            "RateLimit": f'"{self.name}";r={remaining};t={self.seconds_left}',
-        }
+        policy = f'"{self.name}";q={self.limit.amount};w={self.limit.get_expiry()}'
+        left = f'"{self.name}";r={remaining};t={self.seconds_left}'
+        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
 
 class TooManyRequests(Problem):
@@ -68,7 +67,7 @@ class TooManyRequests(Problem):
     def __init__(self, standing: Standing) -> None:
         super().__init__(
             f"Try again in {standing.seconds_left} s.",
-            headers={**standing.headers, "Retry-After": str(standing.seconds_left)},
+            headers={"Retry-After": str(standing.seconds_left)},
         )
 
 
@@ -137,20 +136,29 @@ class RateLimitLayer:
             await self._app(scope, receive, send)
             return
         limiter: Limiter = scope["state"]["limiter"]
+        standings: list[Standing] = []
+        scope["state"]["standings"] = standings  # for those of the route's own limits
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [header for standing in standings for header in standing.headers]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        app = self._app
         standing = await limiter.count("default", limiter.default, client_of(scope))
-        if standing is None:
-            await self._app(scope, receive, send)
-        elif standing.is_exceeded:
-            await render(TooManyRequests(standing))(scope, receive, send)
-        else:
-            headers = [(k.lower().encode(), v.encode()) for k, v in standing.headers.items()]
+        if standing is not None:
+            standings.append(standing)
+            if standing.is_exceeded:
+                scope["route"] = _route_of(scope)  # for those who watch: it goes no further
+                app = render(TooManyRequests(standing))
+        await app(scope, receive, send_with_headers)
 
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message.get("headers", ()), *headers]
-                await send(message)
 
-            await self._app(scope, receive, send_with_headers)
+def _route_of(scope: Scope) -> BaseRoute | None:
+    """Where the router would send a request: the first that fits, else that but for its method."""
+    routes = {route.matches(scope)[0]: route for route in reversed(scope["app"].routes)}
+    return routes.get(Match.FULL) or routes.get(Match.PARTIAL)
 
 
 def Limit(limit: str) -> Any:  # noqa: N802 - reads like Depends()
@@ -164,16 +172,14 @@ def Limit(limit: str) -> Any:  # noqa: N802 - reads like Depends()
     """
     item = parse(limit)
 
-    async def count(request: Request, response: Response) -> None:
+    async def count(request: Request) -> None:
         limiter: Limiter = request.state.limiter
         name = f"{request.method} {request.scope['route'].path}"
         standing = await limiter.count(name, item, client_of(request.scope))
-        if standing is None:
-            return
-        if standing.is_exceeded:
-            raise TooManyRequests(standing)
-        for key, value in standing.headers.items():
-            response.headers.append(key, value)
+        if standing is not None:
+            request.state.standings.append(standing)
+            if standing.is_exceeded:
+                raise TooManyRequests(standing)
 
     return Depends(count)
 

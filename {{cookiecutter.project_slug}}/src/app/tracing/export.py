@@ -46,7 +46,8 @@ async def open_tracer(settings: Settings, endpoint: str) -> AsyncIterator[Tracer
         settings: which share of the requests, and what this service is.
         endpoint: of the collector, without `/v1/traces`.
     """
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it repeats itself: see Exporter
+    # It repeats itself: see Exporter. Of a full queue the SDK speaks elsewhere, every 20 s at most.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     provider = TracerProvider(
         resource=Resource.create(
             {
