@@ -232,3 +232,19 @@ def test_development_gets_text_for_people(
     assert b"hello" in out
     assert b"left=3" in out
     assert not out.startswith(b"{")
+
+
+def test_a_terminal_is_told_nothing_by_what_was_sent(
+    database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del lines  # which puts the handlers back
+    configure_logs(settings_for(database_url, log_format="console"))
+    sent = "\x1b]0;title\x07\x9b2J\r"
+    try:
+        raise ValueError(sent)
+    except ValueError:
+        structlog.wrap_logger(None).exception(sent, path=sent, nested={sent: [sent]})
+    out = capfdbinary.readouterr().out.decode()
+    assert r"\x1b]0;title" in out
+    assert "Traceback" in out
+    assert all(character.isprintable() for character in out if character != "\n")

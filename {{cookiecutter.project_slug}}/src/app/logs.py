@@ -56,6 +56,8 @@ SECRET_HINT = re.compile(
 PLAIN = (int, float, type(None))  # what holds no secret
 # Seven lines at every start, and whole URLs with the secrets in their queries.
 QUIET = ("alembic.runtime.plugins", "httpx")
+# What would move a terminal's cursor, or more; tracebacks have lines.
+CONTROLS = {n: rf"\x{n:02x}" for n in (*range(32), *range(127, 160)) if n != ord("\n")}
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
 
 
@@ -65,7 +67,7 @@ def configure_logs(settings: Settings) -> None:
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    render = [_to_json] if settings.logs_are_json else [console, _encode]
+    render = [_to_json] if settings.logs_are_json else [_escape, console, _encode]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -158,6 +160,11 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # half a surrogate pair, a number over 64 bits: slower, but never lost
         return json.dumps(line, default=str).encode()
+
+
+def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For a terminal; what is nested is escaped when it is made a text."""
+    return {k: v.translate(CONTROLS) if isinstance(v, str) else v for k, v in event.items()}
 
 
 def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:
