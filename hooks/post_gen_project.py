@@ -34,6 +34,7 @@ OWNED = {
         "tests/accounts/test_passwords.py",
         "tests/accounts/test_sessions.py",
         "tests/bookmarks/test_bookmark_access.py",
+        "tests/passages/test_passage_access.py",
         "tests/callers.py",
         "tests/test_access.py",
         "tests/test_auth_settings.py",

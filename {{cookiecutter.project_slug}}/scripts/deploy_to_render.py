@@ -42,7 +42,7 @@ def ask(path: str, document: object = None) -> Any:
         os.environ.get("RENDER_API_URL", API) + path,
         json.dumps(document).encode() if document is not None else None,
         {
-            "Authorization": f"Bearer {os.environ.get('RENDER_API_KEY', '')}",
+            "Authorization": f"Bearer {os.environ.get('RENDER_API_KEY', '').strip()}",
             "Content-Type": "application/json",
         },
     )

@@ -5,6 +5,7 @@
 NOTIFY_URL says where to, and is a secret. Without it nothing is sent.
 """
 
+import http.client
 import json
 import os
 import sys
@@ -25,8 +26,11 @@ def notify(url: str, text: str) -> None:
         raise ValueError("NOTIFY_URL is no http:// or https:// URL")
     body = json.dumps({"text": text}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - other schemes are refused above
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 - other schemes are refused above
-        pass
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 - other schemes are refused above
+            pass
+    except http.client.InvalidURL:
+        raise ValueError("NOTIFY_URL is no URL") from None  # whose own words show a part of it
 
 
 if __name__ == "__main__":

@@ -101,6 +101,10 @@ def test_a_service_that_is_not_there_is_named(deploy: Deploy) -> None:
     assert deploy(server) == f"not deployed: 0 services are called {SERVICES[0]}"
 
 
+def test_a_key_that_was_pasted_with_the_end_of_its_line_is_right(deploy: Deploy) -> None:
+    assert deploy(Render("live"), key=f"{KEY}\n") is None
+
+
 def test_a_wrong_key_is_a_failure_that_does_not_show_it(deploy: Deploy) -> None:
     server = Render("live")
     end = deploy(server, key="a-wrong-one") or ""

@@ -65,6 +65,8 @@ SECRETS = [
     {"note": "sent to hunter2@example.com"},
     {"jwt": "eyJhbGciOiJIUzI1NiJ9.hunter2.c2lnbmF0dXJl"},
     {"Set-Cookie": "session=hunter2"},
+    {"headers": {"X-Api-Key": "hunter2"}},
+    {"headers": [(b"cookie", b"id=hunter2")]},
 ]
 
 
@@ -106,6 +108,14 @@ def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: L
         "GET /x?access_token=hunter2&y=1",
         "Cookie: session=hunter2",
         '{"password": "hunter2"}',
+        "{'password': 'a phrase of hunter2'}",
+        r'{"password": "a \"phrase\" of hunter2"}',
+        r'"{\"password\": \"a phrase of hunter2\"}"',
+        'b\'{"secret_key": "hunter2"}\'',
+        "{'token': b'hunter2'}",
+        "x-api-key: hunter2",
+        "Authorization: Token hunter2",
+        "Cookie: theme=dark; id=hunter2",
         "postgres://u:p@ss/hunter2@host/db",
     ],
 )
@@ -114,7 +124,16 @@ def test_secrets_inside_a_text_are_taken_out(lines: Lines, text: str) -> None:
     assert "hunter2" not in json.dumps(lines())
 
 
-@pytest.mark.parametrize("text", ["a" * 60_000 + "/@", "eyJ-" * 15_000, "://a:" * 12_000 + "@"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 60_000 + "/@",
+        "eyJ-" * 15_000,
+        "://a:" * 12_000 + "@",
+        """token="token='""" * 4000,
+        "token=\\" * 8000,
+    ],
+)
 def test_a_long_text_that_nearly_matches_costs_no_time(lines: Lines, text: str) -> None:
     """Not a matter of speed but of shape: a quadratic pattern takes over ten seconds here."""
     started = time.process_time()
@@ -213,3 +232,19 @@ def test_development_gets_text_for_people(
     assert b"hello" in out
     assert b"left=3" in out
     assert not out.startswith(b"{")
+
+
+def test_a_terminal_is_told_nothing_by_what_was_sent(
+    database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del lines  # which puts the handlers back
+    configure_logs(settings_for(database_url, log_format="console"))
+    sent = "\x1b]0;title\x07\x9b2J\r"
+    try:
+        raise ValueError(sent)
+    except ValueError:
+        structlog.wrap_logger(None).exception(sent, path=sent, nested={sent: [sent]})
+    out = capfdbinary.readouterr().out.decode()
+    assert r"\x1b]0;title" in out
+    assert "Traceback" in out
+    assert all(character.isprintable() for character in out if character != "\n")

@@ -46,6 +46,9 @@ async def client(database_url: str) -> AsyncIterator[AsyncClient]:
         ("a.example.org", 200),
         ("upper.example.net", 200),
         ("[::1]:8000", 200),
+        ("evil.com/.example.org", 400),
+        ("evil.com#.example.org", 400),
+        ("user@a.example.org", 400),
         ("example.org", 400),
         ("evil.com", 400),
         ("api.example.com.evil.com", 400),
@@ -57,6 +60,13 @@ async def test_only_trusted_hosts_are_served(client: AsyncClient, host: str, sta
     assert response.status_code == status
     if status == 400:
         assert response.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_of_two_hosts_the_one_is_judged_that_urls_are_made_of(client: AsyncClient) -> None:
+    """A URL that Starlette makes of a request has the first one."""
+    for hosts, status in ((["evil.com", "api.example.com"], 400), (["api.example.com", "x"], 200)):
+        headers = [("Host", host) for host in hosts]
+        assert (await client.get("/large", headers=headers)).status_code == status
 
 
 async def test_a_path_that_only_begins_like_a_probe_is_no_probe(client: AsyncClient) -> None:
@@ -128,6 +138,14 @@ async def test_browsers_may_read_answers_and_errors_from_allowed_origins_only(
 async def test_a_body_over_the_limit_is_refused_by_its_length(client: AsyncClient) -> None:
     response = await client.post("/echo", json={"word": "x" * 1000})
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize(("length", "status"), [("9" * 5000, 413), ("0" * 5000 + "2", 422)])
+async def test_a_length_of_many_digits_is_a_length(
+    client: AsyncClient, length: str, status: int
+) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": length}
+    assert (await client.post("/echo", content=b"[]", headers=headers)).status_code == status
 
 
 async def test_a_chunked_body_over_the_limit_is_refused_as_it_arrives(client: AsyncClient) -> None:

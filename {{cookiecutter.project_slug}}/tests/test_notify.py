@@ -29,7 +29,15 @@ def test_without_a_url_nothing_is_sent() -> None:
     assert notify("").returncode == 0
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/of-this-test", "file:///of-this-test"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/of-this-test",
+        "file:///of-this-test",
+        "http://127.0.0.1:of-this-test/",
+        "http://127.0.0.1:1/of-this-test at all",
+    ],
+)
 def test_a_message_that_nobody_takes_is_a_failure_that_does_not_show_the_url(url: str) -> None:
     result = notify(url)
     assert result.returncode == 1

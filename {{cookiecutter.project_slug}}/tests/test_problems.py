@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, Unavailable
 from app.main import create_app
+from app.problems import LISTED_ERRORS
 from app.settings import Settings
 from conftest import running
 
@@ -100,6 +101,12 @@ async def test_the_name_of_an_unknown_field_is_not_repeated(client: AsyncClient)
     response = await client.post("/strict", json={"hunter2": 1})
     assert response.json()["errors"][0]["location"] == "body.*"
     assert "hunter2" not in response.text
+
+
+async def test_of_very_many_errors_the_first_are_told(client: AsyncClient) -> None:
+    response = await client.post("/strict", json=dict.fromkeys(map(str, range(1000)), 0))
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == LISTED_ERRORS
 
 
 async def test_the_allowed_methods_are_still_named(client: AsyncClient) -> None:

@@ -70,6 +70,28 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only(
             assert ("Strict-Transport-Security" in answer.headers) == expected, host
 
 
+REQUEST = b"POST /health HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = REQUEST + b"Transfer-Encoding: chunked\r\n"
+
+
+def test_a_head_and_trailers_are_bounded_and_a_trailer_is_no_header(database_url: str) -> None:
+    with serving(database_url) as service:
+        address = ("127.0.0.1", port_of(service.wait_until_ready()))
+        long = b"X-A: " + b"a" * 30_000
+        for asks in (b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"):
+            with socket.create_connection(address, timeout=10) as client:
+                client.sendall(CHUNKED + asks + long + b"\r\n\r\n0\r\nX-Request-Id: late\r\n\r\n")
+                answer = client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 405")
+            assert b"late" not in answer
+        for begun in (REQUEST, CHUNKED + b"\r\n0\r\n"):
+            for more in (b"X-A: a\r\n" * 4000, long):  # many headers, or one
+                with socket.create_connection(address, timeout=10) as client:
+                    client.sendall(begun)
+                    with pytest.raises(ConnectionError):  # it is closed
+                        client.sendall(more * 1000)
+
+
 async def test_a_request_in_flight_is_finished_after_the_socket_is_closed() -> None:
     with own_postgres() as postgres, serving(postgres.url, GRACEFUL_TIMEOUT_SECONDS="9") as service:
         url = await asyncio.to_thread(lambda: service.url)

@@ -50,6 +50,7 @@ def test_every_problem_is_one_readable_line(monkeypatch: pytest.MonkeyPatch) -> 
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: auth
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "AUTH_KEYS has a placeholder"),  # option: auth
         ({"AUTH_KEYS": "new:short"}, "AUTH_KEYS: a secret must have 32"),  # option: auth
+        ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: something is"),  # option: redis
         ({"CORS_ORIGINS": "https://app.example.com/"}, "without a path or final slash"),
     ],
 )

@@ -21,7 +21,8 @@ from app.settings import Settings
 
 REDACTED = "[redacted]"
 SECRET_KEY = re.compile(
-    r"passw|secret|token|authori[sz]ation|cookie|api_?key|credential|private_key|e_?mail|phone",
+    r"passw|secret|token|authori[sz]ation|cookie|api[_-]?key|credential|private[_-]?key|"
+    r"e[_-]?mail|phone",
     re.IGNORECASE,
 )
 # Every pattern is anchored and bounded: a client may send 60 kB that nearly match.
@@ -31,20 +32,32 @@ SECRET_VALUES = (
     (re.compile(r"\b(Bearer|Basic)\s{1,3}[\w.~+/=-]{1,4000}", re.IGNORECASE), rf"\1 {REDACTED}"),
     (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), REDACTED),  # a JSON Web Token
     (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(\.[\w-]+)+"), REDACTED),  # an e-mail address
-    (  # password=..., "api_key": "...", access_token=... inside a text
+    (  # a header and all of its value: a cookie has several, and a scheme comes before a token
         re.compile(
-            r"""(?i)(passw\w{0,10}|secret|token|api_?key|cookie|session)(["']?\s{0,3}[=:]\s{0,3}["']?)"""
-            r"""[^\s"'&,;]{1,4000}"""
+            r"""(?i)((?:cookie|authori[sz]ation)\\?["']?\s{0,3}[=:]\s{0,3}\\?["']?)[^\r\n"'\\]{1,4000}"""
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (  # password=..., access_token=..., "api_key": "..." inside a text; between quotes a phrase
+        re.compile(
+            r"""(?i)((?:passw|secret|token|(?:api|private)[_-]?key|credential|session)\w{0,10}"""
+            r"""\\?["']?\s{0,3}[=:]\s{0,3}(?:b(?=["']))?)(\\?["'])?"""
+            r"""(?(2)(?:(?!\2)\\?.){1,4000}|[^\s"'&,;]{1,4000})"""
         ),
         rf"\1\2{REDACTED}",
     ),
 )
 # What a value, in lower case, must contain before the patterns are worth trying: ignoring case here
 # would make this the most expensive part of a line.
-SECRET_HINT = re.compile(r"@|eyj|b(?:earer|asic)|passw|se(?:cret|ssion)|token|api_?key|cookie")
+SECRET_HINT = re.compile(
+    r"@|eyj|b(?:earer|asic)|passw|se(?:cret|ssion)|token|(?:api|private)[_-]?key|c(?:ookie|redential)|"
+    r"authori"
+)
 PLAIN = (int, float, type(None))  # what holds no secret
 # Seven lines at every start, and whole URLs with the secrets in their queries.
 QUIET = ("alembic.runtime.plugins", "httpx")
+# What would move a terminal's cursor, or more; tracebacks have lines.
+CONTROLS = {n: rf"\x{n:02x}" for n in (*range(32), *range(127, 160)) if n != ord("\n")}
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
 
 
@@ -54,7 +67,7 @@ def configure_logs(settings: Settings) -> None:
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    render = [_to_json] if settings.logs_are_json else [console, _encode]
+    render = [_to_json] if settings.logs_are_json else [_escape, console, _encode]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -127,8 +140,11 @@ def _redact_value(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {str(key): _redact_item(key, item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_redact_value(item) for item in value]
+    match value:
+        case tuple((str() | bytes() as key, item)):  # as ASGI and clients have headers
+            return [_redact_value(key), _redact_item(key, item)]
+        case list() | tuple() | set() | frozenset():
+            return [_redact_value(item) for item in value]
     return _redact_value(str(value))
 
 
@@ -144,6 +160,11 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # half a surrogate pair, a number over 64 bits: slower, but never lost
         return json.dumps(line, default=str).encode()
+
+
+def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For a terminal; what is nested is escaped when it is made a text."""
+    return {k: v.translate(CONTROLS) if isinstance(v, str) else v for k, v in event.items()}
 
 
 def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:

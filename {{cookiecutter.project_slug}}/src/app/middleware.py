@@ -25,7 +25,8 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
-PORT = re.compile(r":\d+$")
+# A name, or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2).
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-][a-z0-9_.-]*)(:[0-9]*)?")
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 # FastAPI's documentation page loads Swagger UI from a public CDN.
 DOCS_POLICY = (
@@ -95,7 +96,8 @@ class RequestLayer:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = dict(scope["headers"])
+        # Of several with one name the first, which is the one that requests show of them.
+        headers = dict(reversed(scope["headers"]))
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         exchange = Exchange(scope["method"], scope["path"])
         extra_headers = self._headers(scope, request_id)
@@ -141,13 +143,13 @@ class RequestLayer:
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
+        # int() would raise over 4,300 digits.
+        if length.isdigit() and float(length) > self._max_body_bytes:
             return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
         if self._any_host or is_probe(path):
             return None
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = host if host.endswith("]") else PORT.sub("", host)
-        if name in self._hosts or name.endswith(self._domains):
+        host = HOST.fullmatch(headers.get(b"host", b"").decode("latin-1").lower())
+        if host and (host[1] in self._hosts or host[1].endswith(self._domains)):
             return None
         return UntrustedHost("This service does not answer under that host name.")
 

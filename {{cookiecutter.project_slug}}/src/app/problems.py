@@ -13,6 +13,7 @@ from app.errors import Problem, Unprocessable
 from app.logs import current_value
 
 MEDIA_TYPE = "application/problem+json"
+LISTED_ERRORS = 100  # of a body that does not fit; one of 1 MB can have a hundred thousand
 
 
 class ProblemDocument(BaseModel):
@@ -110,7 +111,7 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
                     else item["msg"],
                     "type": item["type"],
                 }
-                for item in error.errors()
+                for item in error.errors()[:LISTED_ERRORS]
             ],
         )
     )

@@ -14,6 +14,7 @@ from types import FrameType
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.health import Health
@@ -25,10 +26,47 @@ log = structlog.get_logger()
 # Longer than a proxy keeps an idle connection (60 s is usual): the proxy must be the one to close.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+MAX_HEAD_BYTES = 65_536  # of a request, in steps of what is read at once; proxies send less
 
 
 class ListenError(Exception):
     """The port cannot be listened on."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's, with a limit to what comes before a body and after it.
+
+    By itself it keeps a head of any size in memory, before anybody can look at it. And it takes a
+    trailer, which proxies pass on unseen, for a header, as in X-Forwarded-For (RFC 9110, 6.5.1).
+    """
+
+    _is_in_head = True
+    _kept_bytes = 0  # since the last that was passed on
+
+    def data_received(self, data: bytes) -> None:
+        self._kept_bytes += len(data)
+        super().data_received(data)
+        if self._kept_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            message = "The head of the request is too large."
+            self.logger.warning(message)
+            self.send_400_response(message)
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._kept_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._kept_bytes = 0
+        super().on_body(body)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -84,6 +122,7 @@ def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
         access_log=False,  # ours has the request id and the route
         backlog=BACKLOG,
         forwarded_allow_ips=settings.forwarded_allow_ips,
+        http=HttpProtocol,
         lifespan="on",
         log_config=None,
         reload=reload,

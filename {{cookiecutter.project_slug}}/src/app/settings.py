@@ -29,7 +29,8 @@ SERVICE_NAME = "example-service"
 
 LOOPBACK = "127.0.0.1,::1"
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
-PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres")]
+# Behind :// engine.py looks at it, which knows more forms.
+PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres", rest=".+")]
 RedisUrl = Annotated[SecretStr, url_of("redis", "rediss", "unix")]  # option: redis
 
 

@@ -7,6 +7,9 @@ from pydantic import AfterValidator, AliasChoices, SecretStr
 from pydantic_settings import NoDecode
 
 SHORTEST_TOKEN = 16
+# user:password@host:port/path. With a / in a password, libraries take what comes before it for the
+# port, and say so in an error that shows it.
+PLACE = r"(?=.)([^/?#[\]]*@)?([^\s/?#[\]@:]*|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?([/?]\S*)?"
 
 
 def _check_token(token: SecretStr) -> SecretStr:
@@ -25,7 +28,7 @@ _COMMIT.insert(0, "render_git_commit")  # option: render
 COMMIT = AliasChoices(*_COMMIT)
 
 
-def url_of(*schemes: str, rest: str = ".+") -> AfterValidator:
+def url_of(*schemes: str, rest: str = PLACE) -> AfterValidator:
     """A URL must have one of these schemes, possibly with a driver behind a +.
 
     Args:

@@ -14,8 +14,8 @@ from app.database import open_database
 from app.main import create_app
 from app.migrate import migrate
 from app.passages.models import DIMENSIONS
-from app.passages.schemas import MAX_NEAREST
-from app.passages.service import NEAREST, DimensionsMismatch, check_column
+from app.passages.schemas import MAX_NEAREST, PassageInput
+from app.passages.service import NEAREST, DimensionsMismatch, check_column, create
 from app.revisions import MigrationError
 from app.settings import Settings
 from conftest import is_problem, running, settings_for
@@ -195,8 +195,9 @@ async def test_the_dimensions_are_changed_as_the_page_says(
 ) -> None:
     settings = settings_for(empty_database)
     await migrate(settings)
-    async with running(create_app(settings)) as client:
-        await store(client, "of the old model", 1)
+    old = PassageInput(text="of the old model", embedding=embedding_of(1))
+    async with open_database(settings) as database, database.transaction() as transaction:
+        await create(transaction, old, DIMENSIONS)
     page = (ROOT / "docs" / "passages.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     block = re.sub("down_revision = .*", "down_revision = {after!r}", block)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
+from app.access import AccountRequired  # option: auth
 from app.database import Database
 from app.dependencies import Reader, WriteTransaction
 from app.health import Check
@@ -26,7 +27,12 @@ async def get_dimensions(request: Request) -> int:
 Dimensions = Annotated[int, Depends(get_dimensions)]
 
 
-@router.post("", status_code=201, responses=responses(service.WrongDimensions))
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[AccountRequired],  # option: auth
+    responses=responses(service.WrongDimensions),
+)
 async def create_passage(
     new: PassageInput,
     dimensions: Dimensions,
@@ -52,7 +58,12 @@ async def read_passage(passage_id: uuid.UUID, database: Reader) -> Passage:
     return await service.find(database, passage_id)
 
 
-@router.delete("/{passage_id}", status_code=204, responses=responses(service.PassageNotFound))
+@router.delete(
+    "/{passage_id}",
+    status_code=204,
+    dependencies=[AccountRequired],  # option: auth
+    responses=responses(service.PassageNotFound),
+)
 async def delete_passage(passage_id: uuid.UUID, transaction: WriteTransaction) -> None:
     await service.remove(transaction, passage_id)
 
