@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -285,6 +286,19 @@ def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
     stack.compose("down")
     stack.up()
     assert [b["url"] for b in ask(f"{stack.url}/bookmarks").json()["items"]] == [page["url"]]
+
+
+@pytest.mark.thorough
+def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
+    """Another replica migrates for longer than a health check has patience."""
+    seconds = 45
+    lock = zlib.crc32(b"example-service:migrations")
+    migrating = f"SELECT pg_advisory_lock({lock}), pg_sleep({seconds})"
+    stack.up("database")
+    stack.compose("exec", "-T", "--detach", "database", "psql", "-U", "app", "-c", migrating)
+    assert stack.up() > seconds - 10
+    assert "waiting for another replica" in stack.compose("logs", "app")
+    assert ask(f"{stack.url}/bookmarks").status == 200
 
 
 def test_only_the_proxy_is_published(running_stack: Stack) -> None:
