@@ -181,6 +181,13 @@ class Stack:
             )
         return result.stdout.strip()
 
+    def make(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=self.folder, env={**self.environment, "COMPOSE_STATUS_STDOUT": "1"}, input=typed,
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
     def up(self, *arguments: str) -> float:
         """Start everything and wait until it is healthy; how long it took, in seconds."""
         started = time.monotonic()
@@ -336,8 +343,8 @@ def network(*options: str) -> Iterator[str]:
 def container(image: str, *arguments: str, options: tuple[str, ...] = ()) -> Iterator[str]:
     """Run an image in the background; removed with its volumes afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    docker("run", "--detach", "--name", name, *options, image, *arguments)
     try:
+        docker("run", "--detach", "--name", name, *options, image, *arguments)
         yield name
-    finally:
-        docker("rm", "--force", "--volumes", name)
+    finally:  # it may be there although it did not start
+        attempt("rm", "--force", "--volumes", name)

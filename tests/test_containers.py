@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import engine
 import pytest
@@ -42,6 +48,11 @@ COPY . .
 RUN uv sync --locked
 CMD ["uv", "run", "sh", "scripts/startup.sh"]
 """
+
+HALF_A_REQUEST = (
+    b"POST /bookmarks HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
 
 
 def size_of(image: str) -> float:
@@ -112,6 +123,24 @@ def test_a_change_of_the_source_installs_no_dependency_again(image: str, project
     assert not any("uv sync --locked --no-dev --no-editable" in step for step in cached)
 
 
+def test_a_lock_that_does_not_fit_and_a_package_that_is_another_are_not_built(
+    image: str, project: Path, tmp_path: Path
+) -> None:
+    assert image
+    for name in ("pyproject.toml", "uv.lock", "Dockerfile"):
+        shutil.copy(project / name, tmp_path)
+    build = ("build", "--target", "dependencies", str(tmp_path))
+    lock = (project / "uv.lock").read_text()
+    (tmp_path / "uv.lock").write_text(re.sub(r'"sha256:.{8}', '"sha256:00000000', lock))
+    result = attempt(*build)
+    assert result.returncode != 0
+    assert "Hash mismatch" in result.stderr
+    (tmp_path / "uv.lock").write_text(lock.replace('name = "uvicorn"', 'name = "unicorn"'))
+    result = attempt(*build)
+    assert result.returncode != 0
+    assert "uv.lock" in result.stderr
+
+
 def test_it_runs_read_only_without_privileges_in_256_megabytes(
     image: str, database: tuple[str, str]
 ) -> None:
@@ -164,6 +193,32 @@ def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
         assert state_of(service)["Running"]
         say(f"health check: unhealthy after {red:.1f} s without a database, "
               f"healthy {green:.1f} s after it was started")  # fmt: skip
+
+
+def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
+    image: str, database: tuple[str, str]
+) -> None:
+    """With shorter limits than usual; test_deployment.py compares the usual ones."""
+    name, server = database
+    drain_seconds, graceful_seconds, clients = 1, 2, 20
+    options = ("--network", name, "-e", f"DATABASE_URL={server}", "-e", "ENVIRONMENT=test",
+               "-e", f"DRAIN_SECONDS={drain_seconds}",
+               "-e", f"GRACEFUL_TIMEOUT_SECONDS={graceful_seconds}",
+               "-p", "127.0.0.1::8000")  # fmt: skip
+    with container(image, options=options) as service, ExitStack() as connections:
+        url = urlsplit(url_of(service))
+        wait_until(lambda: is_ready(url.geturl()), seconds=30)
+        for _ in range(clients):
+            client = socket.create_connection((url.hostname, url.port))
+            connections.enter_context(client).sendall(HALF_A_REQUEST)
+        time.sleep(0.5)
+        started = time.monotonic()
+        docker("stop", "--time", "30", service)
+        seconds = time.monotonic() - started
+        assert state_of(service)["ExitCode"] == 0, "137 if it is killed"
+        say(f"SIGTERM with {clients} requests that never end: it ended after {seconds:.1f} s, "
+            f"{drain_seconds} s of drain and {graceful_seconds} s for them")  # fmt: skip
+        assert drain_seconds + graceful_seconds <= seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -233,6 +288,19 @@ def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
     assert [b["url"] for b in ask(f"{stack.url}/bookmarks").json()["items"]] == [page["url"]]
 
 
+@pytest.mark.thorough
+def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
+    """Another replica migrates for longer than a health check has patience."""
+    seconds = 45
+    lock = zlib.crc32(b"example-service:migrations")
+    migrating = f"SELECT pg_advisory_lock({lock}), pg_sleep({seconds})"
+    stack.up("database")
+    stack.compose("exec", "-T", "--detach", "database", "psql", "-U", "app", "-c", migrating)
+    assert stack.up() > seconds - 10
+    assert "waiting for another replica" in stack.compose("logs", "app")
+    assert ask(f"{stack.url}/bookmarks").status == 200
+
+
 def test_only_the_proxy_is_published(running_stack: Stack) -> None:
     published = [
         entry
@@ -258,7 +326,8 @@ def test_replicas_share_the_work(running_stack: Stack) -> None:
         return len(replicas)
 
     wait_until(lambda: served() == 3, seconds=30)
-    running_stack.up("--scale", "app=1")
+    running_stack.up()
+    assert len(running_stack.containers("app")) == 1
 
 
 @pytest.mark.parametrize("service", ["app", "database", "cache", "proxy"])
@@ -308,6 +377,27 @@ def test_clients_cannot_tell_the_proxy_where_they_come_from(image: str) -> None:
     assert seen["x-forwarded-proto"] == ["http"]
 
 
+@contextmanager
+def in_foreground(stack: Stack, target: str) -> Iterator[Path]:
+    """Run a target until Ctrl-C; the file that it writes to."""
+    log = stack.folder / f"{target}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            ["make", target],
+            cwd=stack.folder, env=stack.environment, stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield log
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.unlink()
+
+
 def test_a_change_of_the_source_shows_without_a_rebuild(
     project: Path, image: str, tmp_path: Path
 ) -> None:
@@ -315,16 +405,14 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
     folder = tmp_path / "service"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".venv"))
     files = ("compose.yaml", "compose.dev.yaml")
-    with Stack(folder, files, {"COMPOSE_PROGRESS": "plain"}) as stack:
-        stack.compose("build", "app")
-        stack.up()
+    with Stack(folder, files) as stack, in_foreground(stack, "up-dev") as log:
+        wait_until(lambda: is_ready(stack.url), seconds=180)
         routes = folder / "src" / "app" / "health.py"
         wanted = '"/live"'
         routes.write_text(routes.read_text().replace(wanted, '"/alive"'))
         seconds = wait_until(
-            lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30,
-            of=stack.attempt("logs", "app").stdout,
-        )  # fmt: skip
+            lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30, of=str(log)
+        )
         say(f"reload: the changed answer after {seconds:.1f} s")
 
 
@@ -394,12 +482,26 @@ def test_prometheus_sees_every_replica_with_the_token(
         assert closed.status == 401
 
 
-def make(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**stack.environment, "COMPOSE_STATUS_STDOUT": "1"}
-    return subprocess.run(
-        ["make", *arguments],
-        cwd=stack.folder, env=env, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+@pytest.mark.thorough  # other tests type the commands behind them
+def test_the_targets_about_containers_do_what_they_say(project: Path, image: str) -> None:
+    assert image
+    with Stack(project, variables={"IMAGE_TAG": "test-make"}) as stack:
+
+        def run(target: str, typed: str = "") -> str:
+            result = stack.make(target, typed=typed)
+            assert result.returncode == 0, result.stdout + result.stderr
+            return result.stdout
+
+        run("up")
+        assert is_ready(stack.url)
+        assert "10001" in run("shell", "id -u\n").splitlines()
+        assert "0001" in run("db-shell", "SELECT version_num FROM alembic_version;\n")
+        with in_foreground(stack, "logs") as logs:
+            wait_until(lambda: '"listening"' in logs.read_text(), seconds=20)
+        run("down")
+        assert stack.compose("ps", "--all", "--quiet") == ""
+        volume = docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}_database")
+        assert volume, "the data stays"
 
 
 def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
@@ -413,14 +515,17 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
     before = stack.psql(everything)
     assert before.count("\n") >= 19
 
-    result = make(stack, "db-dump", f"file={dump}")
+    result = stack.make("db-dump", f"file={dump}")
     assert result.returncode == 0, result.stderr
-    result = make(stack, "db-reset")
+    result = stack.make("db-reset")
     assert result.returncode == 0, result.stderr
     assert stack.psql(everything) == ""
     wait_until(lambda: is_ready(stack.url), seconds=20)
 
-    result = make(stack, "db-restore", f"file={dump}")
+    forgotten = ("psql", "-U", "app", "-d", "app", "-c", "SELECT pg_sleep(300)")
+    stack.compose("exec", "-T", "--detach", "database", *forgotten)
+    wait_until(lambda: "pg_sleep" in stack.psql("SELECT query FROM pg_stat_activity"), seconds=10)
+    result = stack.make("db-restore", f"file={dump}")
     assert result.returncode == 0, result.stderr
     assert stack.psql(everything) == before
     wait_until(lambda: is_ready(stack.url), seconds=20)
@@ -428,7 +533,7 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
           f"the dump has {dump.stat().st_size} bytes")  # fmt: skip
 
     dump.write_bytes(dump.read_bytes()[:-200])
-    result = make(stack, "db-restore", f"file={dump}")
+    result = stack.make("db-restore", f"file={dump}")
     assert result.returncode != 0
     assert "pg_restore" in result.stdout + result.stderr
     assert stack.psql(everything) == before, "a dump that cannot be read changes nothing"
@@ -477,18 +582,72 @@ def test_what_compose_cannot_read_is_refused(
     try:
         if dotenv is not None:
             (tmp_path / ".env").write_text(dotenv)
-        result = stack.attempt("up", "--no-build", "--pull", "never", "--wait")
+        result = stack.attempt("up", "--no-build", "--wait")
     finally:
         (tmp_path / ".env").unlink(missing_ok=True)
         stack.__exit__()
     assert result.returncode != 0
     assert expected in result.stderr
+    assert "app Pulling" not in result.stderr, "no registry has it"
+
+
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of somebody else"])
+def test_a_dot_env_that_cannot_be_read_is_named(
+    project: Path, image: str, tmp_path: Path, *, is_folder: bool
+) -> None:
+    """By compose, and by the service where it is mounted into the container."""
+    shutil.copy(project / "compose.yaml", tmp_path)
+    dotenv = tmp_path / ".env"
+    if is_folder:
+        dotenv.mkdir()
+    else:
+        dotenv.touch(mode=0)
+    # Root may read every file, unless it gives that up.
+    as_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    result = subprocess.run(
+        [*as_anybody * (os.geteuid() == 0), "docker", "compose", "config", "--quiet"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    reason = "is a directory" if is_folder else "permission denied"
+    assert result.returncode != 0
+    assert f"{dotenv}: {reason}" in result.stderr
+    if not is_folder:
+        result = attempt("run", "--rm", "--network", "none", "-v", f"{dotenv}:/srv/.env:ro", image)
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("settings: the file .env cannot be read: ")
+        assert "Permission denied" in line
+
+
+@pytest.mark.parametrize("is_container", [True, False], ids=["container", "program"])
+def test_a_port_in_use_is_named(stack: Stack, *, is_container: bool) -> None:
+    address = f"127.0.0.1:{stack.port}"
+    with ExitStack() as taken:
+        if is_container:
+            options = ("--publish", f"{address}:6379")
+            taken.enter_context(container("redis:8", options=options))
+        else:
+            taken.enter_context(socket.create_server(("127.0.0.1", stack.port)))
+        result = stack.attempt("up", "--no-build", "--no-deps", "--wait", "proxy")
+    assert result.returncode != 0
+    expected = "port is already allocated" if is_container else "address already in use"
+    assert address in result.stderr
+    assert expected in result.stderr
+
+
+def test_without_a_lock_nothing_is_built(project: Path, tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "Dockerfile"):
+        shutil.copy(project / name, tmp_path)
+    result = attempt("build", "--target", "dependencies", str(tmp_path))
+    assert result.returncode != 0
+    assert re.search(r'"/uv\.lock":? not found', result.stderr)  # engines differ in the colon
 
 
 def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
     stack.variables["ENVIRONMENT"] = "production"
     result = stack.attempt("up", "--no-build", "--wait", "--wait-timeout", "30")
     assert result.returncode != 0
+    assert result.stderr.splitlines()[-1].endswith("app-1 is unhealthy")
     logs = stack.compose("logs", "app")
     assert "settings: DATABASE_URL has a placeholder for a password: set a real one" in logs
     assert "settings: ALLOWED_HOSTS must name the hosts served" in logs
@@ -498,10 +657,14 @@ def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
 def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None:
     stack.up("database")
     stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"
-    stack.compose("up", "--no-build", "--detach", "--no-deps", "app")
-    expected = 'password authentication failed for user \\"app\\"'
-    wait_until(lambda: expected in stack.compose("logs", "app"), seconds=20)
-    assert "another@one" not in stack.compose("logs", "app")
+    result = stack.attempt(
+        "run", "--rm", "--no-TTY", "--no-deps", "--env", "DATABASE_WAIT_SECONDS=1", "app"
+    )
+    assert result.returncode == 1
+    (line,) = [line for line in result.stdout.splitlines() if "not migrated" in line]
+    assert "no database after 1 s" in line
+    assert 'password authentication failed for user \\"app\\"' in line
+    assert "another@one" not in result.stdout + result.stderr
 
 
 def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
@@ -524,6 +687,8 @@ def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
                 docker("exec", "--user", "postgres", server, "mkdir", "/small/data")
                 docker(*psql, "CREATE TABLESPACE small LOCATION '/small/data'")
                 docker(*psql, "ALTER TABLE bookmarks SET TABLESPACE small")
+                docker(*psql, "CREATE DATABASE later TABLESPACE small")
+                docker(*psql, "SELECT 1", "later")  # what the first connection writes is there
                 docker("exec", server, "sh", "-c", "dd if=/dev/zero of=/small/fill 2>&1 || true")
 
                 def write(number: int) -> engine.Answer:
@@ -539,8 +704,32 @@ def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
                 assert b"space" not in refused[0].body
                 assert "No space left on device" in docker("logs", service)
                 assert ask(f"{address}/bookmarks").status == 200
+                later = ("-e", f"DATABASE_URL={url.removesuffix('app')}later")
+                started = attempt("run", "--rm", *options[:-2], *later, image)
+                assert started.returncode == 1
+                (line,) = [line for line in started.stdout.splitlines() if "not migrated" in line]
+                assert "No space left on device" in line
                 docker("exec", server, "rm", "/small/fill")
                 assert write(1000).status == 201
+
+
+FULL = """
+volumes:
+  database:
+    driver_opts: { type: tmpfs, device: tmpfs, o: size=20m }
+"""
+
+
+def test_a_volume_too_small_for_a_database_is_named(
+    project: Path, image: str, tmp_path: Path
+) -> None:
+    assert image
+    (tmp_path / "full.yaml").write_text(FULL)
+    with Stack(project, ("compose.yaml", str(tmp_path / "full.yaml"))) as stack:
+        result = stack.attempt("up", "--no-build", "--wait", "--wait-timeout", "60")
+        assert result.returncode != 0
+        assert f"{stack.name}-database-1" in result.stderr.splitlines()[-1]
+        assert "No space left on device" in stack.compose("logs", "database")
 
 
 # --- the files ------------------------------------------------------------------------------------

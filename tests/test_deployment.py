@@ -226,6 +226,10 @@ def test_a_deployment_waits_as_long_as_a_start_may_take(on_railway: Baked) -> No
     deploy = resources(on_railway)["app"]["deploy"]
     start = float(settings["DATABASE_WAIT_SECONDS"]) + float(settings["MIGRATION_WAIT_SECONDS"])
     assert deploy["healthcheckTimeout"] > start
+    (period,) = re.findall(
+        r"^HEALTHCHECK .*--start-period=(\d+)s", (on_railway.path / "Dockerfile").read_text(), re.M
+    )
+    assert int(period) > start
     asked_by_docker = (on_railway.path / "scripts/healthcheck.py").read_text()
     assert f'"{deploy["healthcheckPath"]}"' in asked_by_docker
 

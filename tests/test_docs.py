@@ -161,6 +161,33 @@ def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> Non
     assert len(seen) > len(MESSAGES_OF_OTHERS)
 
 
+# What docs/containers.md says that one may see, and the test in test_containers.py that sees it.
+SEEN = {
+    "`port is already allocated`, `address already in use`": "test_a_port_in_use_is_named",
+    "`app-1 is unhealthy`": "test_production_with_the_default_password_is_refused",
+    "`settings: …` and exit code 2": "test_wrong_settings_end_it_with_a_line_each",
+    "`not migrated`, `no database after 30 s`": (
+        "test_a_password_that_the_volume_does_not_know_is_named"
+    ),
+    "`failed to read …/.env`": "test_what_compose_cannot_read_is_refused",
+    "`.env: permission denied`, `.env cannot be read`": (
+        "test_a_dot_env_that_cannot_be_read_is_named"
+    ),
+    "`No space left on device`": "test_a_full_volume_is_a_503_with_the_reason_in_the_log",
+    '`"/uv.lock": not found`': "test_without_a_lock_nothing_is_built",
+    "`invalid reference format`": "test_what_compose_cannot_read_is_refused",
+    "`No such image`": "test_what_compose_cannot_read_is_refused",
+}
+
+
+def test_all_that_one_may_see_of_containers_is_seen_by_a_test(baked: Baked) -> None:
+    page = pages(baked.path)["docs/containers.md"].partition("| what you see |")[2]
+    assert set(re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE)) == set(SEEN)
+    tests = (ROOT / "tests" / "test_containers.py").read_text(encoding="utf-8")
+    for name in SEEN.values():
+        assert f"def {name}(" in tests
+
+
 @pytest.fixture(scope="module", params=BAKES.values(), ids=BAKES)
 def installed(
     bake: Bake, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

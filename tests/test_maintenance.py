@@ -241,6 +241,40 @@ def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
     ]
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("is_running", "start"),
+    [(True, ""), (False, 'touch "$HOME/engine"'), (False, "exit 1"), (False, "")],
+    ids=["running", "started", "not started", "none"],
+)
+def test_what_ci_could_not_run_for_want_of_an_engine_it_says_loudly(
+    tmp_path: Path, *, is_running: bool, start: str
+) -> None:
+    machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
+    script = machine.repository / ".ci" / "run"
+    script.parent.mkdir(parents=True)
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script.write_text(text, encoding="utf-8")
+    (tools,) = re.findall(r"^for tool in (.*); do$", text, re.MULTILINE)
+    for tool in tools.split():
+        machine.stand_in(tool.partition(":")[0])
+    machine.stand_in("docker", 'test -e "$HOME/engine"')
+    if is_running:
+        (machine.folder / "home" / "engine").touch()
+    if start:
+        (place,) = re.findall(r"^engine=(.*)$", text, re.MULTILINE)
+        (machine.repository / place).resolve().parent.mkdir(parents=True)
+        (machine.repository / place).write_text(start, encoding="utf-8")
+    env = machine.variables()
+    result = subprocess.run(["bash", script], env=env, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    is_tested = is_running or "touch" in start
+    made = [call for call in machine.calls if call.startswith("make ")]
+    assert made == ["make check", "make test", *["make test-containers quick=yes"] * is_tested]
+    assert ("NO DOCKER ENGINE ANSWERS" in result.stdout) == (not is_tested)
+    assert ("NOT RUN, for want of time" in result.stdout) == is_tested
+
+
 # --- a release ------------------------------------------------------------------------------------
 
 CHANGELOG = """# Changelog

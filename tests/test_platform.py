@@ -188,15 +188,3 @@ def test_a_deployment_a_failed_one_and_a_rollback_lose_no_request(
         assert state_of(rolled_back)["Running"]
         assert "the database is newer than this code" in docker("logs", rolled_back)
         assert '"message":"not migrated"' in docker("logs", broken)
-
-
-def test_what_does_not_end_in_time_is_killed_and_that_is_more_time_than_it_needs(
-    versions: dict[str, str],
-) -> None:
-    """The service's own limits add up to less than what the platforms and compose give it."""
-    limits = docker(
-        "run", "--rm", "--network", "none", versions["first"], "python", "-c",
-        "from app.settings import Settings as S; f = S.model_fields;"
-        "print(f['drain_seconds'].default + f['graceful_timeout_seconds'].default)",
-    )  # fmt: skip
-    assert float(limits) < DRAINING_SECONDS

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -45,7 +46,9 @@ def done_by_key(stack: Stack) -> Counter[str]:
     return Counter(x["job_key"] for x in parsed if x["message"] == "job done" and x["job"] == JOB)
 
 
-def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(stack: Stack) -> None:
+def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(
+    stack: Stack, tmp_path: Path
+) -> None:
     library = stack.variables["IMAGE_TAG"].removeprefix("test-")
     host, port = urlsplit(stack.url).hostname or "", urlsplit(stack.url).port or 0
     kills = 0
@@ -74,3 +77,20 @@ def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(stack: Stack) -> 
     stack.up("--scale", "worker=2")
     wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="those that waited")
     say(f"{library}: 20 jobs that waited while Redis was killed are done")
+
+    if library == "taskiq":
+        restore_as_it_was(stack, f"file={tmp_path / 'backup.dump'}")
+
+
+def restore_as_it_was(stack: Stack, file: str) -> None:
+    def starts() -> set[str]:
+        return {state_of(worker)["StartedAt"] for worker in stack.containers("worker")}
+
+    rows, started = bookmarks(stack), starts()
+    for target in ("db-dump", "db-reset", "db-restore"):
+        result = stack.make(target, file)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert bookmarks(stack) == rows
+    assert not started & starts(), "jobs under way are finished, not cut off"
+    create(stack, 20)
+    wait_until(lambda: finished(stack) == rows + 1, seconds=60, of="a job after the restore")

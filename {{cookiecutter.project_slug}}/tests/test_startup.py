@@ -164,6 +164,24 @@ def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack
     assert "hunter2" not in service.stdout + service.stderr
 
 
+async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waited_for(
+    replicas: ExitStack,
+) -> None:
+    with own_postgres() as server:
+        limits = {"MIGRATION_WAIT_SECONDS": "1", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
+        async with open_database(settings_for(server.url)) as database, database.probe() as lock:
+            await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+            service = replicas.enter_context(Service(STARTUP, environment(server.url, **limits)))
+            while "waiting for another replica to migrate" not in service.messages():
+                await asyncio.sleep(0.05)
+            server.freeze()
+            try:
+                assert await asyncio.to_thread(service.wait) == 1
+            finally:
+                server.thaw()
+    assert service.lines[-1]["reason"] == "the database does not answer"
+
+
 def test_bad_settings_end_the_start_with_one_line_each(replicas: ExitStack) -> None:
     env = environment("postgresql://u:p@db/x?colour=red", PORT="http", LOG_LEVEL="loud")
     service = replicas.enter_context(Service(STARTUP, env))

@@ -64,11 +64,17 @@ async def migrate(settings: Settings) -> None:
 
 async def _migrate_to(settings: Settings, revisions: Revisions) -> None:
     async with _connect(settings) as connection:
-        if await _is_done(connection, revisions):
-            return
-        await _take_lock(connection, settings.migration_wait_seconds)
-        if await _is_done(connection, revisions):  # somebody else did it while we waited
-            return
+        try:
+            async with asyncio.timeout(
+                settings.migration_wait_seconds + settings.database_statement_timeout_seconds
+            ):
+                if await _is_done(connection, revisions):
+                    return
+                await _take_lock(connection, settings.migration_wait_seconds)
+                if await _is_done(connection, revisions):  # somebody else did it while we waited
+                    return
+        except TimeoutError as error:
+            raise MigrationError("the database does not answer") from error
         log.info("migrating", to=revisions.head)
         started = time.monotonic()
         await _upgrade(settings)
