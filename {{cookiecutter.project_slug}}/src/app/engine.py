@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from asyncpg import InterfaceError, InternalClientError, PostgresError
-from sqlalchemy import URL, Engine, event, exc
+from sqlalchemy import URL, Engine, ExceptionContext, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -20,6 +20,7 @@ from app.settings import Settings
 # A connection idle for longer is tested before it is handed out. Testing every time would
 # nearly double the cost of a small query.
 IDLE_SECONDS_BEFORE_PING = 1.0
+FAILURES = "failures"  # an execution option: a list that gets longer with each statement that fails
 # The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
 # One without ? is tried first, since a @ behind the ? may as well belong to a parameter.
 _FORMS = [
@@ -184,6 +185,7 @@ def create_engine(
         hide_parameters=True,  # values may be personal data; errors are logged
     )
     _guard_checkouts(engine.sync_engine)
+    _watch_errors(engine.sync_engine)
     return engine
 
 
@@ -217,3 +219,15 @@ def _guard_checkouts(engine: Engine) -> None:
     ) -> None:
         if isinstance(error, TimeoutError | CancelledError):
             connection.driver_connection.terminate()
+
+
+def _watch_errors(engine: Engine) -> None:
+    """Tell the driver's time-outs from those of others, and say that a transaction has failed."""
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> exc.TimeoutError | None:
+        if context.connection is not None:
+            context.connection.get_execution_options().get(FAILURES, []).append(True)
+        if isinstance(context.original_exception, TimeoutError):
+            return exc.TimeoutError("no answer in time")
+        return None
