@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from celery import Celery, Task, bootsteps
 from celery.beat import BeatLazyFunc, Scheduler, Service
+from celery.exceptions import Reject
 from celery.schedules import crontab
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.worker import state
@@ -146,7 +147,10 @@ class JobProcess:
             number = task.request.retries + 1
             pause = self._runner.run(attempt(self._database, job, Message(**message), number))
             if pause is not None:
-                raise task.retry(countdown=pause)
+                try:
+                    task.retry(countdown=pause)
+                except Reject as error:  # Redis did not take it, and Celery would forget it
+                    raise Reject(error.reason, requeue=True) from error
 
         app.task(
             run,
