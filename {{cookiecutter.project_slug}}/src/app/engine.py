@@ -20,6 +20,14 @@ from app.settings import Settings
 # A connection idle for longer is tested before it is handed out. Testing every time would
 # nearly double the cost of a small query.
 IDLE_SECONDS_BEFORE_PING = 1.0
+# The server ends the session of a machine that is gone, with the locks it holds, in a minute; if
+# nobody told it to, in two hours.
+VANISHED = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
 FAILURES = "failures"  # an execution option: a list that gets longer with each statement that fails
 # The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
 # One without ? is tried first, since a @ behind the ? may as well belong to a parameter.
@@ -158,19 +166,15 @@ def create_engine(
         arguments["statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid.uuid4()}__"
     limit = settings.database_statement_timeout_seconds
+    server_settings = arguments.setdefault("server_settings", {})
     if for_migrations:
-        arguments["server_settings"] = {
-            **arguments.get("server_settings", {}),
-            "lock_timeout": str(int(settings.migration_lock_timeout_seconds * 1000)),
-        }
+        lock_limit = settings.migration_lock_timeout_seconds
+        server_settings |= VANISHED | {"lock_timeout": str(int(lock_limit * 1000))}
     else:
         # The server stops a slow statement; half a second later we stop waiting for the server.
         arguments["command_timeout"] = limit + 0.5
         if not is_pooled:
-            arguments["server_settings"] = {
-                **arguments.get("server_settings", {}),
-                "statement_timeout": str(int(limit * 1000)),
-            }
+            server_settings |= VANISHED | {"statement_timeout": str(int(limit * 1000))}
     engine = create_async_engine(
         target.url.update_query_dict({"prepared_statement_cache_size": "0"})
         if is_pooled
