@@ -189,12 +189,14 @@ def create_engine(
         hide_parameters=True,  # values may be personal data; errors are logged
     )
     _guard_checkouts(engine.sync_engine)
+    if not for_migrations:  # a migration that is stopped says so to the server, which else goes on
+        _leave_at_once(engine.sync_engine)
     _watch_errors(engine.sync_engine)
     return engine
 
 
 def _guard_checkouts(engine: Engine) -> None:
-    """Test connections that have been idle, and give up on dead ones without a polite goodbye."""
+    """Test connections that have been idle."""
 
     @event.listens_for(engine, "checkin")
     def remember(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -216,6 +218,10 @@ def _guard_checkouts(engine: Engine) -> None:
             # An internal error is a connection that ended at the very moment of asking.
             # The pool throws away every connection older than this moment, and tries again.
             raise exc.InvalidatePoolError from error
+
+
+def _leave_at_once(engine: Engine) -> None:
+    """Give up on a connection that is waited for without a polite goodbye."""
 
     @event.listens_for(engine, "invalidate")
     def abort(
