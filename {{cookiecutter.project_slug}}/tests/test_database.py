@@ -3,6 +3,7 @@ import contextlib
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text
@@ -172,6 +173,30 @@ async def test_an_error_behind_a_savepoint_is_no_reason_not_to_commit(database: 
     async with database.transaction() as transaction:  # on the same connection
         await transaction.fetch(INSERT, {"word": "kept, too"})
     assert await words(database) == ["kept", "kept, too"]
+
+
+async def test_a_connection_that_could_not_begin_is_not_used_again(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cancelled in its BEGIN: asyncpg would begin by a savepoint ever after."""
+    settings = settings_for(
+        empty_database, database_pool_size=1, database_statement_timeout_seconds=0.1
+    )
+    execute = asyncpg.Connection.execute
+
+    async def cancelled(connection: asyncpg.Connection, statement: str) -> str:
+        assert statement.startswith("BEGIN")
+        return str(await execute(connection, "SELECT pg_sleep(30)"))
+
+    async with open_database(settings) as database:
+        await database.fetch(select(1))  # or it would be a connection that is set up
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "execute", cancelled)
+            with pytest.raises(Unavailable):
+                async with database.transaction() as transaction:
+                    await transaction.fetch(select(1))
+        async with database.transaction() as transaction:
+            assert len(await transaction.fetch(select(1))) == 1
 
 
 async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:

@@ -138,7 +138,7 @@ class Database:
             finally:
                 if not connection.closed:
                     with _of_the_driver:
-                        await greenlet_spawn(connection.close)  # rolls back
+                        await greenlet_spawn(_roll_back, connection)
         finally:
             self.turns.give_back()
         for callback in transaction.callbacks:
@@ -184,6 +184,15 @@ def _commit(connection: Connection) -> None:
         # ROLLBACK, as if all were well. To this it answers with an error.
         connection.exec_driver_sql("SELECT 1")
     connection.commit()
+    connection.close()
+
+
+def _roll_back(connection: Connection) -> None:
+    if connection.get_execution_options()[FAILURES] and not connection.invalidated:
+        driver = connection.connection.driver_connection
+        if driver is not None and not driver.is_in_transaction():
+            # It failed in its BEGIN, and asyncpg would go on by savepoints ever after.
+            connection.invalidate()
     connection.close()
 
 

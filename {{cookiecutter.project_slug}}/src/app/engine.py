@@ -236,7 +236,7 @@ def _watch_errors(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> exc.TimeoutError | None:
-        if context.connection is not None:
+        if context.connection is not None and context.statement is not None:
             context.connection.get_execution_options().get(FAILURES, []).append(True)
         if isinstance(context.original_exception, TimeoutError):
             return exc.TimeoutError("no answer in time")
