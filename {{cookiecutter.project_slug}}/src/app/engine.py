@@ -28,7 +28,7 @@ VANISHED = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-FAILURES = "failures"  # an execution option: a list that gets longer with each statement that fails
+FAILURES = "failures"  # among a connection's options: a list, longer by each statement that fails
 # The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
 # One without ? is tried first, since a @ behind the ? may as well belong to a parameter.
 _FORMS = [

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -241,14 +242,9 @@ def run_scheduler(settings: Settings) -> None:
     BeatingScheduler.heartbeat = Heartbeat("scheduler")
     BeatingScheduler.redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS)
     app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
-    service = Service(app, scheduler_cls=BeatingScheduler)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _raise_exit())
+        signal.signal(number, lambda *_: sys.exit(0))
     due = {job.name: job.cron for job in find_jobs().values() if job.cron}
     log.info("scheduler started", jobs=due)
-    service.start()
+    Service(app, scheduler_cls=BeatingScheduler).start()
     log.info("scheduler stopped")
-
-
-def _raise_exit() -> None:
-    raise SystemExit(0)
