@@ -3,9 +3,11 @@ import contextlib
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Message
 
@@ -124,6 +126,77 @@ async def test_an_outage_met_on_the_connection_itself_is_a_503(database: Databas
             pid = (await transaction.fetch(text("SELECT pg_backend_pid()")))[0]
             await database.fetch(text(f"SELECT pg_terminate_backend({pid['pg_backend_pid']})"))
             await transaction.connection.execute(text("SELECT 1"))
+
+
+async def test_a_statement_of_the_connection_itself_over_its_time_is_a_503(
+    empty_database: str,
+) -> None:
+    """Behind a pooler it is the client that looks at the clock."""
+    settings = settings_for(
+        empty_database,
+        database_unpooled_url=empty_database,
+        database_statement_timeout_seconds=0.1,
+    )
+    async with open_database(settings) as database:
+        with pytest.raises(Unavailable):
+            async with database.transaction() as transaction:
+                await transaction.connection.execute(text("SELECT pg_sleep(30)"))
+        with pytest.raises(TimeoutError, match="of another"):
+            async with database.transaction():
+                raise TimeoutError("of another")
+
+
+async def test_what_postgresql_will_not_commit_is_never_taken_for_committed(
+    database: Database,
+) -> None:
+    """After an error it answers COMMIT with a ROLLBACK, and without a word."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append("called")
+
+    with pytest.raises(DBAPIError, match="transaction is aborted"):
+        async with database.transaction() as transaction:
+            transaction.after_commit(look)
+            await transaction.fetch(INSERT, {"word": "lost"})
+            with contextlib.suppress(DBAPIError):
+                await transaction.fetch(text("SELECT 1 / 0"))
+    assert (await words(database), seen) == ([], [])
+
+
+async def test_an_error_behind_a_savepoint_is_no_reason_not_to_commit(database: Database) -> None:
+    async with database.transaction() as transaction:
+        await transaction.fetch(INSERT, {"word": "kept"})
+        with contextlib.suppress(DBAPIError):
+            async with transaction.connection.begin_nested():
+                await transaction.fetch(text("SELECT 1 / 0"))
+    async with database.transaction() as transaction:  # on the same connection
+        await transaction.fetch(INSERT, {"word": "kept, too"})
+    assert await words(database) == ["kept", "kept, too"]
+
+
+async def test_a_connection_that_could_not_begin_is_not_used_again(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cancelled in its BEGIN: asyncpg would begin by a savepoint ever after."""
+    settings = settings_for(
+        empty_database, database_pool_size=1, database_statement_timeout_seconds=0.1
+    )
+    execute = asyncpg.Connection.execute
+
+    async def cancelled(connection: asyncpg.Connection, statement: str) -> str:
+        assert statement.startswith("BEGIN")
+        return str(await execute(connection, "SELECT pg_sleep(30)"))
+
+    async with open_database(settings) as database:
+        await database.fetch(select(1))  # or it would be a connection that is set up
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "execute", cancelled)
+            with pytest.raises(Unavailable):
+                async with database.transaction() as transaction:
+                    await transaction.fetch(select(1))
+        async with database.transaction() as transaction:
+            assert len(await transaction.fetch(select(1))) == 1
 
 
 async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:

@@ -123,6 +123,21 @@ async def test_limits_reach_the_server(database_url: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.parametrize("for_migrations", [False, True])
+async def test_the_locks_of_a_machine_that_is_gone_are_given_back_within_a_minute(
+    database_url: str, *, for_migrations: bool
+) -> None:
+    """Where no packet comes back. A socket has no such settings, but knows what it was told."""
+    told = text("SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp%'")
+    engine = create_engine(settings_for(database_url), pool_size=1, for_migrations=for_migrations)
+    async with engine.connect() as connection:
+        seconds = {name: int(value) for name, value in await connection.execute(told)}
+    await engine.dispose()
+    pauses = seconds["tcp_keepalives_interval"] * seconds["tcp_keepalives_count"]
+    assert 0 < seconds["tcp_keepalives_idle"] + pauses <= 60
+    assert seconds["tcp_user_timeout"] == 60_000
+
+
 async def test_migrations_have_no_statement_timeout_but_a_lock_timeout(database_url: str) -> None:
     engine = create_engine(settings_for(database_url), pool_size=1, for_migrations=True)
     async with engine.connect() as connection:

@@ -52,6 +52,22 @@ def downgrade() -> None:
     pass
 """
 
+SLOW = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE half_done (word text)")
+    op.execute("SELECT pg_sleep(30)")
+
+
+def downgrade() -> None:
+    pass
+"""
+
 
 async def query(url: str, statement: str) -> list[object]:
     async with open_database(settings_for(url)) as database:
@@ -136,6 +152,27 @@ async def test_sigterm_ends_the_wait_for_a_database(replicas: ExitStack) -> None
     service.process.send_signal(signal.SIGTERM)
     assert service.wait(10) == 128 + signal.SIGTERM
     assert service.stderr == ""
+
+
+async def test_sigterm_ends_a_migration_in_the_database_too(
+    database_url: str, source: Path, replicas: ExitStack
+) -> None:
+    """Or its statement would go on, and keep the tables locked that the running version needs."""
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND state = 'active' AND query = 'SELECT pg_sleep(30)'"
+    )
+    env = environment(database_url, **add_migration(source, SLOW))
+    service = replicas.enter_context(Service(STARTUP, env))
+    async with asyncio.timeout(20):
+        while not await query(database_url, sleeping):
+            await asyncio.sleep(0.1)
+    service.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(service.wait, 10) == 128 + signal.SIGTERM
+    assert service.stderr == ""
+    async with asyncio.timeout(5):
+        while await query(database_url, sleeping):
+            await asyncio.sleep(0.1)
 
 
 async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:

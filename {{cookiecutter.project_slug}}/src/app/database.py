@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.util import greenlet_spawn
 
-from app.engine import create_engine
+from app.engine import FAILURES, create_engine
 from app.errors import Unavailable
 from app.settings import Settings
 from app.turns import Turns
@@ -138,7 +138,7 @@ class Database:
             finally:
                 if not connection.closed:
                     with _of_the_driver:
-                        await greenlet_spawn(connection.close)  # rolls back
+                        await greenlet_spawn(_roll_back, connection)
         finally:
             self.turns.give_back()
         for callback in transaction.callbacks:
@@ -171,14 +171,28 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 def _begin(engine: Engine) -> Connection:
     connection = engine.connect()
     # From autocommit back to what the server has set. Both cost nothing before the first statement.
-    connection.execution_options(isolation_level=engine.dialect.default_isolation_level)
+    level = engine.dialect.default_isolation_level
+    connection.execution_options(isolation_level=level, **{FAILURES: []})
     # A session that is bound to the connection would else begin a transaction of its own.
     connection.begin()
     return connection
 
 
 def _commit(connection: Connection) -> None:
+    if connection.get_execution_options()[FAILURES]:
+        # After an error that nobody took back to a savepoint, PostgreSQL answers COMMIT with a
+        # ROLLBACK, as if all were well. To this it answers with an error.
+        connection.exec_driver_sql("SELECT 1")
     connection.commit()
+    connection.close()
+
+
+def _roll_back(connection: Connection) -> None:
+    if connection.get_execution_options()[FAILURES] and not connection.invalidated:
+        driver = connection.connection.driver_connection
+        if driver is not None and not driver.is_in_transaction():
+            # It failed in its BEGIN, and asyncpg would go on by savepoints ever after.
+            connection.invalidate()
     connection.close()
 
 
@@ -215,8 +229,8 @@ class _Outages:
                 raise _unavailable(error) from error
 
 
-_of_the_driver = _Outages(OSError)
-_of_the_caller = _Outages()  # whose own OSError may be of a file, or of another
+_of_the_driver = _Outages(OSError, exc.TimeoutError)
+_of_the_caller = _Outages(exc.TimeoutError)  # whose own OSError may be of a file, or of another
 
 
 def _unavailable(error: BaseException) -> Unavailable:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from asyncpg import InterfaceError, InternalClientError, PostgresError
-from sqlalchemy import URL, Engine, event, exc
+from sqlalchemy import URL, Engine, ExceptionContext, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -20,6 +20,15 @@ from app.settings import Settings
 # A connection idle for longer is tested before it is handed out. Testing every time would
 # nearly double the cost of a small query.
 IDLE_SECONDS_BEFORE_PING = 1.0
+# The server ends the session of a machine that is gone, with the locks it holds, in a minute; if
+# nobody told it to, in two hours.
+VANISHED = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+FAILURES = "failures"  # among a connection's options: a list, longer by each statement that fails
 # The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
 # One without ? is tried first, since a @ behind the ? may as well belong to a parameter.
 _FORMS = [
@@ -157,19 +166,15 @@ def create_engine(
         arguments["statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid.uuid4()}__"
     limit = settings.database_statement_timeout_seconds
+    server_settings = arguments.setdefault("server_settings", {})
     if for_migrations:
-        arguments["server_settings"] = {
-            **arguments.get("server_settings", {}),
-            "lock_timeout": str(int(settings.migration_lock_timeout_seconds * 1000)),
-        }
+        lock_limit = settings.migration_lock_timeout_seconds
+        server_settings |= VANISHED | {"lock_timeout": str(int(lock_limit * 1000))}
     else:
         # The server stops a slow statement; half a second later we stop waiting for the server.
         arguments["command_timeout"] = limit + 0.5
         if not is_pooled:
-            arguments["server_settings"] = {
-                **arguments.get("server_settings", {}),
-                "statement_timeout": str(int(limit * 1000)),
-            }
+            server_settings |= VANISHED | {"statement_timeout": str(int(limit * 1000))}
     engine = create_async_engine(
         target.url.update_query_dict({"prepared_statement_cache_size": "0"})
         if is_pooled
@@ -184,11 +189,14 @@ def create_engine(
         hide_parameters=True,  # values may be personal data; errors are logged
     )
     _guard_checkouts(engine.sync_engine)
+    if not for_migrations:  # a migration that is stopped says so to the server, which else goes on
+        _leave_at_once(engine.sync_engine)
+    _watch_errors(engine.sync_engine)
     return engine
 
 
 def _guard_checkouts(engine: Engine) -> None:
-    """Test connections that have been idle, and give up on dead ones without a polite goodbye."""
+    """Test connections that have been idle."""
 
     @event.listens_for(engine, "checkin")
     def remember(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -211,9 +219,25 @@ def _guard_checkouts(engine: Engine) -> None:
             # The pool throws away every connection older than this moment, and tries again.
             raise exc.InvalidatePoolError from error
 
+
+def _leave_at_once(engine: Engine) -> None:
+    """Give up on a connection that is waited for without a polite goodbye."""
+
     @event.listens_for(engine, "invalidate")
     def abort(
         connection: DBAPIConnection, _entry: ConnectionPoolEntry, error: BaseException | None
     ) -> None:
         if isinstance(error, TimeoutError | CancelledError):
             connection.driver_connection.terminate()
+
+
+def _watch_errors(engine: Engine) -> None:
+    """Tell the driver's time-outs from those of others, and say that a transaction has failed."""
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> exc.TimeoutError | None:
+        if context.connection is not None and context.statement is not None:
+            context.connection.get_execution_options().get(FAILURES, []).append(True)
+        if isinstance(context.original_exception, TimeoutError):
+            return exc.TimeoutError("no answer in time")
+        return None

@@ -1,22 +1,23 @@
+import pytest
 from sqlalchemy import insert, select, text
 
 from app.database import open_database
 from app.settings import Settings
-from app.tasks.attempts import attempt
-from app.tasks.definition import due_message
 from app.tasks.jobs import forget_finished_jobs
 from app.tasks.models import FinishedJobModel as Row
 
 
-async def test_only_old_notes_are_forgotten(settings: Settings, clean_tables: None) -> None:
+async def test_every_old_note_is_forgotten_and_no_other(
+    settings: Settings, clean_tables: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert clean_tables is None
+    monkeypatch.setattr("app.tasks.jobs.MOST_AT_ONCE", 2)
     async with open_database(settings) as database:
         async with database.transaction() as transaction:
-            for key, days in (("old", 8), ("older", 80), ("new", 6)):
+            for key, days in (("a", 8), ("b", 80), ("c", 9), ("d", 7.1), ("e", 8), ("new", 6)):
                 age = text(f"now() - interval '{days} days'")
                 row = insert(Row).values(key=key, job="x", finished_at=age)
                 await transaction.connection.execute(row)
-        message = due_message(forget_finished_jobs.name)
-        assert await attempt(database, forget_finished_jobs, message, 1) is None
-        rows = await database.fetch(select(Row.key, Row.result))
-    assert {row.key: row.result for row in rows} == {"new": None, message.key: 2}
+        assert await forget_finished_jobs.run(database) == 5
+        rows = await database.fetch(select(Row.key))
+    assert [row.key for row in rows] == ["new"]

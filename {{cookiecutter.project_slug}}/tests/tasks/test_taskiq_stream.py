@@ -57,3 +57,18 @@ async def test_an_acknowledged_message_leaves_nothing_behind(
     await one.release()
     assert not await is_free(other)
     assert await one._redis().xlen(one.queue_name) == 0  # noqa: SLF001 - what it is about
+
+
+async def test_what_a_dead_worker_held_is_found_behind_any_number_that_others_renew(
+    brokers: list[LeasedStreamBroker],
+) -> None:
+    one, dead = brokers
+    for _ in range(20):
+        await one.kick(MESSAGE)
+    for _ in range(20):
+        await receive(one)
+    await receive(dead)
+    await dead.release()
+    await one.renew()
+    assert await is_free(one)
+    assert not await is_free(one)

@@ -275,14 +275,17 @@ async def test_of_two_messages_with_one_key_one_is_done(workshop: Workshop) -> N
     assert await workshop.words() == ["a", "b"]
 
 
-async def test_a_frozen_redis_is_waited_for(workshop: Workshop) -> None:
+async def test_a_frozen_redis_is_waited_for_and_loses_no_job_that_fails_meanwhile(
+    workshop: Workshop,
+) -> None:
+    await workshop.send(word="a", slow=1, seconds=1, failing=1)
     worker = workshop.start("worker")
-    await wait_for_message(worker, "worker started")
+    await wait_for_message(worker, "counting")
     workshop.valkey.freeze()
-    await asyncio.sleep(7)  # longer than a command may take
+    await asyncio.sleep(8)  # longer than it takes to fail, and then a command
     workshop.valkey.thaw()
-    await workshop.send(word="a")
-    await workshop.wait_for(["a"], doing=worker)
+    await workshop.send(word="b")
+    await workshop.wait_for(["a", "b"], doing=worker)
 
 
 async def test_a_job_that_is_due_is_done_once_however_many_schedulers_there_are(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from celery import Celery, Task, bootsteps
 from celery.beat import BeatLazyFunc, Scheduler, Service
+from celery.exceptions import Reject
 from celery.schedules import crontab
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.worker import state
@@ -146,7 +148,10 @@ class JobProcess:
             number = task.request.retries + 1
             pause = self._runner.run(attempt(self._database, job, Message(**message), number))
             if pause is not None:
-                raise task.retry(countdown=pause)
+                try:
+                    task.retry(countdown=pause)
+                except Reject as error:  # Redis did not take it, and Celery would forget it
+                    raise Reject(error.reason, requeue=True) from error
 
         app.task(
             run,
@@ -237,14 +242,9 @@ def run_scheduler(settings: Settings) -> None:
     BeatingScheduler.heartbeat = Heartbeat("scheduler")
     BeatingScheduler.redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS)
     app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
-    service = Service(app, scheduler_cls=BeatingScheduler)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _raise_exit())
+        signal.signal(number, lambda *_: sys.exit(0))
     due = {job.name: job.cron for job in find_jobs().values() if job.cron}
     log.info("scheduler started", jobs=due)
-    service.start()
+    Service(app, scheduler_cls=BeatingScheduler).start()
     log.info("scheduler stopped")
-
-
-def _raise_exit() -> None:
-    raise SystemExit(0)

@@ -2,20 +2,26 @@
 
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 
-from app.database import Transaction
+from app.database import Database
 from app.tasks.definition import job
 from app.tasks.models import FinishedJobModel as Row
 
 KEPT_FOR = timedelta(days=7)  # far longer than anything waits to be delivered a second time
-MOST_AT_ONCE = 10_000
+MOST_AT_ONCE = 10_000  # so that no statement takes long
 
-_OLD = select(Row.key).where(Row.finished_at < func.now() - KEPT_FOR).limit(MOST_AT_ONCE)
+_OLD = select(Row.key).where(Row.finished_at < func.now() - KEPT_FOR).limit(bindparam("most"))
 _FORGET = delete(Row).where(Row.key.in_(_OLD)).returning(Row.key)
 
 
-@job(cron="17 * * * *")
-async def forget_finished_jobs(transaction: Transaction) -> int:
-    """Delete notes that nobody needs any more; those that are left are deleted an hour later."""
-    return len(await transaction.fetch(_FORGET))
+@job(cron="17 * * * *", has_own_transactions=True)
+async def forget_finished_jobs(database: Database) -> int:
+    """Delete the notes that nobody needs any more; how many there were."""
+    count = 0
+    while True:
+        async with database.transaction() as transaction:
+            forgotten = await transaction.fetch(_FORGET, {"most": MOST_AT_ONCE})
+        if not forgotten:
+            return count
+        count += len(forgotten)

@@ -24,6 +24,8 @@ LEASE_SECONDS = 20.0  # renewed four times as often
 WAIT_SECONDS = 1.0  # for a message, then for Redis after it failed
 MOST_WAITING = 100_000  # beyond that the oldest is dropped, before Redis is full
 
+Entries = list[tuple[bytes, dict[bytes, bytes]]]  # ids and fields
+
 
 class LeasedStreamBroker(RedisStreamBroker):
     """RedisStreamBroker, with leases that are renewed, and which outlives an outage of Redis."""
@@ -62,18 +64,24 @@ class LeasedStreamBroker(RedisStreamBroker):
                 self._held.add(message_id)
                 yield AckableMessage(data=fields[b"data"], ack=self._acknowledge(message_id))
 
-    async def _claim(self, redis: Redis) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        answer = await redis.xautoclaim(
+    async def _claim(self, redis: Redis) -> Entries:
+        # Not XAUTOCLAIM: it gives up after ten messages that others still hold.
+        idle_milliseconds = int(LEASE_SECONDS * 1000)
+        left = await redis.xpending_range(
+            QUEUE, self.consumer_group_name, "-", "+", count=1, idle=idle_milliseconds
+        )
+        if not left:
+            return []
+        found = await redis.xclaim(
             QUEUE,
             self.consumer_group_name,
             self.consumer_name,
-            min_idle_time=int(LEASE_SECONDS * 1000),
-            count=1,
+            min_idle_time=idle_milliseconds,  # or else another worker was quicker
+            message_ids=[left[0]["message_id"]],
         )
-        found: list[tuple[bytes, dict[bytes, bytes]]] = answer[1]
-        return found
+        return cast(Entries, found)
 
-    async def _read(self, redis: Redis) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _read(self, redis: Redis) -> Entries:
         streams = await redis.xreadgroup(
             self.consumer_group_name,
             self.consumer_name,
@@ -81,7 +89,7 @@ class LeasedStreamBroker(RedisStreamBroker):
             block=int(WAIT_SECONDS * 1000),
             count=1,
         )
-        found: list[tuple[bytes, dict[bytes, bytes]]] = []
+        found: Entries = []
         for _stream, entries in cast(Any, streams) or []:
             found += entries
         return found
