@@ -5,10 +5,11 @@ import sys
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from app.database import Transaction, open_database
 from app.errors import Conflict
-from app.settings import Settings
+from app.settings import SERVICE_NAME, Settings
 from app.tasks.definition import Job, Message
 from app.tasks.queue import LIBRARIES, SEND_SECONDS, Queue, open_queue
 from conftest import Lines, settings_for
@@ -65,6 +66,20 @@ async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_nam
     assert (line["message"], line["level"]) == ("job not enqueued", "error")
     assert (line["job"], line["job_key"]) == ("test.job", "test.job:1")
     assert line["arguments"] == {"word": "a"}
+
+
+async def test_what_is_in_redis_is_of_this_service_and_of_this_library(
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_valkey() as valkey:
+        settings = settings_for(database_url, redis_url=valkey.url)
+        for library in LIBRARIES:
+            await enqueue(settings, library, monkeypatch)
+        async with Redis.from_url(valkey.url, decode_responses=True) as redis:
+            keys = await redis.keys()
+    assert "job not enqueued" not in {line["message"] for line in lines()}
+    assert len(keys) >= len(LIBRARIES)
+    assert all(key.startswith(f"{SERVICE_NAME}:") for key in keys), keys
 
 
 async def test_without_a_url_of_redis_the_log_names_the_job(

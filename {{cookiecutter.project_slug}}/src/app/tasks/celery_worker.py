@@ -36,7 +36,6 @@ from app.tasks.workplace import open_workplace
 
 log = structlog.get_logger()
 
-QUEUE = f"{SERVICE_NAME}:jobs"
 TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
 LEASE_MARGIN_SECONDS = 30.0
 HARD_LIMIT_MARGIN_SECONDS = 10.0  # a job that blocks its loop is killed, with its process
@@ -56,6 +55,7 @@ def _app(settings: Settings, *, timeout_seconds: float) -> Celery:
             "beat_schedule": _schedule(),
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": {
+                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # others may use this Redis
                 "visibility_timeout": longest + LONGEST_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
                 "unacked_restore_interval": 2,
                 "unacked_restore_throttle": 1,
@@ -68,7 +68,7 @@ def _app(settings: Settings, *, timeout_seconds: float) -> Celery:
             else None,
             "enable_utc": True,
             "task_acks_late": True,
-            "task_default_queue": QUEUE,
+            "task_default_queue": "jobs",
             "task_ignore_result": True,
             "task_reject_on_worker_lost": True,
             "worker_enable_remote_control": False,
