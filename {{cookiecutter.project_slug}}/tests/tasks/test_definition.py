@@ -1,6 +1,12 @@
 from datetime import UTC, datetime
 
-from app.tasks.definition import LONGEST_PAUSE_SECONDS, due_message, find_jobs, pause_after
+from app.tasks.definition import (
+    LONGEST_PAUSE_SECONDS,
+    Message,
+    due_message,
+    find_jobs,
+    pause_after,
+)
 
 
 def test_pauses_double_up_to_a_bound_and_differ() -> None:
@@ -15,6 +21,11 @@ def test_the_jobs_of_every_feature_are_found_by_name() -> None:
     jobs = find_jobs()
     assert jobs["tasks.forget_finished_jobs"].cron == "17 * * * *"
     assert all(name == job.name for name, job in jobs.items())
+
+
+def test_a_message_of_another_version_is_understood() -> None:
+    sent = {"job": "tasks.x", "key": "1", "arguments": {"word": "a"}, "priority": 3}
+    assert Message.of(sent) == Message("tasks.x", "1", {"word": "a"})
 
 
 def test_whoever_asks_in_the_same_minute_gets_the_same_key() -> None:

@@ -75,8 +75,8 @@ async def test_what_is_in_redis_is_of_this_service_and_of_this_library(
         settings = settings_for(database_url, redis_url=valkey.url)
         for library in LIBRARIES:
             await enqueue(settings, library, monkeypatch)
-        async with Redis.from_url(valkey.url, decode_responses=True) as redis:
-            keys = await redis.keys()
+        async with Redis.from_url(valkey.url) as redis:
+            keys = [key.decode() for key in await redis.keys()]
     assert "job not enqueued" not in {line["message"] for line in lines()}
     assert len(keys) >= len(LIBRARIES)
     assert all(key.startswith(f"{SERVICE_NAME}:") for key in keys), keys

@@ -146,7 +146,7 @@ class JobProcess:
     def register(self, app: Celery, job: Job) -> None:
         def run(task: Task, message: dict[str, Any]) -> None:
             number = task.request.retries + 1
-            pause = self._runner.run(attempt(self._database, job, Message(**message), number))
+            pause = self._runner.run(attempt(self._database, job, Message.of(message), number))
             if pause is not None:
                 try:
                     task.retry(countdown=pause)

@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from app.features import feature_modules
 
@@ -61,6 +61,12 @@ class Message:
     arguments: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     trace_context: dict[str, str] = field(default_factory=dict)  # option: tracing
+
+    @classmethod
+    def of(cls, sent: dict[str, Any]) -> Self:
+        """What a queue delivers; a newer version may have sent it, with more fields."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in sent.items() if name in known})
 
 
 def due_message(job: str) -> Message:

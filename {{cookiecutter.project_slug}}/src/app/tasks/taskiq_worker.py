@@ -115,7 +115,7 @@ def _register(
         running.add(task)
         task.add_done_callback(running.discard)
         try:
-            await attempt_until_settled(database, job, Message(**message))
+            await attempt_until_settled(database, job, Message.of(message))
         except asyncio.CancelledError:
             return  # not acknowledged: it is somebody else's now
         await context.ack()
