@@ -2,10 +2,13 @@ import json
 import logging
 import time
 import warnings
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
+from fastapi import BackgroundTasks
 from httpx import AsyncClient
 
 from app.logs import REDACTED, LogContext, configure_logs
@@ -190,6 +193,24 @@ async def test_a_request_is_one_line_with_route_status_and_id(
     assert found["duration_ms"] > 0
     assert found["bytes"] > 0
     assert (missing["route"], missing["path"]) == (None, "/nowhere/at/all")
+
+
+async def test_what_is_done_after_the_answer_does_not_count_as_its_time(
+    settings: Settings, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()
+    monkeypatch.setattr("app.middleware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    app = create_app(settings)
+
+    @app.get("/things")
+    async def things(background: BackgroundTasks) -> None:
+        background.add_task(lambda: [next(clock) for _ in range(100)])
+
+    async with running(app) as client:
+        await client.get("/things")
+    (line,) = lines()
+    assert 0 < line["duration_ms"] < 100_000
+    assert next(clock) > 100
 
 
 async def test_probes_that_succeed_are_not_logged_and_others_are(

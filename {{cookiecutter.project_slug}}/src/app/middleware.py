@@ -115,6 +115,8 @@ class RequestLayer:
             else:
                 exchange.response_bytes += len(message.get("body", b""))
             await send(message)
+            # Not when the application returns: background tasks come before.
+            exchange.duration_seconds = _since(started)
 
         with LogContext(request_id=request_id):
             try:
@@ -134,7 +136,8 @@ class RequestLayer:
                     raise  # half an answer is out: the server closes the connection
                 await self._answer(Problem())(scope, receive, send_and_observe)
             finally:
-                exchange.duration_seconds = time.perf_counter() - started
+                # Until the connection was lost, if no answer was sent.
+                exchange.duration_seconds = exchange.duration_seconds or _since(started)
                 exchange.route = getattr(scope.get("route"), "path", None)
                 _tell(self._observers, exchange)
 
@@ -167,6 +170,10 @@ class RequestLayer:
 def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
     for observe in observers:
         observe(exchange)
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
 
 
 def _request_id(sent: str) -> str:
