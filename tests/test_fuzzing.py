@@ -1,6 +1,7 @@
 """Whatever is sent to a service with every option on is answered as it is documented."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,17 @@ CHECKS = (
     "response_headers_conformance,response_schema_conformance"
 )
 
+# A client may call the routes of accounts ten times a minute: each request is of another one.
+CLIENTS = """
+import ipaddress, itertools, schemathesis
+
+addresses = itertools.count(int(ipaddress.ip_address("10.0.0.1")))
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    case.headers["X-Forwarded-For"] = str(ipaddress.ip_address(next(addresses)))
+"""
+
 
 def log_in(url: str, account: dict[str, str]) -> str:
     form = {"username": account["email"], "password": account["password"]}
@@ -39,14 +51,16 @@ def test_no_request_is_a_server_error_or_undocumented(
     with serving([".venv/bin/app", "dev", "--no-reload"], project, env) as url:
         account = {"email": "fuzz@example.com", "password": "of-this-test-alone"}
         assert ask(f"{url}/accounts", method="POST", body=account).status == 201
+        (tmp_path / "clients.py").write_text(CLIENTS)
         command = [
             *(Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json"),
             *("--header", f"Authorization: Bearer {log_in(url, account)}"),
             *("--checks", CHECKS, "--max-examples", "50", "--seed", "1", "--no-color"),
         ]
         result = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
-        )
+            command, cwd=tmp_path, env={**os.environ, "SCHEMATHESIS_HOOKS": "clients"},
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     (generated,) = re.findall(r"(\d+) generated, (\d+) passed", result.stdout)
     with capsys.disabled():
