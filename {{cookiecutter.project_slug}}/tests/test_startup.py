@@ -96,8 +96,9 @@ async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
         # Somebody's snapshot that is open all the while: CONCURRENTLY has to wait for it.
         await old.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         await old.fetch(text("SELECT 1"))
-        while not any("migrating" in service.messages() for service in services):
-            await asyncio.sleep(0.1)
+        await asyncio.to_thread(
+            wait_until, lambda: any("migrating" in service.messages() for service in services)
+        )
         await asyncio.sleep(1)
     for service in services:
         await asyncio.to_thread(service.wait_until_ready)
@@ -202,15 +203,18 @@ def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack
 
 
 async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waited_for(
-    replicas: ExitStack,
+    source: Path, replicas: ExitStack
 ) -> None:
     with own_postgres() as server:
-        limits = {"MIGRATION_WAIT_SECONDS": "1", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
+        limits = {"MIGRATION_WAIT_SECONDS": "3", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
+        env = environment(server.url, **add_migration(source, CONCURRENTLY), **limits)
+        waiting = "waiting for another replica to migrate"
         async with open_database(settings_for(server.url)) as database, database.probe() as lock:
             await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
-            service = replicas.enter_context(Service(STARTUP, environment(server.url, **limits)))
-            while "waiting for another replica to migrate" not in service.messages():
-                await asyncio.sleep(0.05)
+            service = replicas.enter_context(Service(STARTUP, env))
+            await asyncio.to_thread(
+                wait_until, lambda: waiting in service.messages(), doing=service
+            )
             server.freeze()
             try:
                 assert await asyncio.to_thread(service.wait) == 1
