@@ -159,7 +159,7 @@ def test_a_receiver_that_does_not_answer_holds_nothing_up(database_url: str, sou
         service.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert service.wait() == 0
-        assert time.monotonic() - started < FLUSH_SECONDS + 5
+        assert time.monotonic() - started < FLUSH_SECONDS + 10  # on a busy machine
         assert service.stderr == ""
         assert service.lines
 
