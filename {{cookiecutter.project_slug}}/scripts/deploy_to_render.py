@@ -47,7 +47,7 @@ def ask(path: str, document: object = None) -> Any:
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the request just made
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the scheme is API's https; only tests set another address
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:

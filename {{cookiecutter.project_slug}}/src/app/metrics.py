@@ -50,7 +50,7 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         # Would be a second series for every one, which nothing here reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # not annotated there
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
         ours = CollectorRegistry()
         self._requests = Counter(
             "http_requests", "Requests.", ("method", "route", "status"), registry=ours
@@ -87,7 +87,7 @@ class Metrics:
         else:
             self._exposed = CollectorRegistry()
             self._exposed.register(LiveProcesses(Path(folder)))  # first: it forgets the dead
-            MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # as above
+            MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
 
     def arrive(self, exchange: Exchange) -> None:
         """Count a request in; scrapes do not measure themselves."""
@@ -136,7 +136,7 @@ class LiveProcesses(Collector):
         for pid in {file.stem.rpartition("_")[2] for file in self._folder.glob("gauge_live*.db")}:
             if not _is_alive(int(pid)):
                 with suppress(FileNotFoundError):  # another process was asked just now, and did it
-                    mark_process_dead(int(pid), self._folder)  # type: ignore[no-untyped-call]  # as above
+                    mark_process_dead(int(pid), self._folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
                 continue
             for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
                 family = families.setdefault(metric.name, metric)
