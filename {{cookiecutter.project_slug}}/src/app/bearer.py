@@ -1,7 +1,10 @@
 """Tokens that open what only operators should see."""
 
 import hmac
+from typing import Annotated
 
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
 from app.errors import NotFound, Unauthorized
@@ -13,13 +16,23 @@ class TokenRequired(Unauthorized):
     title = "Token Required"
 
 
-def require_token(settings: Settings, token: SecretStr | None, authorization: str) -> None:
+_bearer = HTTPBearer(
+    scheme_name="OperatorToken",
+    description="The service's own token of the route, from its settings.",
+    auto_error=False,  # require_token() answers with a problem
+)
+SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def require_token(
+    settings: Settings, token: SecretStr | None, sent: HTTPAuthorizationCredentials | None
+) -> None:
     """Let nobody in without the token; where none is set, everybody in development and tests.
 
     Args:
         settings: say where this runs.
         token: what opens it, if anything does.
-        authorization: the header that was sent, or nothing.
+        sent: the bearer token that was sent, if any.
 
     Raises:
         NotFound: there is no token, so it is closed here.
@@ -29,6 +42,6 @@ def require_token(settings: Settings, token: SecretStr | None, authorization: st
         if settings.environment in {"staging", "production"}:
             raise NotFound
         return
-    expected = f"Bearer {token.get_secret_value()}"
-    if not hmac.compare_digest(authorization.encode(), expected.encode()):
+    given = sent.credentials if sent else ""
+    if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
         raise TokenRequired("Send the token.")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from app.bearer import TokenRequired, require_token
+from app.bearer import SentToken, TokenRequired, require_token
 from app.errors import NotFound, Unavailable
 from app.problems import responses
 from app.settings import SERVICE_NAME, Settings
@@ -180,41 +180,43 @@ async def get_health(request: Request) -> Health:
 
 
 HealthOfService = Annotated[Health, Depends(get_health)]
-router = APIRouter(prefix="/health", tags=["health"])
+TAG = {"name": "health", "description": "Probes of load balancers and orchestrators."}
+router = APIRouter(prefix="/health", tags=[TAG["name"]])
 
 
 @router.get("")
-async def summary(health: HealthOfService) -> Summary:
-    """Who is answering, and whether it is about to leave; looks at no dependency."""
+async def read_health(health: HealthOfService) -> Summary:
+    """Return the name and version of the service; `draining` precedes its end.
+
+    Checks no dependencies.
+    """
     return health.summary()
 
 
 @router.get("/live")
-async def live() -> Live:
-    """Restart the process if this fails."""
+async def check_liveness() -> Live:
+    """Restart the process if this fails. Checks no dependencies."""
     return Live()
 
 
 @router.get("/ready", responses=responses(NotReady))
-async def ready(health: HealthOfService) -> Readiness:
+async def check_readiness(health: HealthOfService) -> Readiness:
     """Send requests here only while this succeeds."""
     return await health.readiness()
 
 
 @router.get("/startup", responses=responses(NotReady))
-async def startup(health: HealthOfService) -> Started:
-    """Succeeds from the first moment that this replica was ready."""
+async def check_startup(health: HealthOfService) -> Started:
+    """Succeed for good once this replica has been ready."""
     if not health.is_started:
         await health.readiness()
     return Started()
 
 
 @router.get("/detailed", responses=responses(TokenRequired, NotFound))
-async def detailed(
-    health: HealthOfService, authorization: Annotated[str, Header()] = ""
-) -> Details:
-    """Every component, for people; closed in production unless HEALTH_TOKEN is set."""
-    require_token(health.settings, health.settings.health_token, authorization)
+async def read_health_details(health: HealthOfService, token: SentToken) -> Details:
+    """Return the state of every component; closed in production unless HEALTH_TOKEN is set."""
+    require_token(health.settings, health.settings.health_token, token)
     return Details(
         **health.summary().model_dump(),
         environment=health.settings.environment,

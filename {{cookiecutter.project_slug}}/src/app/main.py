@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,13 +18,14 @@ from app.health import router as health_router
 from app.logs import configure_logs
 from app.metrics import install_metrics  # option: metrics
 from app.middleware import RequestLayer
+from app.openapi import describe_service, extend_openapi
 from app.passages.routes import column_check, install_passages  # option: pgvector
 from app.problems import EVERY_ROUTE, install_error_handlers
 from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
 from app.revisions import check_revision, load_revisions
 from app.routing import include
 from app.server import drain_on_sigterm
-from app.settings import SERVICE_NAME, Settings, load_settings
+from app.settings import Settings, load_settings
 from app.tasks.queue import open_queue  # option: worker
 from app.tracing import open_tracing, trace_requests  # option: tracing
 from app.webhooks import routes as hooks  # option: webhooks
@@ -57,11 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(health.finish)
             yield state
 
-    about = metadata(SERVICE_NAME)
     app = FastAPI(
         title="Example Service",
-        description=about["Summary"],
-        version=about["Version"],
+        **describe_service(),
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.serves_docs else None,
         redoc_url=None,  # it loads fonts and a logo from third parties; /docs says the same
@@ -70,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # idle, it costs a tenth
     )
     app.state.health = health
+    extend_openapi(app)
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(RateLimitLayer)  # option: rate_limit

@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Header, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -27,7 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from app.bearer import require_token
+from app.bearer import SentToken, require_token
 from app.exchange import Exchange, Observer
 from app.routing import include
 from app.settings import Settings
@@ -172,10 +171,10 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(PATH)
-async def metrics(request: Request, authorization: Annotated[str, Header()] = "") -> Response:
+async def metrics(request: Request, token: SentToken) -> Response:
     """For Prometheus; closed in production unless METRICS_TOKEN is set."""
     metrics: Metrics = request.app.state.metrics
-    require_token(metrics.settings, metrics.settings.metrics_token, authorization)
+    require_token(metrics.settings, metrics.settings.metrics_token, token)
     return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -63,19 +63,10 @@ EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error with a problem document, and describe them in the OpenAPI document."""
+    """Answer every error with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    describe = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = describe()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.setdefault("Problem", ProblemDocument.model_json_schema())
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:

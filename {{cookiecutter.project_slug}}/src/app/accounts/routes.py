@@ -15,7 +15,8 @@ from app.rate_limit import Limit  # option: rate_limit
 from app.routing import include
 from app.settings import Settings
 
-router = APIRouter(prefix="/accounts", tags=["accounts"])
+TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
+router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
 
 
 class Accounts:
@@ -50,7 +51,10 @@ AccountsOfService = Annotated[Accounts, Depends(get_accounts)]
     dependencies=[Limit("10/minute")],  # option: rate_limit
     responses=responses(service.DuplicateAccount),
 )
-async def register(new: Registration, database: Reader, accounts: AccountsOfService) -> Account:
+async def register_account(
+    new: Registration, database: Reader, accounts: AccountsOfService
+) -> Account:
+    """Register an e-mail address with a password."""
     return await service.register(
         database, accounts.passwords, new.email, new.password.get_secret_value()
     )
@@ -67,6 +71,7 @@ async def log_in(
     accounts: AccountsOfService,
     response: Response,
 ) -> Tokens:
+    """Start a session with an e-mail address and a password (RFC 6749, 4.3)."""
     session = await service.log_in(
         database,
         accounts.passwords,
@@ -78,20 +83,23 @@ async def log_in(
 
 
 @router.post("/refresh", responses=responses(service.SessionEnded))
-async def refresh(
+async def refresh_tokens(
     sent: SessionToken, database: Reader, accounts: AccountsOfService, response: Response
 ) -> Tokens:
+    """Exchange a refresh token for new tokens. Sent a second time, it ends the session."""
     session = await service.refresh(database, sent.refresh_token, accounts.session_lifetime)
     return accounts.tokens(session, response)
 
 
 @router.post("/logout", status_code=204)
 async def log_out(sent: SessionToken, database: Reader) -> None:
+    """End the session of a refresh token; its access tokens stay valid until they expire."""
     await service.log_out(database, sent.refresh_token)
 
 
 @router.get("/me")
-async def read_me(caller: Caller, database: Reader) -> Account:
+async def read_own_account(caller: Caller, database: Reader) -> Account:
+    """Return the account of the access token."""
     return await service.find(database, caller)
 
 

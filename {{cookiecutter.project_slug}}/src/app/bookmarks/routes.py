@@ -16,7 +16,21 @@ from app.errors import PreconditionFailed, PreconditionRequired
 from app.problems import responses
 from app.tasks.queue import QueueOfService  # option: worker
 
-router = APIRouter(prefix="/bookmarks", tags=["bookmarks"])
+TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
+router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
+
+# Required for clients. To FastAPI it is optional: it would answer 422, and the status is 428.
+IF_MATCH = {
+    "parameters": [
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": True,
+            "description": "The ETag of the version that was read.",
+            "schema": {"type": "string", "examples": ['"1"']},
+        }
+    ]
+}
 
 
 class VersionRequired(PreconditionRequired):
@@ -34,7 +48,9 @@ async def find_bookmark(bookmark_id: uuid.UUID, database: Reader) -> Bookmark:
     return await service.find(database, bookmark_id)
 
 
-async def seen_version(if_match: Annotated[str | None, Header()] = None) -> int:
+async def seen_version(
+    if_match: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> int:
     """The version that the client has seen, from `If-Match` (RFC 9110, 13.1.1)."""
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag you have read.")
@@ -58,6 +74,7 @@ async def list_bookmarks(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> BookmarkPage:
+    """Return a page of bookmarks, the newest first."""
     return await service.find_page(database, cursor, limit)
 
 
@@ -74,6 +91,7 @@ async def create_bookmark(
     request: Request,
     response: Response,
 ) -> Bookmark:
+    """Store a bookmark. Its page must not be bookmarked yet."""
     bookmark = await service.create(transaction, new)
     key = str(bookmark.id)  # option: worker
     queue.enqueue(transaction, find_twins, key=key, bookmark_id=key)  # option: worker
@@ -84,6 +102,7 @@ async def create_bookmark(
 
 @router.get("/{bookmark_id}", responses=responses(service.BookmarkNotFound))
 async def read_bookmark(bookmark: FoundBookmark, response: Response) -> Bookmark:
+    """Return one bookmark; its `ETag` is what changing it requires."""
     response.headers["ETag"] = _etag(bookmark)
     return bookmark
 
@@ -97,6 +116,7 @@ async def read_bookmark(bookmark: FoundBookmark, response: Response) -> Bookmark
         service.BookmarkChanged,
         VersionRequired,
     ),
+    openapi_extra=IF_MATCH,
 )
 @invalidates("bookmark:{bookmark_id}")  # option: redis
 async def replace_bookmark(
@@ -106,6 +126,7 @@ async def replace_bookmark(
     transaction: WriteTransaction,
     response: Response,
 ) -> Bookmark:
+    """Replace the content of a bookmark, if it is still the version that was read."""
     bookmark = await service.replace(transaction, bookmark_id, version, new)
     response.headers["ETag"] = _etag(bookmark)
     return bookmark
@@ -116,9 +137,11 @@ async def replace_bookmark(
     status_code=204,
     dependencies=[AccountRequired],  # option: auth
     responses=responses(service.BookmarkNotFound, service.BookmarkChanged, VersionRequired),
+    openapi_extra=IF_MATCH,
 )
 @invalidates("bookmark:{bookmark_id}")  # option: redis
 async def delete_bookmark(
     bookmark_id: uuid.UUID, version: SeenVersion, transaction: WriteTransaction
 ) -> None:
+    """Delete a bookmark, if it is still the version that was read."""
     await service.remove(transaction, bookmark_id, version)

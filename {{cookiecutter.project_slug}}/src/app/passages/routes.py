@@ -16,7 +16,8 @@ from app.problems import responses
 from app.routing import include
 from app.settings import Settings
 
-router = APIRouter(prefix="/passages", tags=["passages"])
+TAG = {"name": "passages", "description": "Text, found by its embedding."}
+router = APIRouter(prefix="/passages", tags=[TAG["name"]])
 
 
 async def get_dimensions(request: Request) -> int:
@@ -40,6 +41,7 @@ async def create_passage(
     request: Request,
     response: Response,
 ) -> Passage:
+    """Store a passage with its embedding."""
     passage = await service.create(transaction, new, dimensions)
     response.headers["Location"] = f"{request.scope['root_path']}/passages/{passage.id}"
     return passage
@@ -49,12 +51,13 @@ async def create_passage(
 async def find_nearest_passages(
     query: Query, dimensions: Dimensions, database: Reader
 ) -> Neighbours:
-    """A search, which changes nothing: a POST because an embedding is too long for a URL."""
+    """Return the passages nearest to an embedding; a POST, since it is too long for a URL."""
     return await service.find_nearest(database, query, dimensions)
 
 
 @router.get("/{passage_id}", responses=responses(service.PassageNotFound))
 async def read_passage(passage_id: uuid.UUID, database: Reader) -> Passage:
+    """Return one passage, without its embedding."""
     return await service.find(database, passage_id)
 
 
@@ -65,6 +68,7 @@ async def read_passage(passage_id: uuid.UUID, database: Reader) -> Passage:
     responses=responses(service.PassageNotFound),
 )
 async def delete_passage(passage_id: uuid.UUID, transaction: WriteTransaction) -> None:
+    """Delete a passage."""
     await service.remove(transaction, passage_id)
 
 

@@ -24,7 +24,8 @@ from app.webhooks.jobs import open_worker_processor  # option: worker
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+TAG = {"name": "webhooks", "description": "Signed deliveries of other services."}
+router = APIRouter(prefix="/webhooks", tags=[TAG["name"]])
 
 
 class UnknownSource(NotFound):
