@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from actionlint import actionlint, needs_npx
+from actionlint import actionlint
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
+from node import needs_npx
 from pipelines import GitHub, Job, Machine, rows_of, said
 from test_docs import shell_blocks
 from test_formats import run

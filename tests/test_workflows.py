@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from actionlint import actionlint, needs_npx
+from actionlint import actionlint
 from conftest import Bake
+from node import needs_npx
 from test_bake import CHOICES
 from test_formats import run
 

@@ -1,0 +1,44 @@
+"""Programs of Node packages, run by npx with a pinned Node: Debian 12 has an older one."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from filelock import FileLock
+
+NODE = "node@24.21.0"
+
+needs_npx = pytest.mark.skipif(
+    not shutil.which("npx") and os.environ.get("CI") != "true",
+    reason="Node packages need npx, of Debian's package npm; CI fails without it",
+)
+
+
+def npx(*command: str | Path, package: str, folder: Path) -> str:
+    """Run a program of a Node package in a folder, and return its output.
+
+    Raises:
+        AssertionError: it failed; with its whole output.
+    """
+    packages = ("--package", NODE, "--package", package)
+    return run(["npx", "--yes", *packages, "--", *command], folder)
+
+
+def run(command: list[str | Path], folder: Path) -> str:
+    """Run a command that may install Node packages, and return its output.
+
+    Raises:
+        AssertionError: it failed; with its whole output.
+    """
+    tools = ROOT / ".tools"
+    tools.mkdir(exist_ok=True)
+    env = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    with FileLock(tools / "npx.lock"):  # two that install at once break each other's files
+        result = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False
+        )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
