@@ -43,7 +43,7 @@ def test_info_is_that_of_the_package(app: FastAPI) -> None:
 @pytest.mark.parametrize(
     ("authors", "contact"),
     [
-        ("Lovelace, Ada <ada@example.com>", {"name": "Lovelace, Ada", "email": "ada@example.com"}),
+        ("Hopper, Grace <g@b.example>", {"name": "Hopper, Grace", "email": "g@b.example"}),
         ("Ada <a@b.example>, Bob <b@b.example>", {"name": "Ada", "email": "a@b.example"}),
         ("a@b.example", {"email": "a@b.example"}),
         (None, None),

@@ -18,7 +18,7 @@ class TokenRequired(Unauthorized):
 
 _bearer = HTTPBearer(
     scheme_name="OperatorToken",
-    description="The service's own token of the route, from its settings.",
+    description="The operator's token: HEALTH_TOKEN of the settings.",
     auto_error=False,  # require_token() answers with a problem
 )
 SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
