@@ -297,7 +297,7 @@ BLOCKS = {
         f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
         "test_the_clients_of_the_page_sign_correctly"
     ),
-    ("docs/webhooks.md", "body='{"): (
+    ("docs/webhooks.md", """body='{"zen": "Keep it logically awesome."}'"""): (
         f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
         "test_the_clients_of_the_page_sign_correctly"
     ),

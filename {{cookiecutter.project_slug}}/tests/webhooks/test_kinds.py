@@ -141,15 +141,20 @@ def test_update_has_the_same_id_in_every_delivery() -> None:
 
 
 def test_messages_and_statuses_of_one_change_are_events_of_their_own() -> None:
-    contacts = [{"wa_id": "1", "profile": {"name": "A"}}, {"wa_id": "2", "profile": {"name": "B"}}]
-    messages = [message(number) | {"from": str(number)} for number in (1, 2, 3)]
-    batch = change(messages=messages, statuses=[status(4, "read")], contacts=contacts)
-    events = split(delivery(batch))
+    contacts: list[dict[str, Any]] = [
+        {"wa_id": "1", "profile": {"name": "A"}},
+        {"user_id": "US.2"},
+    ]
+    messages = [message(number) for number in (1, 2, 3)]
+    messages[0]["from"] = "1"
+    messages[1]["from_user_id"] = "US.2"
+    statuses = [status(4, "read") | {"recipient_user_id": "US.2"}]
+    events = split(delivery(change(messages=messages, statuses=statuses, contacts=contacts)))
     alone = [
         change(messages=[messages[0]], contacts=[contacts[0]]),
         change(messages=[messages[1]], contacts=[contacts[1]]),
         change(messages=[messages[2]], contacts=contacts),
-        change(statuses=[status(4, "read")], contacts=contacts),
+        change(statuses=statuses, contacts=[contacts[1]]),
     ]
     assert len(events) == 4
     for single in alone:

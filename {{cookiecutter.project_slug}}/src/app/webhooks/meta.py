@@ -18,7 +18,10 @@ LISTS = ("changes", "messaging")  # of updates; Messenger and Instagram use the 
 # Of a contact, and of the person in a message or status. With all contacts of a batch, each of its
 # messages would be as large as the batch.
 CONTACT_IDS = ("wa_id", "user_id")
-PERSON_IDS = ("from", "from_user_id", "recipient_id", "recipient_user_id")
+PERSON_IDS = (
+    *("from", "from_user_id", "recipient_id", "recipient_user_id"),
+    *("recipient_participant_id", "recipient_participant_user_id"),  # in a group
+)
 
 
 class Entry(BaseModel):
