@@ -297,6 +297,10 @@ BLOCKS = {
         f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
         "test_the_clients_of_the_page_sign_correctly"
     ),
+    ("docs/webhooks.md", """body='{"zen": "Keep it logically awesome."}'"""): (
+        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
+        "test_the_clients_of_the_page_sign_correctly"
+    ),
     ("docs/deployment/README.md", SECRET): PLAIN,
     ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): ASKED,
     ("docs/deployment/ci-cd.md", "uv run python scripts/check_rollback.py HEAD"): ASKED,

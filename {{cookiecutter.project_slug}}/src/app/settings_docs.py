@@ -27,7 +27,7 @@ SOURCES = {
     "REDIS_URL": "The platform shows it with Redis.",  # option: redis
     "OTEL_EXPORTER_OTLP_ENDPOINT": "The address of your collector.",  # option: tracing
     "SENTRY_DSN": "In Sentry: the project's settings, Client Keys.",  # option: sentry
-    "WEBHOOK_SECRETS": "Make each as docs/webhooks.md says.",  # option: webhooks
+    "WEBHOOK_SECRETS": "docs/webhooks.md says where each comes from.",  # option: webhooks
     "WEBHOOK_VERIFY_TOKEN": f"Make it with {RANDOM}",  # option: webhooks
     "METRICS_TOKEN": f"Make it with {RANDOM}",  # option: metrics
     "AUTH_KEYS": f"A name, a colon and the output of {RANDOM}",  # option: auth

@@ -1,30 +1,86 @@
-"""What the environment says about webhooks."""
+"""Settings of webhooks."""
 
+import base64
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from app.settings_types import Token
 
-# A source, and 24 to 64 bytes in base64, as Standard Webhooks has it.
-_SENDER = r"[a-z0-9-]+:whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2,3}={0,2})?"
+KindName = Literal["standard", "meta", "github"]
+
+ENTRY = re.compile(
+    rf"(?P<source>[a-z0-9-]+):((?P<kind>{'|'.join(get_args(KindName))}):)?(?P<secret>[!-~]+)"
+)
+# 24 to 64 bytes in base64, as Standard Webhooks requires.
+STANDARD_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2,3}={0,2})?")
+SHORTEST_SECRET = 32  # characters, of the other kinds; Meta's app secrets have 32
+FEWEST_DIFFERENT = 8  # characters; of random app secrets, one in 20 million has fewer
+PLACEHOLDER = re.compile(r"change|secret|passw|example|placeholder|replace", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a sender signs, and with which keys: two while one replaces the other."""
+
+    kind: KindName
+    keys: list[bytes]
+
+
+def parse_secrets(text: str) -> dict[str, Source]:
+    """Return the sources by their names.
+
+    Raises:
+        ValueError: an entry is invalid. Its number is named, since any part may be a secret.
+    """
+    sources: dict[str, Source] = {}
+    for number, entry in enumerate(text.removesuffix(",").split(","), 1):
+        match = ENTRY.fullmatch(entry)
+        if match is None:
+            raise ValueError(
+                "it must be source:whsec_..., source:meta:secret or source:github:secret, "
+                f"several with commas between; entry {number} is not"
+            )
+        kind = cast("KindName", match["kind"] or "standard")
+        try:
+            key = _standard_key(match["secret"]) if kind == "standard" else _key(match["secret"])
+        except ValueError as error:
+            raise ValueError(f"entry {number}: {error}; see docs/webhooks.md") from None
+        source = sources.setdefault(match["source"], Source(kind, []))
+        if source.kind != kind:
+            raise ValueError(f"entry {number}: an earlier entry of its source has another kind")
+        source.keys.append(key)
+    return sources
+
+
+def _standard_key(secret: str) -> bytes:
+    if not STANDARD_SECRET.fullmatch(secret):
+        raise ValueError("a secret of the kind standard is whsec_ and 24 to 64 bytes in base64")
+    digits = secret.removeprefix("whsec_").rstrip("=")
+    return base64.b64decode(digits + "=" * (-len(digits) % 4))
+
+
+def _key(secret: str) -> bytes:
+    if len(secret) < SHORTEST_SECRET:
+        raise ValueError(f"a secret must have {SHORTEST_SECRET} characters at least")
+    if PLACEHOLDER.search(secret) or len(set(secret)) < FEWEST_DIFFERENT:
+        raise ValueError("replace the placeholder by a secret")
+    return secret.encode()
 
 
 def _check(secrets: SecretStr) -> SecretStr:
-    if not re.fullmatch(f"({_SENDER}(,|$))+", secrets.get_secret_value()):
-        raise ValueError(
-            "it must be source:whsec_..., several with commas between; "
-            "docs/webhooks.md says how to make a secret"
-        )
+    parse_secrets(secrets.get_secret_value())
     return secrets
 
 
 WebhookSecrets = Annotated[
     Annotated[SecretStr, AfterValidator(_check)] | None,
     Field(
-        description="Senders and their secrets, comma-separated: shop:whsec_... ; a sender has two "
-        "while one replaces the other."
+        description="Senders and their secrets, comma-separated: shop:whsec_... for Standard "
+        "Webhooks, name:meta:... and name:github:... for these; a sender has two while one "
+        "replaces the other."
     ),
 ]
 VerifyToken = Annotated[

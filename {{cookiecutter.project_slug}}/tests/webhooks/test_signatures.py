@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.webhook_settings import Source, parse_secrets
 from app.webhooks.signatures import (
     TOLERANCE_SECONDS,
     is_fresh,
     is_signed,
     is_well_formed,
-    parse_secrets,
     sign,
 )
 from conftest import settings_for
@@ -89,8 +89,9 @@ def secret_of(key: bytes) -> str:
 def test_a_source_has_all_of_its_keys() -> None:
     keys = [os.urandom(length) for length in (24, 25, 26)]
     text = ",".join(f"{source}:{secret_of(key)}" for source, key in zip("aab", keys, strict=True))
-    assert parse_secrets(text) == {"a": keys[:2], "b": keys[2:]}
-    assert parse_secrets(text.replace("=", "")) == {"a": keys[:2], "b": keys[2:]}
+    expected = {"a": Source("standard", keys[:2]), "b": Source("standard", keys[2:])}
+    assert parse_secrets(text) == expected
+    assert parse_secrets(text.replace("=", "")) == expected
 
 
 @pytest.mark.parametrize("length", [24, 25, 26, 32, 63, 64])

@@ -1,4 +1,8 @@
 import asyncio
+import hashlib
+import hmac
+import json
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -67,3 +71,33 @@ async def test_a_delivery_is_processed_by_the_worker_and_not_by_the_service(
         (line,) = [line for line in worker.lines if line["message"] == "webhook"]
     assert line["request_id"] == response.headers["X-Request-Id"]
     assert (line["source"], line["id"]) == ("shop", "msg_1")
+
+
+async def test_deliveries_of_meta_and_github_are_processed_once_by_the_worker(
+    empty_database: str,
+) -> None:
+    secret = secrets.token_hex(16)
+    updates = [{"value": {"messages": [{"id": f"wamid.{number}"}]}} for number in range(2)]
+    batch = json.dumps({"entry": [{"changes": updates}]}).encode()
+    sent = [("whatsapp", batch, 200), ("ci", b"{}", 202)]
+    sources = f"whatsapp:meta:{secret},ci:github:{secret}"
+    with own_valkey() as valkey, ExitStack() as stack:
+        env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=sources)
+        service = stack.enter_context(Service(STARTUP, env))
+        url = await asyncio.to_thread(service.wait_until_ready)
+        for answer in ("stored", "repeated"):
+            for source, body, status in sent:
+                signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+                headers = {"X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Event": "ping"}
+                response = await asyncio.to_thread(
+                    httpx.post, f"{url}/webhooks/{source}", content=body, headers=headers
+                )
+                assert (response.status_code, response.json()) == (status, {"status": answer})
+        worker = stack.enter_context(Service([*APP, "worker"], env))
+        await asyncio.to_thread(
+            wait_until, lambda: worker.messages().count("job done") == 2, doing=worker
+        )
+        processed = [line["source"] for line in worker.lines if line["message"] == "webhook"]
+        assert sorted(processed) == ["ci", "whatsapp", "whatsapp"]
+        assert "webhook" not in service.messages()
+        assert secret not in service.stdout + worker.stdout

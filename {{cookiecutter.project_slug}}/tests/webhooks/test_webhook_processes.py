@@ -2,8 +2,13 @@
 
 import asyncio
 import base64
+import hashlib
+import hmac
+import itertools
+import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,6 +31,8 @@ from processes import ROOT, STARTUP, Service, environment, wait_until
 
 KEY = os.urandom(32)
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+HUBS = {"whatsapp": "meta", "ci": "github"}
+HUB = secrets.token_hex(16)
 SLOW = """
 import os
 import time
@@ -38,7 +45,8 @@ async def process(event, transaction):
 
 
 def env_for(database_url: str, **variables: str) -> dict[str, str]:
-    return environment(database_url, WEBHOOK_SECRETS=f"shop:{SECRET}", **variables)
+    hubs = ",".join(f"{source}:{kind}:{HUB}" for source, kind in HUBS.items())
+    return environment(database_url, WEBHOOK_SECRETS=f"shop:{SECRET},{hubs}", **variables)
 
 
 @pytest.fixture
@@ -84,6 +92,47 @@ async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
         assert service.stderr == ""
 
 
+async def test_meta_update_sent_to_two_processes_in_several_batches_is_processed_once(
+    empty_database: str, services: ExitStack
+) -> None:
+    env = env_for(empty_database)
+    both = [services.enter_context(Service(STARTUP, env)) for _ in range(2)]
+    urls = [await asyncio.to_thread(service.wait_until_ready) for service in both]
+    changes = [
+        {"field": "messages", "value": {"messages": [{"id": f"wamid.{number}"}]}}
+        for number in range(3)
+    ]
+    bodies = [
+        json.dumps({"object": "whatsapp_business_account", "entry": [{"changes": list(order)}]})
+        for order in itertools.permutations(changes)
+    ]
+    async with httpx.AsyncClient(timeout=30) as client:
+        responses = await asyncio.gather(
+            *(
+                client.post(f"{url}/webhooks/whatsapp", content=body, headers=by_hub(body))
+                for url, body in itertools.product(urls, bodies)
+            )
+        )
+    assert {response.status_code for response in responses} == {200}
+    assert sorted(r.json()["status"] for r in responses) == ["repeated"] * 11 + ["stored"]
+
+    def count() -> int:
+        return sum(service.messages().count("webhook") for service in both)
+
+    wait_until(lambda: count() == 3, doing=both[0])
+    await asyncio.sleep(3)  # both have swept at least once
+    assert count() == 3
+    assert await attempts(empty_database) == [(1, True)] * 3
+    for service in both:
+        assert HUB not in service.stdout + service.stderr
+        assert service.stderr == ""
+
+
+def by_hub(body: str) -> dict[str, str]:
+    signature = hmac.new(HUB.encode(), body.encode(), hashlib.sha256).hexdigest()
+    return {"X-Hub-Signature-256": f"sha256={signature}"}
+
+
 async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
     empty_database: str, source: Path, services: ExitStack
 ) -> None:
@@ -119,12 +168,16 @@ async def test_the_clients_of_the_page_sign_correctly(
     service = services.enter_context(Service(STARTUP, env_for(empty_database)))
     url = await asyncio.to_thread(service.wait_until_ready)
     env = os.environ | {"URL": f"{url}/webhooks/shop", "WEBHOOK_SECRET": SECRET}
-    (python,), (shell,) = blocks("python"), blocks("sh")
-    commands = [[sys.executable, "-c", python]]
+    (python,), (shell, of_body) = blocks("python"), blocks("sh")
+    hub = {source: {"URL": f"{url}/webhooks/{source}", "WEBHOOK_SECRET": HUB} for source in HUBS}
+    commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-c", python], {})]
     if all(map(shutil.which, ("sh", "openssl", "curl", "od"))):
-        commands.append(["sh", "-e", "-c", shell])
-    for command in commands:
-        sent = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        commands += [(["sh", "-e", "-c", shell], {})]
+        commands += [(["sh", "-e", "-c", of_body], variables) for variables in hub.values()]
+    for command, variables in commands:
+        sent = subprocess.run(
+            command, env=env | variables, capture_output=True, text=True, check=False
+        )
         assert sent.returncode == 0, sent.stderr
         assert '{"status":"stored"}' in sent.stdout
     wait_until(lambda: service.messages().count("webhook") == len(commands), doing=service)
@@ -132,18 +185,24 @@ async def test_the_clients_of_the_page_sign_correctly(
 
 async def test_the_statements_of_the_page_do_what_it_says(empty_database: str) -> None:
     await migrate(settings_for(empty_database))
-    again, delete = blocks("sql")
+    again, empty, delete = blocks("sql")
     async with open_database(settings_for(empty_database)) as database:
         async with database.transaction() as transaction:
-            for number in range(2):
-                await transaction.fetch(STORE, {"source": "a", "id": str(number), "body": b""})
+            for source, number in itertools.product(("shop", "whatsapp"), range(2)):
+                values = {"source": source, "id": str(number), "body": b"{}"}
+                await transaction.fetch(STORE, values)
             execute = transaction.connection.execute
             await execute(text("UPDATE webhook_deliveries SET due_at = NULL, attempts = 10"))
             old = "UPDATE webhook_deliveries SET processed_at = now() - interval '31 days'"
             await execute(text(f"{old} WHERE id = '0'"))
-            await execute(text(delete))
-            await execute(text(again))
-        statement = text("SELECT id, attempts, due_at FROM webhook_deliveries")
-        (row,) = await database.fetch(statement)
-    assert (row["id"], row["attempts"]) == ("1", 0)
-    assert row["due_at"]
+            for statement in (empty, delete, again):
+                await execute(text(statement))
+        columns = "source, id, attempts, due_at IS NOT NULL AS is_due, body"
+        found = await database.fetch(
+            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id")  # noqa: S608 - of constants
+        )
+    assert [list(row.values()) for row in found] == [
+        ["shop", "1", 0, True, b"{}"],
+        ["whatsapp", "0", 10, False, b""],
+        ["whatsapp", "1", 0, True, b"{}"],
+    ]

@@ -12,9 +12,10 @@ class DeliveryModel(Base):
     __tablename__ = "webhook_deliveries"
 
     source: Mapped[str] = mapped_column(Text, primary_key=True)
-    # The sender's; the same when it retries.
+    # The same when the sender retries: the sender's own id, or a digest of what it repeats.
     id: Mapped[str] = mapped_column(Text, primary_key=True)
-    body: Mapped[bytes] = mapped_column(LargeBinary)  # as it was signed
+    body: Mapped[bytes] = mapped_column(LargeBinary)  # as it was signed, unless it was a batch
+    type: Mapped[str | None] = mapped_column(Text)  # as a header says
     received_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.now()
     )

@@ -12,12 +12,21 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Event:
-    """A delivery whose signature was right."""
+    """An event whose signature was right.
+
+    Attributes:
+        source: its name in WEBHOOK_SECRETS.
+        id: the same whenever the sender repeats the event.
+        received_at: when it was stored.
+        body: what the sender signed. Of a batch of Meta, it has one update.
+        type: what GitHub's header says, which is not signed; None of other senders.
+    """
 
     source: str
     id: str
     received_at: datetime
     body: bytes
+    type: str | None = None
 
 
 async def process(event: Event, transaction: Transaction) -> None:  # noqa: ARG001 - what you write will take it

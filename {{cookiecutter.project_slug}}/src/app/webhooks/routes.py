@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
 from starlette.requests import ClientDisconnect
@@ -19,8 +19,10 @@ from app.errors import NotFound, Problem
 from app.middleware import ContentTooLarge
 from app.problems import responses
 from app.settings import Settings
-from app.webhooks import service, signatures
+from app.webhook_settings import Source, parse_secrets
+from app.webhooks import service
 from app.webhooks.jobs import open_worker_processor  # option: worker
+from app.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
 
 log = structlog.get_logger()
 
@@ -58,7 +60,7 @@ class Receipt(BaseModel):
 class Inbox:
     """Who may send, and who processes it."""
 
-    keys: dict[str, list[bytes]]
+    sources: dict[str, Source]
     verify_token: SecretStr | None
     processor: service.Processor
 
@@ -67,14 +69,14 @@ class Inbox:
 async def open_inbox(settings: Settings, database: Database) -> AsyncIterator[Inbox]:
     """Take what is sent, and process it, for as long as this is open."""
     secrets = settings.webhook_secrets
-    keys = signatures.parse_secrets(secrets.get_secret_value()) if secrets else {}
+    sources = parse_secrets(secrets.get_secret_value()) if secrets else {}
     async with AsyncExitStack() as stack:
         opened: AbstractAsyncContextManager[service.Processor]
         opened = service.open_background_processor(database)
         if settings.redis_url is not None:  # option: worker
             opened = open_worker_processor(settings)  # option: worker
         processor: service.Processor = await stack.enter_async_context(opened)
-        yield Inbox(keys, settings.webhook_verify_token, processor)
+        yield Inbox(sources, settings.webhook_verify_token, processor)
 
 
 async def get_inbox(request: Request) -> Inbox:
@@ -85,46 +87,44 @@ async def get_inbox(request: Request) -> Inbox:
 InboxOfService = Annotated[Inbox, Depends(get_inbox)]
 
 
-async def find_keys(source: str, inbox: InboxOfService) -> list[bytes]:
-    if source not in inbox.keys:
+async def find_source(source: str, inbox: InboxOfService) -> Source:
+    if source not in inbox.sources:
         raise UnknownSource
-    return inbox.keys[source]
+    return inbox.sources[source]
 
 
-KeysOfSource = Annotated[list[bytes], Depends(find_keys)]
+KnownSource = Annotated[Source, Depends(find_source)]
 
 
 @dataclass(frozen=True)
 class Delivery:
     source: str
-    id: str
-    body: bytes
+    events: list[NewEvent]
 
 
 async def verify(
     request: Request,
+    response: Response,
     source: str,
-    keys: KeysOfSource,
-    webhook_id: Annotated[str, Header(description="The same when a delivery is repeated.")] = "",
-    webhook_timestamp: Annotated[str, Header(description="Seconds since 1970.")] = "",
-    webhook_signature: Annotated[str, Header(description="v1, and base64; or several.")] = "",
+    known: KnownSource,
+    headers: Annotated[SignatureHeaders, Header()],
 ) -> Delivery:
     """Let in only what somebody who has the secret sent just now.
 
     Raises:
         InvalidSignature: without a word about which part of the signed content is wrong.
     """
-    if not signatures.is_well_formed(webhook_id, webhook_timestamp):
-        raise InvalidSignature("Send webhook-id, webhook-timestamp and webhook-signature.")
-    if not signatures.is_fresh(webhook_timestamp, time.time()):
-        raise InvalidSignature("The timestamp is over five minutes away from this clock.")
+    kind = KINDS[known.kind]
+    if detail := kind.why_refused(headers, time.time()):
+        raise InvalidSignature(detail)
     try:
         body = await request.body()
     except ClientDisconnect as error:
         raise InvalidSignature("The body did not arrive.") from error
-    if not signatures.is_signed(keys, webhook_id, webhook_timestamp, body, webhook_signature):
+    if not kind.is_signed(known.keys, headers, body):
         raise InvalidSignature("No signature fits.")
-    return Delivery(source, webhook_id, body)
+    response.status_code = kind.success_status
+    return Delivery(source, kind.events(headers, body))
 
 
 # Asked for before the transaction: nobody without the secret holds a connection.
@@ -135,26 +135,30 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"type": "o
 @router.post(
     "/{source}",
     status_code=202,
-    responses=responses(UnknownSource, InvalidSignature, ContentTooLarge),
+    responses={
+        200: {"model": Receipt, "description": "Instead of 202: Meta accepts no other."},
+        **responses(UnknownSource, InvalidSignature, ContentTooLarge),
+    },
     openapi_extra={"requestBody": BODY},
 )
 async def receive_webhook(
     delivery: VerifiedDelivery, transaction: WriteTransaction, inbox: InboxOfService
 ) -> Receipt:
     """Keep a delivery, to be processed in a moment; a repeated one is acknowledged, no more."""
-    is_new = await service.store(transaction, delivery.source, delivery.id, delivery.body)
-    if is_new:
+    new_ids = await service.store(transaction, delivery.source, delivery.events)
+    for event_id in new_ids:
         # with the request's id; what is logged about it later has none
-        log.info("webhook stored", source=delivery.source, id=delivery.id)
-        inbox.processor.process_after(transaction, f"{delivery.source}:{delivery.id}")
-    return Receipt(status="stored" if is_new else "repeated")
+        log.info("webhook stored", source=delivery.source, id=event_id)
+    if new_ids:
+        inbox.processor.process_after(transaction, f"{delivery.source}:{new_ids[0]}")
+    return Receipt(status="stored" if new_ids else "repeated")
 
 
 @router.get(
     "/{source}",
     response_class=PlainTextResponse,
     responses=responses(UnknownSource, ChallengeRefused),
-    dependencies=[Depends(find_keys)],
+    dependencies=[Depends(find_source)],
 )
 async def answer_challenge(
     inbox: InboxOfService,

@@ -1,7 +1,7 @@
 """The rules: a delivery is stored once, and processed until that succeeds or is given up."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.database import Database, Transaction
 from app.errors import Unavailable
+from app.webhooks.kinds import NewEvent
 from app.webhooks.models import DeliveryModel as Row
 from app.webhooks.process import Event, process
 
@@ -26,7 +27,7 @@ LONGEST_ERROR = 500
 
 STORE = insert(Row).on_conflict_do_nothing(index_elements=[Row.source, Row.id]).returning(Row.id)
 TAKE = (
-    select(Row.source, Row.id, Row.received_at, Row.body)
+    select(Row.source, Row.id, Row.received_at, Row.body, Row.type)
     .where(Row.due_at <= func.now())
     .order_by(Row.due_at)
     .limit(1)
@@ -57,10 +58,21 @@ _POSTPONE = (
 )
 
 
-async def store(transaction: Transaction, source: str, delivery_id: str, body: bytes) -> bool:
-    """Keep a delivery; whether it is new. Of several at once, the first to commit is."""
-    values = {"source": source, "id": delivery_id, "body": body}
-    return bool(await transaction.fetch(STORE, values))
+async def store(transaction: Transaction, source: str, events: Iterable[NewEvent]) -> list[str]:
+    """Store the events of a delivery once.
+
+    Of several transactions that store the same event at once, the first to commit has it. The
+    events are sorted, so that batches that have several in common do not wait for each other.
+
+    Returns:
+        The ids of those that are new.
+    """
+    values = [
+        {"source": source, "id": event.id, "body": event.body, "type": event.type}
+        for event in sorted(events, key=lambda event: event.id)
+    ]
+    result = await transaction.connection.execute(STORE, values)
+    return list(result.scalars())
 
 
 async def process_next(database: Database) -> bool:

@@ -1,15 +1,17 @@
-"""Signatures in the form of Standard Webhooks (https://www.standardwebhooks.com).
+"""Signatures: HMAC-SHA256, in the form of Standard Webhooks and in that of Meta and GitHub.
 
-The sender signs `id.timestamp.body` with HMAC-SHA256, and sends `v1,` and the result in base64.
-There may be several signatures in one header, separated by spaces.
+Standard Webhooks (https://www.standardwebhooks.com) signs `id.timestamp.body`, and sends `v1,` and
+the result in base64. There may be several signatures in one header, separated by spaces.
+
+Meta and GitHub sign the body alone, and send `sha256=` and the result in hexadecimal.
 """
 
 import base64
+import hashlib
 import hmac
 import re
 from collections.abc import Iterable
 
-PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300  # of a timestamp, into the past and the future
 # Without a full stop: it separates what is signed, and one in an id would let a body's first part
 # pass for the id's end.
@@ -17,19 +19,19 @@ ID = re.compile(r"[!-\-/-~]{1,200}")
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
-def parse_secrets(text: str) -> dict[str, list[bytes]]:
-    """The keys of each source, from `shop:whsec_...,shop:whsec_...,bank:whsec_...`."""
-    keys: dict[str, list[bytes]] = {}
-    for item in filter(None, text.split(",")):
-        source, _, secret = item.partition(":")
-        digits = secret.removeprefix(PREFIX).rstrip("=")
-        keys.setdefault(source, []).append(base64.b64decode(digits + "=" * (-len(digits) % 4)))
-    return keys
-
-
 def sign(key: bytes, delivery_id: str, timestamp: str, body: bytes) -> str:
     content = b".".join([delivery_id.encode(), timestamp.encode(), body])
     return f"v1,{base64.b64encode(hmac.digest(key, content, 'sha256')).decode()}"
+
+
+def sign_body(key: bytes, body: bytes) -> str:
+    """Return the value of `X-Hub-Signature-256`."""
+    return f"sha256={hmac.digest(key, body, 'sha256').hex()}"
+
+
+def digest(content: bytes) -> str:
+    """Return the id of signed content that has none."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def is_well_formed(delivery_id: str, timestamp: str) -> bool:
@@ -53,7 +55,16 @@ def is_signed(
         body: as it came, byte by byte.
         signatures: `webhook-signature`; those of other versions than v1 match nothing.
     """
-    expected = [sign(key, delivery_id, timestamp, body).encode() for key in keys]
-    sent = signatures.encode().split()
+    expected = [sign(key, delivery_id, timestamp, body) for key in keys]
+    return _has_common(expected, signatures.split())
+
+
+def is_body_signed(keys: Iterable[bytes], body: bytes, signature: str) -> bool:
+    """Whether `X-Hub-Signature-256` was made with one of the keys."""
+    return _has_common([sign_body(key, body) for key in keys], [signature])
+
+
+def _has_common(expected: list[str], sent: list[str]) -> bool:
     # All are compared, each in constant time: how long it takes tells nothing.
-    return sum(hmac.compare_digest(ours, theirs) for ours in expected for theirs in sent) > 0
+    pairs = [(ours.encode(), theirs.encode()) for ours in expected for theirs in sent]
+    return sum(hmac.compare_digest(ours, theirs) for ours, theirs in pairs) > 0

@@ -13,6 +13,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("type", sa.Text()),
         sa.Column(
             "received_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now(), nullable=False
         ),
