@@ -159,15 +159,13 @@ def create_engine(
     is_pooled = target.is_pooled or (settings.database_unpooled_url is not None and not unpooled)
     if is_pooled and for_migrations:
         raise ValueError(
-            f"{variable} goes through a transaction pooler, and migrations need a direct "
-            "connection: set DATABASE_UNPOOLED_URL"
+            f"{variable} is a transaction pooler's: for migrations, set DATABASE_UNPOOLED_URL"
         )
 
     arguments = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
     if is_pooled:
-        # Each transaction may run on another server connection, where no prepared statement
-        # exists. Without caches the driver names no statement, and sends its text again in the
-        # message that executes it: two round trips. PgBouncer refuses start-up parameters.
+        # Each transaction may run on another server connection. Without caches the driver names no
+        # prepared statement and closes none, which would end the transaction before it executes.
         arguments["statement_cache_size"] = 0
     limit = settings.database_statement_timeout_seconds
     server_settings = arguments.setdefault("server_settings", {})
