@@ -142,6 +142,7 @@ MESSAGES_OF_OTHERS = {
     "too many clients already": "PostgreSQL",
     "remaining connection slots are reserved": "PostgreSQL",
     "prepared statement … does not exist": "PostgreSQL",
+    "unsupported startup parameter": "PgBouncer",
     "No module named 'railway_sdk'": "Python",
     "already managed by railway.json": "Railway",
 }

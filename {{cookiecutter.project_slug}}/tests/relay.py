@@ -9,6 +9,7 @@ from app.engine import parse_postgres_url
 
 HEADER_BYTES = 5  # of a message: its kind, and its length without the kind
 READY_FOR_QUERY = b"Z"  # ends the answer to whatever was asked at once
+PARAMETER_DESCRIPTION = b"t"  # answers a prepare, for which the driver waits before it executes
 
 
 class Relay:
@@ -52,7 +53,7 @@ class Relay:
             header = await answers.readexactly(HEADER_BYTES)
             length = int.from_bytes(header[1:]) - (HEADER_BYTES - 1)
             writer.write(header + await answers.readexactly(length))
-            self.round_trips += header[:1] == READY_FOR_QUERY
+            self.round_trips += header[:1] in {READY_FOR_QUERY, PARAMETER_DESCRIPTION}
 
 
 async def _copy(reader: StreamReader, writer: StreamWriter) -> None:

@@ -139,3 +139,13 @@ async def test_waiting_for_the_database_is_bounded() -> None:
     nowhere = settings_for("postgresql://u:p@127.0.0.1:1/x", database_wait_seconds=0.3)
     with pytest.raises(MigrationError, match=r"no database after 0\.3 s"):
         await migrate(nowhere)
+
+
+@pytest.mark.parametrize("unpooled", [None, "postgresql://pooler.invalid/app?pgbouncer=true"])
+async def test_migrations_through_a_transaction_pooler_are_refused_at_once(
+    unpooled: str | None,
+) -> None:
+    pooled = "postgresql://pooler.invalid/app?pgbouncer=true"
+    settings = settings_for(pooled, database_unpooled_url=unpooled, database_wait_seconds=5)
+    with pytest.raises(MigrationError, match="set DATABASE_UNPOOLED_URL"):
+        await migrate(settings)

@@ -61,6 +61,24 @@ async def test_the_checks_of_readiness_are_one_round_trip_each(
     assert await round_trips_of(relay, lambda: check_revision(database, revisions)) == 1
 
 
+async def test_statements_behind_a_transaction_pooler_take_two_round_trips(
+    database_url: str,
+) -> None:
+    revisions = load_revisions()
+    async with open_relay(database_url) as (relay, url):
+        settings = settings_for(url, database_unpooled_url=database_url)
+        async with open_database(settings) as database:
+
+            async def change() -> None:
+                async with database.transaction() as transaction:
+                    await transaction.fetch(ONE)
+
+            assert await round_trips_of(relay, lambda: database.fetch(ONE)) == 2
+            assert await round_trips_of(relay, change) == 1 + 2 + 1
+            assert await round_trips_of(relay, database.ping) == 2
+            assert await round_trips_of(relay, lambda: check_revision(database, revisions)) == 2
+
+
 async def test_probes_of_the_process_do_not_ask_the_database(database_url: str) -> None:
     async with (
         open_relay(database_url) as (relay, url),

@@ -3,7 +3,6 @@
 import re
 import ssl
 import time
-import uuid
 from asyncio import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +148,7 @@ def create_engine(
         for_migrations: take the direct URL and let statements run as long as they need.
 
     Raises:
-        ValueError: the URL cannot be understood.
+        ValueError: the URL is missing or invalid, or is a transaction pooler's, for migrations.
     """
     unpooled = settings.database_unpooled_url if for_migrations else None
     url = unpooled or settings.database_url
@@ -158,18 +157,25 @@ def create_engine(
     variable = "DATABASE_UNPOOLED_URL" if unpooled else "DATABASE_URL"
     target = parse_postgres_url(url.get_secret_value(), variable=variable)
     is_pooled = target.is_pooled or (settings.database_unpooled_url is not None and not unpooled)
+    if is_pooled and for_migrations:
+        raise ValueError(
+            f"{variable} is a transaction pooler's: for migrations, set DATABASE_UNPOOLED_URL"
+        )
 
     arguments = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
     if is_pooled:
-        # A transaction pooler hands every transaction another server connection: prepared
-        # statements must not be reused, and start-up parameters are refused.
+        # Each transaction may run on another server connection. Without caches the driver names no
+        # prepared statement and closes none, which would end the transaction before it executes.
         arguments["statement_cache_size"] = 0
-        arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid.uuid4()}__"
     limit = settings.database_statement_timeout_seconds
     server_settings = arguments.setdefault("server_settings", {})
     if for_migrations:
         lock_limit = settings.migration_lock_timeout_seconds
-        server_settings |= VANISHED | {"lock_timeout": str(int(lock_limit * 1000))}
+        # Behind a pooler, the role has a statement_timeout, which would end long migrations.
+        server_settings |= VANISHED | {
+            "lock_timeout": str(int(lock_limit * 1000)),
+            "statement_timeout": "0",
+        }
     else:
         # The server stops a slow statement; half a second later we stop waiting for the server.
         arguments["command_timeout"] = limit + 0.5

@@ -58,7 +58,7 @@ async def migrate(settings: Settings) -> None:
     revisions = load_revisions()
     try:
         await _migrate_to(settings, revisions)
-    except (exc.SQLAlchemyError, OSError) as error:
+    except (exc.SQLAlchemyError, OSError, ValueError) as error:  # create_engine raises the last
         raise MigrationError(_reason(error)) from error
 
 
