@@ -142,6 +142,10 @@ MESSAGES_OF_OTHERS = {
     "too many clients already": "PostgreSQL",
     "remaining connection slots are reserved": "PostgreSQL",
     "prepared statement … does not exist": "PostgreSQL",
+    "ConnectionError": "redis-py",
+    "OutOfMemoryError": "redis-py",
+    "ReadOnlyError": "redis-py",
+    "TimeoutError": "redis-py",
     "No module named 'railway_sdk'": "Python",
     "already managed by railway.json": "Railway",
 }
