@@ -72,13 +72,13 @@ class ByteRelay:
     async def listening(self) -> AsyncIterator[int]:
         """A port of this machine that leads to the server."""
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        async with server:
-            try:
-                yield server.sockets[0].getsockname()[1]
-            finally:
-                self.close()
-        if self._serving:
-            await asyncio.wait(self._serving)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            self.close()
+            if self._serving:
+                await asyncio.wait(self._serving)
 
 
 async def _receive(read: Read, line: asyncio.Queue[tuple[float, bytes]]) -> None:
