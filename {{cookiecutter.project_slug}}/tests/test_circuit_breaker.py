@@ -1,4 +1,4 @@
-"""What a request waits for Redis is bounded; what it has begun is not thrown away."""
+"""The breaker bounds the wait of a request for Redis, and lets a late command end."""
 
 import asyncio
 from collections.abc import AsyncIterator

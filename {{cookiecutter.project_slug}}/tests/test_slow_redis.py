@@ -1,4 +1,4 @@
-"""Redis behind a slow link: connecting takes longer than a request waits, and is not given up."""
+"""Redis behind a slow link: connecting takes longer than a request waits, and still completes."""
 
 import asyncio
 import os

@@ -31,9 +31,9 @@ class RedisUnavailable(Exception):
 
 
 class CircuitBreaker:
-    """Runs Redis commands. The cache and the rate limiter share one.
+    """Runs Redis commands; a process has one.
 
-    So a request that needs both waits only once for a Redis that does not answer.
+    So a request that needs Redis twice waits only once for a Redis that does not answer.
 
     Attributes:
         redis: the client.
