@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import FastAPI
@@ -154,24 +155,44 @@ def app_with_statements(settings: Settings) -> FastAPI:
     return app
 
 
+@asynccontextmanager
+async def behind_a_slow_link(
+    postgres: Postgres, role: str, round_trip_seconds: float
+) -> AsyncIterator[Settings]:
+    socket = f"{postgres.socket_folder}/.s.PGSQL.5432"
+    relay = ByteRelay(
+        lambda: asyncio.open_unix_connection(socket), delay_seconds=round_trip_seconds / 2
+    )
+    async with relay.listening() as port:
+        yield settings_for(f"postgresql://{role}@127.0.0.1:{port}/postgres")
+
+
 @pytest.mark.parametrize("round_trip_seconds", [0.02, 0.1, 0.2, 0.3])
 async def test_behind_a_slow_link_to_the_database_the_service_gets_ready_and_serves(
     postgres: Postgres, role: str, round_trip_seconds: float
 ) -> None:
-    relay = ByteRelay(
-        lambda: asyncio.open_unix_connection(f"{postgres.socket_folder}/.s.PGSQL.5432"),
-        delay_seconds=round_trip_seconds / 2,
-    )
-    async with relay.listening() as port:
-        settings = settings_for(f"postgresql://{role}@127.0.0.1:{port}/postgres")
-        async with running(app_with_statements(settings)) as client:
-            async with asyncio.timeout(READY_WITHIN_SECONDS):
-                while (await client.get("/health/ready")).status_code != 200:
-                    await asyncio.sleep(0.05)
-            for _ in range(2):
-                probe, *answers = await asyncio.gather(
-                    client.get("/health/ready"),
-                    *(client.request(m, "/statement") for m in ("GET", "POST") for _ in range(2)),
-                )
-                assert {answer.status_code for answer in answers} == {200}
-                assert probe.json()["status"] == "ready"
+    async with (
+        behind_a_slow_link(postgres, role, round_trip_seconds) as settings,
+        running(app_with_statements(settings)) as client,
+    ):
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            while (await client.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.05)
+        for _ in range(2):
+            probe, *answers = await asyncio.gather(
+                client.get("/health/ready"),
+                *(client.request(m, "/statement") for m in ("GET", "POST") for _ in range(2)),
+            )
+            assert {answer.status_code for answer in answers} == {200}
+            assert probe.json()["status"] == "ready"
+
+
+async def test_over_a_slow_link_app_check_waits_for_the_first_connection(
+    postgres: Postgres, role: str
+) -> None:
+    async with behind_a_slow_link(postgres, role, 0.3) as settings:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            app.state.health.allow_late_checks()
+            components = await app.state.health.components()
+    assert {component.reason for component in components.values()} == {None}
