@@ -66,8 +66,12 @@ OWNED = {
     ),
     "redis": (
         "src/app/cache.py",
+        "src/app/circuit_breaker.py",
         "src/app/dev_valkey.py",
         "tests/test_cache.py",
+        "tests/test_circuit_breaker.py",
+        "tests/test_full_redis.py",
+        "tests/test_slow_redis.py",
         "tests/test_dev_valkey.py",
         "tests/bookmarks/test_bookmark_cache.py",
         "tests/own_valkey.py",
@@ -80,6 +84,7 @@ OWNED = {
         "tests/accounts/test_account_limits.py",
         "src/app/rate_limit_settings.py",
         "tests/test_rate_limit.py",
+        "tests/test_slow_rate_limit.py",
     ),
     "sentry": (
         "docs/error-tracking.md",

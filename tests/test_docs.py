@@ -143,6 +143,10 @@ MESSAGES_OF_OTHERS = {
     "remaining connection slots are reserved": "PostgreSQL",
     "prepared statement … does not exist": "PostgreSQL",
     "unsupported startup parameter": "PgBouncer",
+    "ConnectionError": "redis-py",
+    "OutOfMemoryError": "redis-py",
+    "ReadOnlyError": "redis-py",
+    "TimeoutError": "redis-py",
     "No module named 'railway_sdk'": "Python",
     "already managed by railway.json": "Railway",
 }

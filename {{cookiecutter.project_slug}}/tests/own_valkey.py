@@ -1,15 +1,18 @@
 """A Valkey of a test's own, to be stopped, frozen and started again."""
 
+import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+
+from relay import ByteRelay
 
 
 class Valkey:
@@ -21,7 +24,18 @@ class Valkey:
         self._server.start()
         here = str(self._server.data_dir)
         self._pid = next(p.pid for p in psutil.Process().children() if p.cwd() == here)
-        self.url = f"unix://{folder}/socket"
+        self._socket = folder / "socket"
+        self.url = f"unix://{self._socket}"
+
+    @asynccontextmanager
+    async def behind_a_slow_link(self, round_trip_seconds: float) -> AsyncIterator[str]:
+        """Its URL through a relay that delays each byte by half of a round trip."""
+        relay = ByteRelay(
+            lambda: asyncio.open_unix_connection(self._socket),
+            delay_seconds=round_trip_seconds / 2,
+        )
+        async with relay.listening() as port:
+            yield f"redis://127.0.0.1:{port}/1"
 
     def stop(self) -> None:
         if self._server.is_running():

@@ -12,15 +12,8 @@ from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from app.cache import (
-    PAUSE_SECONDS,
-    TIMEOUT_SECONDS,
-    TTL_SECONDS,
-    Cache,
-    invalidates,
-    open_cache,
-    read_through,
-)
+from app.cache import TTL_SECONDS, Cache, invalidates, open_cache, read_through
+from app.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
 from app.dependencies import WriteTransaction
 from app.errors import Conflict
 from app.health import Health
@@ -37,8 +30,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that is well has time to say so on a machine that is busy with other tests."""
-    for limit in ("TIMEOUT_SECONDS", "POOL_WAIT_SECONDS"):
-        monkeypatch.setattr(f"app.cache.{limit}", 20)
+    for limit in ("WAIT_SECONDS", "LATE_SECONDS", "POOL_WAIT_SECONDS"):
+        monkeypatch.setattr(f"app.circuit_breaker.{limit}", 20)
 
 
 @pytest.fixture
@@ -138,10 +131,10 @@ async def test_an_invalidation_is_tried_even_while_redis_is_left_alone(
     cache: Cache, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cache.put(key, b"value")
-    monkeypatch.setattr(cache, "_paused_until", time.monotonic() + 60)  # as after a failure
+    monkeypatch.setattr(cache.breaker, "_open_until", time.monotonic() + 60)  # after a failure
     assert await cache.get(key) is None
     await cache.invalidate(key)
-    monkeypatch.setattr(cache, "_paused_until", 0)
+    monkeypatch.setattr(cache.breaker, "_open_until", 0)
     assert await cache.get(key) is None
 
 
@@ -178,7 +171,7 @@ async def test_a_redis_that_is_down_costs_nothing_but_the_cache(
 async def test_a_frozen_redis_slows_one_request_a_second_down(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cache.TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr("app.circuit_breaker.WAIT_SECONDS", WAIT_SECONDS)
     with own_valkey() as valkey:
         app = app_with_words(settings_for(database_url, redis_url=valkey.url))
         async with running(app) as client:
@@ -188,7 +181,7 @@ async def test_a_frozen_redis_slows_one_request_a_second_down(
             for _ in range(20):
                 assert (await client.get(f"/words/{key}")).status_code == 200
             waited = time.monotonic() - started
-            assert waited < 20 * TIMEOUT_SECONDS  # with a wait for each, twice that
+            assert waited < 20 * WAIT_SECONDS / 2  # with a wait for all, four times that
             valkey.thaw()
             await asyncio.sleep(PAUSE_SECONDS + 0.1)
             finds = app.state.finds

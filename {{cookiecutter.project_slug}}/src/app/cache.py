@@ -6,67 +6,65 @@ nothing is: a reader that fetched the old row just before a change cannot store 
 
 import functools
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from math import ceil
 from typing import Annotated, Any, ParamSpec, TypeVar
 
-import structlog
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
+from app.circuit_breaker import CircuitBreaker, RedisUnavailable, create_pool
 from app.dependencies import WriteTransaction
 from app.health import Check, Health
 from app.settings import SERVICE_NAME, Settings
-
-log = structlog.get_logger()
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
-TIMEOUT_SECONDS = 0.25  # of every command and connection attempt
-POOL_WAIT_SECONDS = 1.0  # for a free connection: a crowd is no outage
-PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
 TTL_SECONDS = 60  # bounds staleness when an invalidation is lost with a failing Redis
 MARK = b""
-MARK_MARGIN_SECONDS = 5  # a mark outlives any read: the longest statement, and a bit
+# A mark outlives any read: the longest statement, and a write that is late (LATE_SECONDS).
+MARK_MARGIN_SECONDS = 5
 
 
 class Cache:
     """Values by key; every operation succeeds, whether Redis answers or not."""
 
-    def __init__(self, redis: Redis | None, *, mark_seconds: int = 10) -> None:
-        self.redis = redis
+    def __init__(self, breaker: CircuitBreaker | None, *, mark_seconds: int = 10) -> None:
+        self.breaker = breaker
         self._mark_seconds = mark_seconds
-        self._paused_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
-        return await self._attempt("get", _name(key)) or None  # a mark is as good as nothing
+        value = await self._attempt(lambda redis: redis.get(_name(key)))
+        return value or None  # a mark is as good as nothing
 
     async def put(self, key: str, value: bytes) -> None:
         """Store for a minute, unless something is there: a newer value, or an invalidation."""
-        await self._attempt("set", _name(key), value, nx=True, ex=TTL_SECONDS)
+        await self._attempt(lambda redis: redis.set(_name(key), value, nx=True, ex=TTL_SECONDS))
 
     async def invalidate(self, key: str) -> None:
         """Forget a value; worth a try even if Redis failed a moment ago."""
-        await self._attempt("set", _name(key), MARK, ex=self._mark_seconds, even_paused=True)
+        await self._attempt(lambda redis: self._mark(redis, _name(key)), even_open=True)
+
+    async def _mark(self, redis: Redis, name: str) -> None:
+        try:
+            await redis.set(name, MARK, ex=self._mark_seconds)
+        except OutOfMemoryError:
+            await redis.delete(name)  # a full Redis refuses to write, and it still deletes
 
     async def _attempt(
-        self, command: str, *args: Any, even_paused: bool = False, **kwargs: Any
+        self, command: Callable[[Redis], Awaitable[Any]], *, even_open: bool = False
     ) -> Any:
-        is_paused = time.monotonic() < self._paused_until and not even_paused
-        if self.redis is None or is_paused:
+        breaker = self.breaker
+        if breaker is None:
             return None
-        try:
-            return await getattr(self.redis, command)(*args, **kwargs)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("cache unavailable", reason=f"{type(error).__name__}: {error}")
-            return None
+        with suppress(RedisUnavailable):
+            return await breaker.call(lambda: command(breaker.redis), even_open=even_open)
 
 
 def _name(key: str) -> str:
@@ -79,17 +77,20 @@ async def open_cache(settings: Settings, health: Health) -> AsyncIterator[Cache]
     if settings.redis_url is None:
         yield Cache(None)
         return
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        max_connections=settings.database_pool_size,
-        timeout=POOL_WAIT_SECONDS,  # the plain pool would fail at once
-    )
+    pool = create_pool(settings.redis_url.get_secret_value(), settings.database_pool_size)
     mark_seconds = ceil(settings.database_statement_timeout_seconds) + MARK_MARGIN_SECONDS
     async with Redis.from_pool(pool) as redis:
-        health.add(Check("redis", redis.ping, critical=False))
-        yield Cache(redis, mark_seconds=mark_seconds)
+        breaker = CircuitBreaker(redis)
+        health.add(Check("redis", partial(check_writes, redis), critical=False))
+        try:
+            yield Cache(breaker, mark_seconds=mark_seconds)
+        finally:
+            await breaker.close()
+
+
+async def check_writes(redis: Redis) -> None:
+    """Write a key that expires: a Redis that is full, or a replica, answers a PING all the same."""
+    await redis.set(_name("health-check"), b"", ex=TTL_SECONDS)
 
 
 async def get_cache(request: Request) -> Cache:

@@ -19,6 +19,8 @@ from app.settings import Settings
 # A connection idle for longer is tested before it is handed out. Testing every time would
 # nearly double the cost of a small query.
 IDLE_SECONDS_BEFORE_PING = 1.0
+# Only health checks wait in the pool, within limits of their own; requests wait in app.turns.
+POOL_WAIT_SECONDS = 10.0
 # The server ends the session of a machine that is gone, with the locks it holds, in a minute; if
 # nobody told it to, in two hours.
 VANISHED = {
@@ -188,7 +190,7 @@ def create_engine(
         connect_args=arguments,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=settings.database_pool_timeout_seconds,
+        pool_timeout=POOL_WAIT_SECONDS,
         pool_recycle=1800,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT" if autocommit else None,

@@ -7,7 +7,7 @@ process because its database is away. `/health/ready` takes a replica out of the
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import structlog
@@ -22,6 +22,8 @@ from app.settings import SERVICE_NAME, Settings
 log = structlog.get_logger()
 
 SHARED_SECONDS = 1.0  # one round of checks answers every probe of a second: probes cannot flood
+# A late check goes on for so long. The first connection takes 16 round trips to the database.
+LATE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Check:
     Args:
         name: as it is shown to probes.
         run: returns when all is well, raises anything when it is not.
-        timeout_seconds: after which it counts as failed.
+        timeout_seconds: after which it counts as failed. It then goes on in the background, so
+            that the connection that it opens is there for the next round.
         critical: whether the service is useless without it; otherwise it is only slower.
     """
 
@@ -88,7 +91,7 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._round: asyncio.Task[dict[str, Component]] | None = None
         self._round_ends = 0.0
-        self._abandoned: set[asyncio.Future[object]] = set()
+        self._runs: dict[str, asyncio.Task[object]] = {}  # the last run of each check
         self._since = time.monotonic()
         self.is_started = False
         self.is_draining = False
@@ -127,13 +130,21 @@ class Health:
             status="degraded" if "failed" in states.values() else "ready", components=states
         )
 
+    def allow_late_checks(self) -> None:
+        """Let checks answer late: for people, who can wait for a slow link."""
+        for check in self._checks.values():
+            self.add(replace(check, timeout_seconds=LATE_SECONDS))
+
     async def finish(self) -> None:
-        """Let running checks end, before what they use is closed; their own limits bound it."""
-        running = {task for task in (self._round, *self._abandoned) if task and not task.done()}
-        if running:
-            await asyncio.wait(
-                running, timeout=sum(c.timeout_seconds for c in self._checks.values())
-            )
+        """End running and late checks, before the connections that they use are closed."""
+        seconds = sum(check.timeout_seconds for check in self._checks.values())
+        if self._round is not None:
+            await asyncio.wait({self._round}, timeout=seconds)
+        late = [run for run in self._runs.values() if not run.done()]
+        for run in late:
+            run.cancel()
+        if late:
+            await asyncio.wait(late, timeout=seconds)
 
     async def _run_checks(self) -> dict[str, Component]:
         results = await asyncio.gather(*map(self._run_check, self._checks.values()))
@@ -144,17 +155,19 @@ class Health:
 
     async def _run_check(self, check: Check) -> Component:
         started = time.perf_counter()
-        task = asyncio.ensure_future(check.run())
-        # Not asyncio.timeout(): a driver may take seconds to clean up after it is cancelled.
-        await asyncio.wait({task}, timeout=check.timeout_seconds)
         reason = None
-        if not task.done():
-            task.cancel()
-            self._abandoned.add(task)
-            task.add_done_callback(self._forget)
+        try:
+            async with asyncio.timeout(check.timeout_seconds):
+                if check.name in self._runs:
+                    # It may be late. Its result would be old, so the check runs again after it.
+                    await asyncio.wait({self._runs[check.name]})
+                run = self._runs[check.name] = asyncio.create_task(_run_to_the_end(check))
+                run.add_done_callback(_retrieve_error)
+                await asyncio.wait({run})  # leaves the run alone when the time is over
+            if error := run.exception():
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        except TimeoutError:
             reason = f"no answer within {check.timeout_seconds:g} s"
-        elif error := task.exception():
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
         if reason:
             log.warning("health check failed", check=check.name, reason=reason)
         return Component(
@@ -164,10 +177,16 @@ class Health:
             reason=reason,
         )
 
-    def _forget(self, task: asyncio.Future[object]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: it failed as a check already
+
+async def _run_to_the_end(check: Check) -> object:
+    async with asyncio.timeout(LATE_SECONDS):
+        return await check.run()
+
+
+def _retrieve_error(run: asyncio.Task[object]) -> None:
+    """Keep asyncio from logging the error of a late check: the next round reports it."""
+    if not run.cancelled():
+        run.exception()
 
 
 def _is_well(components: dict[str, Component]) -> bool:

@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.add(Check("migrations", partial(check_revision, database, load_revisions())))
             health.add(column_check(database, settings))  # option: pgvector
             state["cache"] = await enter(open_cache(settings, health))  # option: redis
-            state["limiter"] = Limiter(settings, state["cache"].redis)  # option: rate_limit
+            state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
             state["inbox"] = await enter(hooks.open_inbox(settings, database))  # option: webhooks
             state["queue"] = await enter(open_queue(settings))  # option: worker
             stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))

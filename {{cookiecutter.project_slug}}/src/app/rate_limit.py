@@ -9,7 +9,6 @@ limits are, `RateLimit` what is left of them.
 
 import time
 import zlib
-from asyncio import timeout
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -20,20 +19,16 @@ import structlog
 from fastapi import Depends, Request
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.circuit_breaker import CircuitBreaker, RedisUnavailable
 from app.errors import Problem
 from app.exchange import is_probe
 from app.problems import render
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
-
-TIMEOUT_SECONDS = 0.25  # longest wait for Redis; then the request passes uncounted
-PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
 
 
 @dataclass(frozen=True)
@@ -74,15 +69,15 @@ class TooManyRequests(Problem):
 class Limiter:
     """Counts requests. While Redis is away nothing is counted and everything passes."""
 
-    def __init__(self, settings: Settings, redis: Redis | None) -> None:
+    def __init__(self, settings: Settings, breaker: CircuitBreaker | None) -> None:
         self.default = parse(settings.rate_limit)
+        self._breaker = breaker
         self._storage: RedisStorage | None = None
-        self._paused_until = 0.0
         self._is_away = False
-        if redis is None:
+        if breaker is None:
             log.warning("nothing is rate-limited: REDIS_URL is not set")
         else:
-            pool: Any = redis.connection_pool
+            pool: Any = breaker.redis.connection_pool
             self._storage = RedisStorage(
                 "async+redis://",
                 implementation="redispy",
@@ -101,23 +96,20 @@ class Limiter:
         Returns:
             Where that leaves the client; None if Redis could not be asked.
         """
-        if self._storage is None or time.monotonic() < self._paused_until:
+        storage = self._storage
+        if storage is None or self._breaker is None:
             return None
         window_seconds = limit.get_expiry()
         # Not everybody's window turns at the same moment.
         now = time.time() + zlib.crc32(client.encode()) % window_seconds
         window, elapsed = divmod(now, window_seconds)
+        key = limit.key_for(name, client, str(int(window)))
         try:
-            async with timeout(TIMEOUT_SECONDS):
-                count = await self._storage.incr(
-                    limit.key_for(name, client, str(int(window))), window_seconds
-                )
-        except (RedisError, OSError, TimeoutError) as error:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            count = await self._breaker.call(lambda: storage.incr(key, window_seconds))
+        except RedisUnavailable as error:
             if not self._is_away:
                 self._is_away = True
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                log.warning("nothing is rate-limited: Redis is away", reason=reason)
+                log.warning("nothing is rate-limited: Redis is away", reason=str(error))
             return None
         if self._is_away:
             self._is_away = False
