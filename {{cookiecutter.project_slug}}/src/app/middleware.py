@@ -97,7 +97,7 @@ class RequestLayer:
             app = self._app
             extra_headers.append(self._vary)
         body = None
-        if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
+        if b"content-length" in headers or b"transfer-encoding" in headers:
             body = RequestBody(receive, send, exchange, headers, self._settings)
             receive, send = body.receive, body.send
 
@@ -142,9 +142,9 @@ class RequestLayer:
         return allow_origins(render(problem), self._settings)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
-        length = headers.get(b"content-length", b"0")
+        length = headers.get(b"content-length")
         # int() would raise over 4,300 digits.
-        if length.isdigit() and float(length) > self._max_body_bytes:
+        if length and length.isdigit() and float(length) > self._max_body_bytes:
             detail = f"A request body may have {self._max_body_bytes} bytes."
             return self._answer(ContentTooLarge(detail))
         problem = self._host_check.refusal(scope, headers)
