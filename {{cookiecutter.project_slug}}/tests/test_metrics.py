@@ -105,6 +105,11 @@ async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
+async def test_head_is_counted_as_head_with_the_route_of_get(client: AsyncClient) -> None:
+    await client.head("/things/1")
+    assert ("HEAD", "/things/{number}", "200") in (await scrape(client)).requests
+
+
 async def test_requests_are_counted_by_route_method_and_status(client: AsyncClient) -> None:
     for number in range(3):
         await client.get(f"/things/{number}")

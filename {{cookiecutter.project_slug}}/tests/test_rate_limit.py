@@ -88,6 +88,15 @@ async def test_every_answer_says_what_is_left(settings: Settings) -> None:
     assert all(match and 1 <= int(match[2]) <= 60 for match in left)
 
 
+async def test_head_counts_towards_the_limits_of_get(settings: Settings) -> None:
+    async with running(app_with_words(settings)) as client:
+        answers = [await client.request(method, "/words/a") for method in ("HEAD", "GET", "HEAD")]
+        refused = await client.head("/words")
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"]
+
+
 async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
     settings: Settings,
 ) -> None:

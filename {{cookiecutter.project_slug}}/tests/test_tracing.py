@@ -222,6 +222,14 @@ async def test_what_fails_is_named_and_not_quoted(database_url: str, collector: 
     assert not any(b"of-an-error" in request.body for request in collector.received)
 
 
+async def test_span_of_head_names_the_method_and_the_route(
+    database_url: str, collector: Receiver
+) -> None:
+    async with running(app_of(database_url, collector)) as client:
+        await client.head("/boom")
+    assert [span["name"] for span in spans(collector)] == ["HEAD /boom"]
+
+
 async def test_a_method_that_nobody_knows_makes_no_name_of_its_own(
     database_url: str, collector: Receiver
 ) -> None:

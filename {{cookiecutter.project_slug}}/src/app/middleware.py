@@ -11,22 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.cross_origin import allow_origins
 from app.errors import Problem
-from app.exchange import Exchange, Observer, is_probe
+from app.exchange import Exchange, Observer
+from app.hosts import HostCheck
 from app.logs import LogContext
 from app.problems import render
+from app.request_body import RequestBody
 from app.settings import Settings
 
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
-# A name, or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2).
-HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-][a-z0-9_.-]*)(:[0-9]*)?")
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 # FastAPI's documentation page loads Swagger UI from a public CDN.
 DOCS_POLICY = (
@@ -43,12 +42,6 @@ SECURITY_HEADERS = (
 API_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", API_POLICY))
 DOCS_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", DOCS_POLICY))
 HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
-
-
-class UntrustedHost(Problem):
-    status = 400
-    title = "Untrusted Host"
-    type = "urn:problem:untrusted-host"
 
 
 class ContentTooLarge(Problem):
@@ -87,9 +80,7 @@ class RequestLayer:
         self._arrivals = arrivals
         self._observers = observers
         self._max_body_bytes = settings.max_body_bytes
-        self._any_host = "*" in settings.allowed_hosts
-        self._hosts = frozenset(h for h in settings.allowed_hosts if not h.startswith("*."))
-        self._domains = tuple(h[1:] for h in settings.allowed_hosts if h.startswith("*."))
+        self._host_check = HostCheck(settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,6 +96,10 @@ class RequestLayer:
         if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
             app = self._app
             extra_headers.append(self._vary)
+        body = None
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            body = RequestBody(receive, send, exchange, headers, self._settings)
+            receive, send = body.receive, body.send
 
         async def send_and_observe(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -118,15 +113,14 @@ class RequestLayer:
             # Not when the application returns: background tasks come before.
             exchange.duration_seconds = _since(started)
 
+        is_head = exchange.method == "HEAD"  # answered as GET, without the body (RFC 9110, 9.3.2)
+        inner = {**scope, "method": "GET"} if is_head else scope
+        answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
         with LogContext(request_id=request_id):
             try:
                 _tell(self._arrivals, exchange)
-                refusal = self._refusal(scope["path"], headers)
-                if refusal:
-                    app = self._answer(refusal)
-                elif b"transfer-encoding" in headers:
-                    receive = _limited(receive, self._max_body_bytes)
-                await app(scope, receive, send_and_observe)
+                app = self._refusal(scope, headers) or app
+                await app(inner, receive, answer)
             except Exception as error:
                 exchange.error = error
                 # Here rather than in a handler: Starlette calls one for Exception outside of all
@@ -134,27 +128,27 @@ class RequestLayer:
                 log.exception("unhandled exception")
                 if exchange.status:
                     raise  # half an answer is out: the server closes the connection
-                await self._answer(Problem())(scope, receive, send_and_observe)
+                await self._answer(Problem())(inner, receive, answer)
             finally:
                 # Until the connection was lost, if no answer was sent.
                 exchange.duration_seconds = exchange.duration_seconds or _since(started)
-                exchange.route = getattr(scope.get("route"), "path", None)
+                scope["route"] = route = inner.get("route")  # for the layers outside
+                exchange.route = getattr(route, "path", None)
                 _tell(self._observers, exchange)
+        if body is not None:
+            await body.finish()
 
     def _answer(self, problem: Problem) -> ASGIApp:
         return allow_origins(render(problem), self._settings)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
-        length = headers.get(b"content-length", b"0")
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        length = headers.get(b"content-length")
         # int() would raise over 4,300 digits.
-        if length.isdigit() and float(length) > self._max_body_bytes:
-            return ContentTooLarge(f"A request body may have {self._max_body_bytes} bytes.")
-        if self._any_host or is_probe(path):
-            return None
-        host = HOST.fullmatch(headers.get(b"host", b"").decode("latin-1").lower())
-        if host and (host[1] in self._hosts or host[1].endswith(self._domains)):
-            return None
-        return UntrustedHost("This service does not answer under that host name.")
+        if length and length.isdigit() and float(length) > self._max_body_bytes:
+            detail = f"A request body may have {self._max_body_bytes} bytes."
+            return self._answer(ContentTooLarge(detail))
+        problem = self._host_check.refusal(scope, headers)
+        return self._answer(problem) if problem else None
 
     @staticmethod
     def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
@@ -180,16 +174,16 @@ def _request_id(sent: str) -> str:
     return sent if sent and REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
 
 
-def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """Count a chunked body as it arrives; its length is not known beforehand."""
-    received = 0
+def _without_body(send: Send) -> Send:
+    """Send the head of an answer, and end the answer where its body would begin."""
+    is_complete = False
 
-    async def receive_within_limit() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > max_bytes:
-            raise HTTPException(413)  # the one kind that FastAPI lets through while it reads a body
-        return message
+    async def send_head(message: Message) -> None:
+        nonlocal is_complete
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not is_complete:
+            is_complete = True
+            await send({"type": "http.response.body"})
 
-    return receive_within_limit
+    return send_head

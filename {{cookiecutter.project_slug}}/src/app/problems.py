@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import Problem, Unprocessable
 from app.logs import current_value
@@ -74,12 +75,24 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
     return render(error)
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = Problem(headers=error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = _allowed_methods(request, headers["Allow"])
+    problem = Problem(headers=headers)
     problem.status = error.status_code
     problem.title = HTTPStatus(error.status_code).phrase
     return render(problem)
+
+
+def _allowed_methods(request: Request, of_one_route: str) -> str:
+    """Name the methods of every route with this path; the middleware answers HEAD where GET is."""
+    methods = set(of_one_route.split(", "))
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods.update(getattr(route, "methods", None) or ())
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _location(item: dict[str, Any]) -> tuple[str | int, ...]:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.health import Health
+from app.hosts import TARGET_URL
 from app.metrics import shared_metrics  # option: metrics
 from app.settings import Settings
 
@@ -38,6 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     By itself it keeps a head of any size in memory, before anybody can look at it. And it takes a
     trailer, which proxies pass on unseen, for a header, as in X-Forwarded-For (RFC 9110, 6.5.1).
+    And it drops the host of a target that is a URL, which `hosts.py` compares with the Host field.
     """
 
     _is_in_head = True
@@ -62,6 +64,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._kept_bytes = 0
+        if not self.url.startswith(b"/"):  # uvicorn drops the host: its pull request 3097
+            self.scope["extensions"] = {TARGET_URL: {"url": self.url}}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

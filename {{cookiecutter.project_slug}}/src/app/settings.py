@@ -128,6 +128,9 @@ class Settings(BaseSettings):
         LOOPBACK, description="Proxies whose X-Forwarded-* headers are believed, comma-separated."
     )
     max_body_bytes: int = Field(1_048_576, ge=0, description="Largest request body, in bytes.")
+    request_body_timeout_seconds: float = Field(
+        60, gt=0, le=3600, description="Longest wait for a request's body, then 408."
+    )
     api_docs: bool | None = Field(
         None, description="Serve /docs and /openapi.json; by default everywhere but in production."
     )

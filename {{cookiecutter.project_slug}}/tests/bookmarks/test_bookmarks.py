@@ -30,6 +30,10 @@ async def test_a_bookmark_is_created_found_changed_and_deleted(client: AsyncClie
     found = await client.get(place)
     assert (found.json(), found.headers["ETag"]) == (bookmark, '"1"')
 
+    head = await client.head(place)
+    for name in ("ETag", "Content-Type", "Content-Length"):
+        assert head.headers[name] == found.headers[name]
+
     new = {"url": "https://a.example/y", "title": "B"}
     changed = await client.put(place, json=new, headers={"If-Match": '"1"'})
     assert changed.status_code == 200
