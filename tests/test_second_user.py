@@ -16,7 +16,7 @@ TAG = "example-service:test-second-user"
 
 @pytest.fixture(scope="module")
 def machine(project: Path) -> Iterator[str]:
-    """A container with all that development needs, and a project folder for each user."""
+    """A container with the development image, and a project folder for each user."""
     docker("build", "--quiet", "--target", "development", "--tag", TAG, str(project))
     with container(TAG, "sleep", "infinity", options=("--init", "--user", "root")) as name:
         for user in (*USERS, NO_ACCOUNT):
