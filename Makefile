@@ -1,6 +1,6 @@
 # Needs Python 3.11 or newer, or uv; gets uv into .tools/ when there is none.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-containers bench check fix constraints clean
+.PHONY: help demo test test-fast test-containers bench soak check fix constraints clean
 
 UV := $(shell command -v uv || echo .tools/bin/uv)
 export PATH := $(dir $(abspath $(UV))):$(PATH)
@@ -15,17 +15,20 @@ demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	cd "$$folder/example-service" && uv run --quiet app dev
 
 test: .venv  ## every test but those in containers: rules, hook, bakes, baked services (minutes)
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not containers and not alone"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not containers and not alone and not thorough"
 	.venv/bin/python -m pytest -m alone
 
 test-fast: .venv  ## the same without installing baked services (seconds)
 	.venv/bin/python -m pytest -m "not slow and not containers"
 
 test-containers: .venv  ## the image, the compose stacks and the failure drills, on a Docker engine (minutes)
-	.venv/bin/python -m pytest -m "containers$(if $(quick), and not thorough)"
+	.venv/bin/python -m pytest -m "$(if $(quick),containers and not thorough,containers or thorough)"
 
 bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes): make bench rounds=1
 	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3)
+
+soak: .venv  ## mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
+	.venv/bin/python benchmarks/soak.py --minutes $(or $(minutes),10) --page benchmarks/soak.md
 
 check: .venv  ## lint and format, here and in the template folder; changes nothing
 	.venv/bin/ruff check

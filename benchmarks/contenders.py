@@ -33,10 +33,14 @@ class Server:
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
     def cpu_seconds(self) -> float:
-        """Used so far; https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, 14 and 15."""
-        text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        user, system = text.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Used so far; https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, 14 and 15."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def newest_python() -> str:

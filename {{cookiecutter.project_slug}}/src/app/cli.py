@@ -61,6 +61,8 @@ def _embedded() -> Iterator[dict[str, str]]:
         from app.dev import DataFolderError, embedded_services
     except ImportError:
         _refuse(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
+    except OSError as error:
+        raise Failure(f"PostgreSQL cannot be embedded: {error}") from error
     try:
         with embedded_services() as variables:
             yield variables
