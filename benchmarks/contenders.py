@@ -103,7 +103,7 @@ def embedded_servers(project: Path, cores: set[int]) -> Iterator[dict[str, str]]
     """PostgreSQL and Valkey of the service's development dependencies; their URLs."""
     program = (
         "import sys, json, pathlib\n"
-        "from app.dev import embedded_services\n"
+        "from app.dev.services import embedded_services\n"
         "with embedded_services(pathlib.Path('.data')) as urls:\n"
         "    print(json.dumps(urls), flush=True)\n"
         "    sys.stdin.read()\n"

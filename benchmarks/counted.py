@@ -3,7 +3,7 @@
 import asyncio
 
 from app.main import create_served_app
-from app.server import serve
+from app.web.server import serve
 from app.settings import load_settings
 from fastapi import FastAPI
 

@@ -101,11 +101,11 @@ def write_the_service(copy: Copy) -> None:
     (app / "greeting_settings.py").write_text(SETTINGS)
     (copy.service / "tests" / "test_greeting.py").write_text(TESTS)
     marker = "  # option: greeting\n"
-    copy.before(app / "main.py", "from app.health import Check",
+    copy.before(app / "main.py", "from app.web.health import Check",
                 f"from app.greeting import install_greeting{marker}")  # fmt: skip
     copy.before(app / "main.py", "    include(app, bookmarks.router)",
                 f"    install_greeting(app, settings){marker}")  # fmt: skip
-    copy.before(app / "settings.py", "from app.passage_settings",
+    copy.before(app / "settings.py", "from app.features.passages.settings",
                 f"from app.greeting_settings import Greeting{marker}")  # fmt: skip
     copy.before(app / "settings.py", "    drain_seconds:",
                 f'    greeting: Greeting = "hello"{marker}')  # fmt: skip

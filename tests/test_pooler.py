@@ -53,7 +53,7 @@ if version() >= (1, 21):  # the first with prepared statements in transaction mo
 SERVERS = """
 import json, sys
 from pathlib import Path
-from app.dev import embedded_services
+from app.dev.services import embedded_services
 with embedded_services(Path("servers")) as urls:
     print(json.dumps(urls), flush=True)
     sys.stdin.read()
@@ -72,7 +72,7 @@ RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state 
 SLOW = """
 import asyncio
 from sqlalchemy import text
-from app.database import open_database
+from app.db.database import open_database
 from app.errors import Unavailable
 from app.settings import load_settings
 

@@ -111,7 +111,7 @@ TAGS = '''"""The table."""
 from sqlalchemy import Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base
+from app.db.database import Base
 
 
 class TagModel(Base):
@@ -318,8 +318,8 @@ def test_a_file_that_goes_stays_if_it_was_changed(create: Create, update: Update
     assert said in result.stderr
     expected = files(create("here", redis=False))
     left = files(project)
-    assert left.keys() - expected.keys() == {"src/app/cache.py"}
-    assert left.pop("src/app/cache.py").startswith(b"# Mine.")
+    assert left.keys() - expected.keys() == {"src/app/cache/read_through.py"}
+    assert left.pop("src/app/cache/read_through.py").startswith(b"# Mine.")
     assert left == expected
 
 
@@ -421,7 +421,7 @@ def test_the_page_brings_what_is_new_and_the_tested_versions(
     assert before == pins(project)
     block = block_of(project, "uvx cruft update --skip-apply-ask\n")
     assert block.endswith("\nmake check\nmake test\n")
-    some = "uv run pytest tests/bookmarks tests/test_settings_docs.py tests/test_settings.py"
+    some = "uv run pytest tests/features/bookmarks tests/test_settings_docs.py tests/test_settings.py"
     run_block(block.replace("make test", some), project, env)
     assert locked(project) == pins(project)
     name, _, version = EARLIER_PIN.partition("==")
@@ -453,7 +453,7 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
     change(making, ("def upgrade() -> None:\n", f"def upgrade() -> None:\n    {first}\n"))
     run_block("\n".join(apply), used, env)
     style = "uv run ruff check && uv run ruff format --check"
-    tests = "uv run pytest tests/test_migrate.py tests/tasks/test_attempts.py"
+    tests = "uv run pytest tests/db/test_migrate.py tests/jobs/test_attempts.py"
     run_block(f"{style}\n{tests}", used, env)
     commit(used)
 
@@ -467,7 +467,7 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
     assert meant
     upgrade = f"def upgrade() -> None:\n    {meant[1].replace('orders', 'finished_jobs')}\n\n\n"
     dropping.write_text(head + upgrade + downgrade)
-    run_block("make fix\nuv run ruff check\nuv run pytest tests/test_migrate.py", used, env)
+    run_block("make fix\nuv run ruff check\nuv run pytest tests/db/test_migrate.py", used, env)
     rows = run_block("uv run app migrate\nuv run app seed", used, env)
     assert rows.endswith("0 rows added\n"), "they are all there"
     assert len(migrations(used)) == 4
@@ -475,7 +475,7 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
 
 def failing(project: Path, env: dict[str, str], test: str) -> str:
     result = subprocess.run(
-        ["uv", "run", "--quiet", "pytest", "-vv", "tests/test_migrate.py", "-k", test],
+        ["uv", "run", "--quiet", "pytest", "-vv", "tests/db/test_migrate.py", "-k", test],
         cwd=project, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr

@@ -18,7 +18,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from app.migrate import alembic_config
+from app.db.migrate import alembic_config
 
 MIGRATIONS = "src/app/migrations"
 HARMLESS = re.compile(

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from app.access import Access
+from app.auth.tokens import Access
 from app.settings import Settings
 
 

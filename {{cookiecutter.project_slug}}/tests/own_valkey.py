@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from relay import ByteRelay
+from counting_proxy import ByteRelay
 
 
 class Valkey:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.revisions import load_revisions
+from app.db.schema_version import load_revisions
 from app.settings_docs import env_template, production_template, settings_page
 from processes import APP, ROOT, Service, add_migration, environment, wait_until
 
@@ -19,7 +19,7 @@ NOTES = """
 from sqlalchemy import Text, TypeDecorator
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base
+from app.db.database import Base
 
 
 class Markdown(TypeDecorator):

@@ -14,9 +14,9 @@ from typing import IO, Any, NoReturn
 import click
 import structlog
 
-from app.logs import configure_logs
+from app.logging.setup import configure_logs
 from app.settings import Settings, SettingsError, load_settings
-from app.tasks.commands import scheduler, worker  # option: worker
+from app.jobs.commands import scheduler, worker  # option: worker
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
@@ -58,7 +58,7 @@ def ready_settings() -> Iterator[Settings]:
 @contextmanager
 def _embedded() -> Iterator[dict[str, str]]:
     try:
-        from app.dev import DataFolderError, embedded_services
+        from app.dev.services import DataFolderError, embedded_services
     except ImportError:
         _refuse(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
     except OSError as error:
@@ -71,7 +71,7 @@ def _embedded() -> Iterator[dict[str, str]]:
 
 
 def _refuse_bad_urls(settings: Settings) -> None:
-    from app.engine import parse_postgres_url
+    from app.db.engine import parse_postgres_url
 
     for name in ("database_url", "database_unpooled_url"):
         url = getattr(settings, name)
@@ -129,7 +129,7 @@ def dev(*, reload: bool) -> None:
 
 
 def _serve(settings: Settings, *, reload: bool) -> None:
-    from app.server import ListenError, serve
+    from app.web.server import ListenError, serve
 
     try:
         serve(APP, settings, reload=reload)
@@ -145,8 +145,8 @@ def migrate() -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    from app.migrate import migrate
-    from app.revisions import MigrationError
+    from app.db.migrate import migrate
+    from app.db.schema_version import MigrationError
 
     try:
         asyncio.run(migrate(settings))
@@ -159,8 +159,8 @@ def _migrate(settings: Settings) -> None:
 @click.argument("message")
 def migration(message: str) -> None:
     """Write a migration from the models. MESSAGE says what it does, as in "add tags"."""
-    from app.new_migration import write_migration
-    from app.revisions import MigrationError
+    from app.db.new_migration import write_migration
+    from app.db.schema_version import MigrationError
 
     if not any(character.isalnum() for character in message):
         raise click.UsageError('say what it does, as in "add tags"')
@@ -179,8 +179,8 @@ def migration(message: str) -> None:
 @main.command()
 def seed() -> None:
     """Add every feature's example data; what is there already stays."""
-    from app.database import open_database
-    from app.features import feature_modules
+    from app.db.database import open_database
+    from app.discovery import feature_modules
 
     async def run(settings: Settings) -> int:
         async with open_database(settings) as database:

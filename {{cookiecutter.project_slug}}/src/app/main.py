@@ -7,28 +7,28 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.accounts.routes import install_accounts  # option: auth
-from app.bookmarks import routes as bookmarks
-from app.cache import open_cache  # option: redis
-from app.database import open_database
-from app.error_tracking import open_error_tracking  # option: sentry
-from app.exchange import Observer, access_log
-from app.health import Check, Health
-from app.health import router as health_router
-from app.logs import configure_logs
-from app.metrics import install_metrics  # option: metrics
-from app.middleware import RequestLayer
-from app.openapi import describe_service, extend_openapi
-from app.passages.routes import column_check, install_passages  # option: pgvector
-from app.problems import EVERY_ROUTE, install_error_handlers
-from app.rate_limit import Limiter, RateLimitLayer  # option: rate_limit
-from app.revisions import check_revision, load_revisions
-from app.routing import include
-from app.server import drain_on_sigterm
+from app.features.accounts.routes import install_accounts  # option: auth
+from app.features.bookmarks import routes as bookmarks
+from app.cache.read_through import open_cache  # option: redis
+from app.db.database import open_database
+from app.sentry.reporting import open_error_tracking  # option: sentry
+from app.web.request_summary import Observer, access_log
+from app.web.health import Check, Health
+from app.web.health import router as health_router
+from app.logging.setup import configure_logs
+from app.metrics.prometheus import install_metrics  # option: metrics
+from app.web.middleware import RequestLayer
+from app.web.openapi import describe_service, extend_openapi
+from app.features.passages.routes import column_check, install_passages  # option: pgvector
+from app.web.problems import EVERY_ROUTE, install_error_handlers
+from app.rate_limit.middleware import Limiter, RateLimitLayer  # option: rate_limit
+from app.db.schema_version import check_revision, load_revisions
+from app.web.routing import include
+from app.web.server import drain_on_sigterm
 from app.settings import Settings, load_settings
-from app.tasks.queue import open_queue  # option: worker
+from app.jobs.queue import open_queue  # option: worker
 from app.tracing import open_tracing, trace_requests  # option: tracing
-from app.webhooks import routes as hooks  # option: webhooks
+from app.features.webhooks import routes as hooks  # option: webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:

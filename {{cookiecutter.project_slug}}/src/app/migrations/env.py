@@ -7,8 +7,8 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
-from app.engine import create_engine
-from app.migrate import load_models
+from app.db.engine import create_engine
+from app.db.migrate import load_models
 from app.settings import load_settings
 
 

@@ -14,8 +14,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.exchange import is_probe
-from app.logs import LogContext
+from app.web.request_summary import is_probe
+from app.logging.setup import LogContext
 from app.settings import Settings
 from app.tracing.http import W3C, traced_calls
 from app.tracing.redis import traced_commands  # option: redis

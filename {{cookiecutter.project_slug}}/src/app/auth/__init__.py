@@ -1,0 +1,1 @@
+"""Access tokens: the account that sends a request."""

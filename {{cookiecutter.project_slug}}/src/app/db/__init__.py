@@ -1,0 +1,1 @@
+"""PostgreSQL: engine, sessions, migrations and schema version."""

@@ -1,0 +1,1 @@
+"""Embedded servers for development and tests. Production imports nothing from here."""

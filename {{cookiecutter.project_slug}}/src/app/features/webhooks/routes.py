@@ -1,0 +1,176 @@
+"""The routes, and what they need for as long as the service runs."""
+
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, Field, SecretStr
+from starlette.requests import ClientDisconnect
+
+from app.db.database import Database
+from app.web.dependencies import WriteTransaction
+from app.errors import NotFound, Problem
+from app.web.middleware import ContentTooLarge
+from app.web.problems import responses
+from app.settings import Settings
+from app.features.webhooks.settings import Source, parse_secrets
+from app.features.webhooks import service
+from app.features.webhooks.jobs import open_worker_processor  # option: worker
+from app.features.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
+
+log = structlog.get_logger()
+
+TAG = {"name": "webhooks", "description": "Signed deliveries of other services."}
+router = APIRouter(prefix="/webhooks", tags=[TAG["name"]])
+
+
+class UnknownSource(NotFound):
+    type = "urn:problem:unknown-webhook-source"
+    title = "Unknown Webhook Source"
+
+
+class InvalidSignature(Problem):
+    status = 401
+    type = "urn:problem:invalid-webhook-signature"
+    title = "Invalid Webhook Signature"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Webhook-Signature"})
+
+
+class ChallengeRefused(Problem):
+    status = 403
+    type = "urn:problem:webhook-challenge-refused"
+    title = "Webhook Challenge Refused"
+
+
+class Receipt(BaseModel):
+    status: Literal["stored", "repeated"] = Field(
+        description="repeated: it was stored before, and is not processed again."
+    )
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """Who may send, and who processes it."""
+
+    sources: dict[str, Source]
+    verify_token: SecretStr | None
+    processor: service.Processor
+
+
+@asynccontextmanager
+async def open_inbox(settings: Settings, database: Database) -> AsyncIterator[Inbox]:
+    """Take what is sent, and process it, for as long as this is open."""
+    secrets = settings.webhook_secrets
+    sources = parse_secrets(secrets.get_secret_value()) if secrets else {}
+    async with AsyncExitStack() as stack:
+        opened: AbstractAsyncContextManager[service.Processor]
+        opened = service.open_background_processor(database)
+        if settings.redis_url is not None:  # option: worker
+            opened = open_worker_processor(settings)  # option: worker
+        processor: service.Processor = await stack.enter_async_context(opened)
+        yield Inbox(sources, settings.webhook_verify_token, processor)
+
+
+async def get_inbox(request: Request) -> Inbox:
+    inbox: Inbox = request.state.inbox
+    return inbox
+
+
+InboxOfService = Annotated[Inbox, Depends(get_inbox)]
+
+
+async def find_source(source: str, inbox: InboxOfService) -> Source:
+    if source not in inbox.sources:
+        raise UnknownSource
+    return inbox.sources[source]
+
+
+KnownSource = Annotated[Source, Depends(find_source)]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    source: str
+    events: list[NewEvent]
+
+
+async def verify(
+    request: Request,
+    response: Response,
+    source: str,
+    known: KnownSource,
+    headers: Annotated[SignatureHeaders, Header()],
+) -> Delivery:
+    """Let in only what somebody who has the secret sent just now.
+
+    Raises:
+        InvalidSignature: without a word about which part of the signed content is wrong.
+    """
+    kind = KINDS[known.kind]
+    if detail := kind.why_refused(headers, time.time()):
+        raise InvalidSignature(detail)
+    try:
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise InvalidSignature("The body did not arrive.") from error
+    if not kind.is_signed(known.keys, headers, body):
+        raise InvalidSignature("No signature fits.")
+    response.status_code = kind.success_status
+    return Delivery(source, kind.events(headers, body))
+
+
+# Asked for before the transaction: nobody without the secret holds a connection.
+VerifiedDelivery = Annotated[Delivery, Depends(verify)]
+BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+@router.post(
+    "/{source}",
+    status_code=202,
+    responses={
+        200: {"model": Receipt, "description": "Instead of 202: Meta accepts no other."},
+        **responses(UnknownSource, InvalidSignature, ContentTooLarge),
+    },
+    openapi_extra={"requestBody": BODY},
+)
+async def receive_webhook(
+    delivery: VerifiedDelivery, transaction: WriteTransaction, inbox: InboxOfService
+) -> Receipt:
+    """Keep a delivery, to be processed in a moment; a repeated one is acknowledged, no more."""
+    new_ids = await service.store(transaction, delivery.source, delivery.events)
+    for event_id in new_ids:
+        # with the request's id; what is logged about it later has none
+        log.info("webhook stored", source=delivery.source, id=event_id)
+    if new_ids:
+        inbox.processor.process_after(transaction, f"{delivery.source}:{new_ids[0]}")
+    return Receipt(status="stored" if new_ids else "repeated")
+
+
+@router.get(
+    "/{source}",
+    response_class=PlainTextResponse,
+    responses=responses(UnknownSource, ChallengeRefused),
+    dependencies=[Depends(find_source)],
+)
+async def answer_challenge(
+    inbox: InboxOfService,
+    _mode: Annotated[Literal["subscribe"], Query(alias="hub.mode")],
+    # echoed, so nothing but plain text of one line
+    challenge: Annotated[str, Query(alias="hub.challenge", pattern=r"^[ -~]{1,200}$")],
+    token: Annotated[str, Query(alias="hub.verify_token", max_length=200)],
+) -> str:
+    """Prove to a sender that this address is ours."""
+    expected = inbox.verify_token
+    if expected is None or not hmac.compare_digest(
+        token.encode(), expected.get_secret_value().encode()
+    ):
+        raise ChallengeRefused
+    return challenge

@@ -1,0 +1,250 @@
+"""Jobs by Celery, on Redis: processes with one job at a time, and an event loop of their own.
+
+A message is acknowledged when its job is settled. What a killed worker held goes to another one
+when the message has been invisible for longer than any attempt and pause can take.
+"""
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from types import FrameType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+from celery import Celery, Task, bootsteps
+from celery.beat import BeatLazyFunc, Scheduler, Service
+from celery.exceptions import Reject
+from celery.schedules import crontab
+from celery.signals import worker_process_init, worker_process_shutdown
+from celery.worker import state
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.settings import SERVICE_NAME, Settings
+from app.jobs.attempts import attempt
+from app.jobs.definition import LONGEST_PAUSE_SECONDS, Job, Message, due_message, find_jobs
+from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
+from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.jobs.worker_context import open_workplace
+
+log = structlog.get_logger()
+
+TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
+LEASE_MARGIN_SECONDS = 30.0
+HARD_LIMIT_MARGIN_SECONDS = 10.0  # a job that blocks its loop is killed, with its process
+
+
+def _app(settings: Settings, *, timeout_seconds: float) -> Celery:
+    assert settings.redis_url is not None
+    url = settings.redis_url.get_secret_value()
+    longest = max((job.timeout_seconds for job in find_jobs().values()), default=0)
+    return Celery(
+        SERVICE_NAME,
+        broker=_broker_url(url),
+        set_as_current=False,
+        config_source={
+            "accept_content": ["json"],
+            "beat_max_loop_interval": BEAT_SECONDS,
+            "beat_schedule": _schedule(),
+            "broker_connection_retry_on_startup": True,
+            "broker_transport_options": {
+                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # others may use this Redis
+                "visibility_timeout": longest + LONGEST_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
+                "unacked_restore_interval": 2,
+                "unacked_restore_throttle": 1,
+                "socket_timeout": timeout_seconds,
+                "socket_connect_timeout": timeout_seconds,
+                "max_retries": 1,
+            },
+            "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+            if url.startswith("rediss")
+            else None,
+            "enable_utc": True,
+            "task_acks_late": True,
+            "task_default_queue": "jobs",
+            "task_ignore_result": True,
+            "task_reject_on_worker_lost": True,
+            "worker_enable_remote_control": False,
+            "worker_hijack_root_logger": False,
+            "worker_prefetch_multiplier": 1,
+            "worker_proc_alive_timeout": 30.0,
+            "worker_redirect_stdouts": False,
+        },
+    )
+
+
+def _broker_url(url: str) -> str:
+    """As kombu spells it: a socket has a scheme of its own, and its database another name."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+def _schedule() -> dict[str, Any]:
+    return {
+        job.name: {
+            "task": job.name,
+            "schedule": crontab.from_string(job.cron),
+            "args": [BeatLazyFunc(_due, job.name)],
+        }
+        for job in find_jobs().values()
+        if job.cron
+    }
+
+
+def _due(job: str) -> dict[str, Any]:
+    return asdict(due_message(job))
+
+
+@asynccontextmanager
+async def open_sender(settings: Settings) -> AsyncIterator[Send]:
+    app = _app(settings, timeout_seconds=SEND_SECONDS)
+
+    def send_now(message: Message) -> None:
+        app.send_task(message.job, args=[asdict(message)], retry=False)
+
+    async def send(message: Message) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await asyncio.to_thread(send_now, message)
+        except (OperationalError, RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
+
+    try:
+        yield send
+    finally:
+        app.close()
+
+
+class JobProcess:
+    """What a process of the pool holds: an event loop, and one connection to the database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    def open(self, **_: object) -> None:
+        """After the fork: neither a loop nor a connection can be shared with another process."""
+        self._runner = asyncio.Runner()
+        self._database = self._runner.run(
+            self._stack.enter_async_context(open_workplace(self._settings, connections=1))
+        )
+
+    def close(self, **_: object) -> None:
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+    def register(self, app: Celery, job: Job) -> None:
+        def run(task: Task, message: dict[str, Any]) -> None:
+            number = task.request.retries + 1
+            pause = self._runner.run(attempt(self._database, job, Message.of(message), number))
+            if pause is not None:
+                try:
+                    task.retry(countdown=pause)
+                except Reject as error:  # Redis did not take it, and Celery would forget it
+                    raise Reject(error.reason, requeue=True) from error
+
+        app.task(
+            run,
+            name=job.name,
+            bind=True,
+            max_retries=job.attempts,
+            time_limit=job.timeout_seconds + HARD_LIMIT_MARGIN_SECONDS,
+        )
+
+
+def run_worker(settings: Settings) -> None:
+    logging.getLogger("celery").setLevel(logging.WARNING)  # says what attempt() says, less well
+    app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
+    process = JobProcess(settings)
+    worker_process_init.connect(process.open, weak=False)
+    worker_process_shutdown.connect(process.close, weak=False)
+    for job in find_jobs().values():
+        process.register(app, job)
+    app.steps["worker"].add(_beating("worker", settings))
+    # Not the program's own class, which prints to standard output, and waits for ever on SIGTERM.
+    worker = app.WorkController(
+        app=app,
+        pool_cls="prefork",
+        concurrency=settings.worker_concurrency,
+        without_gossip=True,
+        without_heartbeat=True,
+        without_mingle=True,
+    )
+    _stop_on_signals(worker, settings.graceful_timeout_seconds)
+    log.info("worker started", jobs=sorted(find_jobs()))
+    worker.start()
+    log.info("worker stopped")
+
+
+def _stop_on_signals(worker: Any, graceful_timeout_seconds: float) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        state.should_stop = 0
+        signal.setitimer(signal.ITIMER_REAL, graceful_timeout_seconds)
+
+    def hand_back(_number: int, _frame: FrameType | None) -> None:
+        log.warning("jobs handed back", jobs=len(state.active_requests))
+        state.should_terminate = 0
+        worker.consumer.cancel_active_requests()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGALRM, hand_back)
+
+
+def _beating(name: str, settings: Settings) -> type[bootsteps.StartStopStep]:
+    assert settings.redis_url is not None
+    heartbeat = Heartbeat(name)
+    redis = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=TIMEOUT_SECONDS)
+
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+        requires = ("celery.worker.components:Timer",)
+
+        def start(self, parent: Any) -> None:
+            parent.timer.call_repeatedly(BEAT_SECONDS, _beat, (heartbeat, redis))
+
+    return Beating
+
+
+def _beat(heartbeat: Heartbeat, redis: Redis) -> None:
+    """Give a sign of life, if Redis answers."""
+    try:
+        redis.ping()
+        heartbeat.beat()
+    except RedisError as error:
+        log.warning("no sign of life", reason=f"{type(error).__name__}: {error}")
+
+
+class BeatingScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
+    """Celery's scheduler in memory, which needs no file, with a sign of life."""
+
+    heartbeat: Heartbeat
+    redis: Redis
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        _beat(self.heartbeat, self.redis)
+        interval: float = super().tick(*args, **kwargs)
+        return interval
+
+
+def run_scheduler(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    url = settings.redis_url.get_secret_value()
+    BeatingScheduler.heartbeat = Heartbeat("scheduler")
+    BeatingScheduler.redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS)
+    app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    due = {job.name: job.cron for job in find_jobs().values() if job.cron}
+    log.info("scheduler started", jobs=due)
+    Service(app, scheduler_cls=BeatingScheduler).start()
+    log.info("scheduler stopped")

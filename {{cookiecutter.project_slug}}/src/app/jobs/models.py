@@ -1,0 +1,23 @@
+"""The table."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import TIMESTAMP, Text, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.database import Base
+
+
+class FinishedJobModel(Base):
+    """A note, written in the job's own transaction: who finds one has nothing left to do."""
+
+    __tablename__ = "finished_jobs"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    job: Mapped[str] = mapped_column(Text)
+    result: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    finished_at: Mapped[datetime] = mapped_column(
+        TIMESTAMP(timezone=True), server_default=func.now(), index=True
+    )

@@ -1,0 +1,209 @@
+"""Jobs by taskiq: one process, with many jobs at once in one event loop.
+
+A message is acknowledged when its job is settled; whatever ends the process before that, another
+worker gets it.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+import structlog
+from redis.exceptions import RedisError
+from taskiq import (
+    AsyncBroker,
+    Context,
+    ScheduledTask,
+    ScheduleSource,
+    TaskiqDepends,
+    TaskiqScheduler,
+)
+from taskiq.acks import AcknowledgeType
+from taskiq.cli.scheduler.run import SchedulerLoop
+from taskiq.exceptions import SendTaskError
+from taskiq.kicker import AsyncKicker
+from taskiq.receiver import Receiver
+
+from app.db.database import Database
+from app.settings import Settings
+from app.jobs.attempts import attempt_until_settled
+from app.jobs.definition import Job, Message, due_message, find_jobs
+from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
+from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.jobs.taskiq_stream import LeasedStreamBroker
+from app.jobs.worker_context import open_workplace
+
+log = structlog.get_logger()
+
+TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
+
+
+def _broker(settings: Settings, *, timeout_seconds: float) -> LeasedStreamBroker:
+    assert settings.redis_url is not None
+    url = settings.redis_url.get_secret_value()
+    return LeasedStreamBroker(url, timeout_seconds=timeout_seconds)
+
+
+@asynccontextmanager
+async def open_sender(settings: Settings) -> AsyncIterator[Send]:
+    broker = _broker(settings, timeout_seconds=SEND_SECONDS)
+
+    async def send(message: Message) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                kicker: AsyncKicker[Any, Any] = AsyncKicker(message.job, broker, {})
+                await kicker.kiq(asdict(message))
+        except (SendTaskError, TimeoutError) as error:
+            reason = error.__cause__ or error
+            raise QueueUnavailable(f"{type(reason).__name__}: {reason}") from error
+
+    try:
+        yield send
+    finally:
+        await broker.connection_pool.disconnect()
+
+
+def run_worker(settings: Settings) -> None:
+    logging.getLogger("taskiq").setLevel(logging.WARNING)  # says what attempt() says, less well
+    asyncio.run(_work(settings))
+
+
+def run_scheduler(settings: Settings) -> None:
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
+    asyncio.run(_schedule(settings))
+
+
+async def _work(settings: Settings) -> None:
+    stop = _stop_on_signals()
+    broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
+    running: set[asyncio.Task[Any]] = set()
+    async with open_workplace(settings, connections=settings.worker_concurrency) as database:
+        for job in find_jobs().values():
+            _register(broker, job, database, running)
+        receiver = Receiver(
+            broker,
+            validate_params=False,
+            run_startup=False,
+            max_async_tasks=settings.worker_concurrency,
+            ack_type=AcknowledgeType.MANUAL,
+            wait_tasks_timeout=settings.graceful_timeout_seconds,
+        )
+        is_over = asyncio.Event()  # until then, leases of running jobs are renewed
+        beating = asyncio.create_task(_beat(Heartbeat("worker"), broker.renew, is_over))
+        log.info("worker started", jobs=sorted(find_jobs()))
+        try:
+            await receiver.listen(stop)
+        finally:
+            is_over.set()
+            await beating
+            await _hand_back(broker, running)
+    await broker.connection_pool.disconnect()
+    log.info("worker stopped")
+
+
+def _register(
+    broker: AsyncBroker, job: Job, database: Database, running: set[asyncio.Task[Any]]
+) -> None:
+    async def run(message: dict[str, Any], context: Annotated[Context, TaskiqDepends()]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        task.add_done_callback(running.discard)
+        try:
+            await attempt_until_settled(database, job, Message.of(message))
+        except asyncio.CancelledError:
+            return  # not acknowledged: it is somebody else's now
+        await context.ack()
+
+    broker.register_task(run, job.name)
+
+
+async def _hand_back(broker: LeasedStreamBroker, running: set[asyncio.Task[Any]]) -> None:
+    """End what did not finish in time, without acknowledging it; another worker does it anew."""
+    unfinished = list(running)
+    for task in unfinished:
+        task.cancel()
+    await asyncio.gather(*unfinished, return_exceptions=True)
+    if unfinished:
+        log.warning("jobs handed back", jobs=len(unfinished))
+    with suppress(RedisError, OSError, TimeoutError):  # then they wait for the lease to end
+        await broker.release()
+
+
+async def _schedule(settings: Settings) -> None:
+    stop = _stop_on_signals()
+    broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
+    due = DueJobs()
+    loop = SchedulerLoop(Scheduler(broker, [due]))
+    scheduling = asyncio.create_task(
+        loop.run(update_interval=timedelta(hours=1), loop_interval=None)
+    )
+    beating = asyncio.create_task(_beat(Heartbeat("scheduler"), broker.renew, stop))
+    log.info("scheduler started", jobs={task.task_name: task.cron for task in due.tasks})
+    await asyncio.wait((scheduling, beating), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    scheduling.cancel()
+    results = await asyncio.gather(scheduling, beating, return_exceptions=True)
+    await broker.connection_pool.disconnect()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    log.info("scheduler stopped")
+
+
+class DueJobs(ScheduleSource):
+    """The jobs that have a time."""
+
+    def __init__(self) -> None:
+        self.tasks = [
+            ScheduledTask(task_name=job.name, labels={}, args=[], kwargs={}, cron=job.cron)
+            for job in find_jobs().values()
+            if job.cron
+        ]
+
+    async def get_schedules(self) -> list[ScheduledTask]:
+        return self.tasks
+
+
+class Scheduler(TaskiqScheduler):
+    """Names each moment by a key, so that two schedulers at once do no harm."""
+
+    async def on_ready(self, source: ScheduleSource, task: ScheduledTask) -> None:
+        message = due_message(task.task_name)
+        task.args = [asdict(message)]
+        try:
+            await super().on_ready(source, task)
+            log.info("job enqueued", job=message.job, job_key=message.key)
+        except SendTaskError as error:
+            reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
+            log.error("job not enqueued", job=message.job, job_key=message.key, reason=reason)  # noqa: TRY400 - the reason says it all
+
+
+async def _beat(
+    heartbeat: Heartbeat, prove: Callable[[], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Give a sign of life for as long as it can be proven, until it is to stop.
+
+    To cancel it would not do: a client that waits for Redis with a timeout may swallow that.
+    """
+    while not stop.is_set():
+        try:
+            await prove()
+            heartbeat.beat()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("no sign of life", reason=f"{type(error).__name__}: {error}")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop

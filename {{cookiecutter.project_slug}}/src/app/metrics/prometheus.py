@@ -1,0 +1,189 @@
+"""Prometheus metrics at `/metrics`: requests, the connection pool, the build and the processes.
+
+Several server processes put their numbers into files of a private folder, and whichever is
+asked adds them up: https://prometheus.github.io/client_python/multiprocess/
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from app.web.operator_token import SentToken, require_token
+from app.web.request_summary import Exchange, Observer
+from app.web.routing import include
+from app.settings import Settings
+from app.db.limiter import Turns
+
+PATH = "/metrics"
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
+# Labels come from clients, and each new value is a new series for ever: these are all there are.
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+OTHER_METHOD = "OTHER"
+UNMATCHED = "unmatched"  # of all paths that no route matched
+# A quantile is told to the width of a bucket: 2 s is a border because it is an alert's.
+DURATIONS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
+WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
+
+
+class Metrics:
+    """What is counted in this process, and the text that says so for all processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        # Would be a second series for every one, which nothing here reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
+        ours = CollectorRegistry()
+        self._requests = Counter(
+            "http_requests", "Requests.", ("method", "route", "status"), registry=ours
+        )
+        self._durations = Histogram(
+            "http_request_duration_seconds",
+            "From a request's arrival to the end of its answer.",
+            ("method", "route"),
+            registry=ours,
+            buckets=DURATIONS,
+        )
+        self._in_flight = _gauge("http_requests_in_flight", "Requests being answered.", ours)
+        self._pool_size = _gauge("database_pool_size", "Connections there may be.", ours)
+        self._checked_out = _gauge("database_pool_checked_out", "Connections in use.", ours)
+        self._waits = Histogram(
+            "database_pool_wait_seconds",
+            "From asking for a connection to having one, or to giving up.",
+            registry=ours,
+            buckets=WAITS,
+        )
+        Gauge(
+            "app_build_info",
+            "Always 1: the labels are what counts.",
+            ("version", "commit"),
+            registry=ours,
+            multiprocess_mode="livemax",
+        ).labels(settings.version, settings.commit_sha).set(1)
+        # Looking children up by their labels would cost more than counting.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        folder = os.environ.get(FOLDER)
+        self._exposed = ours
+        if folder is None:
+            ProcessCollector(registry=ours)
+        else:
+            self._exposed = CollectorRegistry()
+            self._exposed.register(LiveProcesses(Path(folder)))  # first: it forgets the dead
+            MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
+
+    def arrive(self, exchange: Exchange) -> None:
+        """Count a request in; scrapes do not measure themselves."""
+        if exchange.path != PATH:
+            self._in_flight.inc()
+
+    def observe(self, exchange: Exchange) -> None:
+        """Count a request out, with what came of it."""
+        if exchange.path == PATH:
+            return
+        self._in_flight.dec()
+        method = exchange.method if exchange.method in METHODS else OTHER_METHOD
+        labels = (method, exchange.route or UNMATCHED, exchange.status)
+        children = self._children.get(labels)
+        if children is None:
+            durations = self._durations.labels(*labels[:2])
+            children = self._children[labels] = (self._requests.labels(*labels), durations)
+        requests, durations = children
+        requests.inc()
+        durations.observe(exchange.duration_seconds)
+
+    def watch(self, turns: Turns) -> None:
+        """Follow the use of connections, event by event, since each process has its own."""
+        self._pool_size.set(turns.size)
+
+        def taken(waited_seconds: float) -> None:
+            self._waits.observe(waited_seconds)
+            self._checked_out.set(turns.in_use)
+
+        turns.taken.append(taken)
+        turns.given_back.append(lambda: self._checked_out.set(turns.in_use))
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._exposed)
+
+
+class LiveProcesses(Collector):
+    """What the system knows of each server process; those that ended are taken out of sums."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in {file.stem.rpartition("_")[2] for file in self._folder.glob("gauge_live*.db")}:
+            if not _is_alive(int(pid)):
+                with suppress(FileNotFoundError):  # another process was asked just now, and did it
+                    mark_process_dead(int(pid), self._folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
+                continue
+            for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
+                family = families.setdefault(metric.name, metric)
+                samples = [s._replace(labels={"pid": pid}) for s in metric.samples]
+                family.samples = samples if family is metric else family.samples + samples
+        return families.values()
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere this signal would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _gauge(name: str, what: str, registry: CollectorRegistry) -> Gauge:
+    """A number that is summed over the processes that run."""
+    return Gauge(name, what, registry=registry, multiprocess_mode="livesum")
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Let the server processes that are started meanwhile add up their numbers."""
+    with TemporaryDirectory(prefix="metrics-") as folder:
+        os.environ[FOLDER] = folder
+        yield
+
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(PATH)
+async def metrics(request: Request, token: SentToken) -> Response:
+    """For Prometheus; closed in production unless METRICS_TOKEN is set."""
+    metrics: Metrics = request.app.state.metrics
+    require_token(metrics.settings, metrics.settings.metrics_token, token)
+    return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def install_metrics(
+    app: FastAPI, settings: Settings, arrivals: list[Observer], observers: list[Observer]
+) -> Metrics:
+    """Measure an application's requests, and answer at `/metrics`."""
+    metrics = app.state.metrics = Metrics(settings)
+    arrivals.append(metrics.arrive)
+    observers.append(metrics.observe)
+    include(app, router)
+    return metrics

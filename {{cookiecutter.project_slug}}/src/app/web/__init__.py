@@ -1,0 +1,1 @@
+"""HTTP: server, middleware, problem details, health and dependencies."""

@@ -1,0 +1,50 @@
+"""Which browsers may read answers: CORS (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from app.errors import Problem
+from app.web.problems import render
+from app.settings import Settings
+
+EXPOSED = [
+    "ETag",
+    "Location",
+    "RateLimit",  # option: rate_limit
+    "RateLimit-Policy",  # option: rate_limit
+    "Retry-After",
+    "X-Request-Id",
+]
+
+
+class OriginRefused(Problem):
+    status = 400
+    title = "Origin Refused"
+    type = "urn:problem:origin-refused"
+
+
+class _CrossOrigin(CORSMiddleware):
+    """Starlette's CORS, with a problem document for a preflight that is refused."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        return render(OriginRefused("That origin, method or header is not allowed here."))
+
+
+def allow_origins(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Let browsers of the origins that are allowed read an application's answers."""
+    if not settings.cors_origins:
+        return app
+    return _CrossOrigin(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED,
+    )

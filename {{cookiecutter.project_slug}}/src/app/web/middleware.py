@@ -1,0 +1,189 @@
+"""One pure-ASGI layer around every request.
+
+Request id, access log, trusted hosts, body limit and security headers are one class rather
+than five, because each further layer costs about as much as all the work done here. Only who
+asks for it, a browser from elsewhere or a client that can unpack, goes through more layers.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.web.cors import allow_origins
+from app.errors import Problem
+from app.web.request_summary import Exchange, Observer
+from app.web.hosts import HostCheck
+from app.logging.setup import LogContext
+from app.web.problems import render
+from app.web.request_body import RequestBody
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,128}")
+API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+# FastAPI's documentation page loads Swagger UI from a public CDN.
+DOCS_POLICY = (
+    b"default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
+)
+DOCS = {"/docs", "/docs/oauth2-redirect"}
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+API_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", API_POLICY))
+DOCS_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", DOCS_POLICY))
+HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
+
+
+class ContentTooLarge(Problem):
+    status = 413
+    title = "Content Too Large"
+
+
+class RequestLayer:
+    """The outermost layer: see the module."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        is_draining: Callable[[], bool],
+        arrivals: Sequence[Observer],
+        observers: Sequence[Observer],
+    ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: what is inside.
+            settings: hosts, origins and the body limit.
+            is_draining: whether clients should come back to another replica.
+            arrivals: called with every exchange when it begins.
+            observers: called with every finished exchange.
+        """
+        self._app = app
+        self._settings = settings
+        zipped = GZipMiddleware(app, minimum_size=1024, compresslevel=4)
+        self._negotiating = allow_origins(zipped, settings)
+        # A cache must not give an answer of the one kind to a client of the other.
+        self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
+        self._is_draining = is_draining
+        self._arrivals = arrivals
+        self._observers = observers
+        self._max_body_bytes = settings.max_body_bytes
+        self._host_check = HostCheck(settings.allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        # Of several with one name the first, which is the one that requests show of them.
+        headers = dict(reversed(scope["headers"]))
+        request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        exchange = Exchange(scope["method"], scope["path"])
+        extra_headers = self._headers(scope, request_id)
+        app = self._negotiating
+        if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
+            app = self._app
+            extra_headers.append(self._vary)
+        body = None
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            body = RequestBody(receive, send, exchange, headers, self._settings)
+            receive, send = body.receive, body.send
+
+        async def send_and_observe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *extra_headers]
+                if self._is_draining():  # so that clients come back to another replica
+                    message["headers"].append((b"connection", b"close"))
+            else:
+                exchange.response_bytes += len(message.get("body", b""))
+            await send(message)
+            # Not when the application returns: background tasks come before.
+            exchange.duration_seconds = _since(started)
+
+        is_head = exchange.method == "HEAD"  # answered as GET, without the body (RFC 9110, 9.3.2)
+        inner = {**scope, "method": "GET"} if is_head else scope
+        answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
+        with LogContext(request_id=request_id):
+            try:
+                _tell(self._arrivals, exchange)
+                app = self._refusal(scope, headers) or app
+                await app(inner, receive, answer)
+            except Exception as error:
+                exchange.error = error
+                # Here rather than in a handler: Starlette calls one for Exception outside of all
+                # middleware, without request id or CORS headers, and raises again.
+                log.exception("unhandled exception")
+                if exchange.status:
+                    raise  # half an answer is out: the server closes the connection
+                await self._answer(Problem())(inner, receive, answer)
+            finally:
+                # Until the connection was lost, if no answer was sent.
+                exchange.duration_seconds = exchange.duration_seconds or _since(started)
+                scope["route"] = route = inner.get("route")  # for the layers outside
+                exchange.route = getattr(route, "path", None)
+                _tell(self._observers, exchange)
+        if body is not None:
+            await body.finish()
+
+    def _answer(self, problem: Problem) -> ASGIApp:
+        return allow_origins(render(problem), self._settings)
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        length = headers.get(b"content-length")
+        # int() would raise over 4,300 digits.
+        if length and length.isdigit() and float(length) > self._max_body_bytes:
+            detail = f"A request body may have {self._max_body_bytes} bytes."
+            return self._answer(ContentTooLarge(detail))
+        problem = self._host_check.refusal(scope, headers)
+        return self._answer(problem) if problem else None
+
+    @staticmethod
+    def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"x-request-id", request_id.encode()),
+            *(DOCS_HEADERS if scope["path"] in DOCS else API_HEADERS),
+        ]
+        if scope["scheme"] == "https":
+            headers.append(HTTPS_ONLY)
+        return headers
+
+
+def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
+    for observe in observers:
+        observe(exchange)
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
+
+
+def _request_id(sent: str) -> str:
+    return sent if sent and REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
+
+
+def _without_body(send: Send) -> Send:
+    """Send the head of an answer, and end the answer where its body would begin."""
+    is_complete = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_complete
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not is_complete:
+            is_complete = True
+            await send({"type": "http.response.body"})
+
+    return send_head

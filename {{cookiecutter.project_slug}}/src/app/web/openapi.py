@@ -1,0 +1,68 @@
+"""What the OpenAPI document says of the service as a whole; routes describe themselves."""
+
+import re
+from importlib.metadata import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.discovery import feature_modules
+from app.web.health import TAG as HEALTH_TAG
+from app.web.problems import ProblemDocument
+from app.settings import SERVICE_NAME
+
+FIRST_AUTHOR = re.compile(r"(?:(?P<name>[^<>]+) <)?(?P<email>[^<>, ]+@[^<>, ]+)")
+
+
+def describe_service() -> dict[str, Any]:
+    """Return arguments of FastAPI().
+
+    They come from pyproject.toml, by way of the package's metadata, and from features: `TAG` of
+    their module `routes` describes their tag.
+    """
+    about = metadata(SERVICE_NAME)
+    license_info = None
+    if "License-Expression" in about:
+        license_id = about["License-Expression"]
+        license_info = {"name": license_id.removeprefix("LicenseRef-"), "identifier": license_id}
+    routes = feature_modules("routes")
+    return {
+        "description": about["Summary"],
+        "version": about["Version"],
+        "license_info": license_info,
+        "servers": [{"url": "/"}],  # relative to the document: the host that served it
+        "openapi_tags": [HEALTH_TAG, *(module.TAG for module in routes if hasattr(module, "TAG"))],
+        "generate_unique_id_function": _operation_id,
+    }
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Return the function's name, after which generated clients name their own."""
+    return route.name
+
+
+def find_contact() -> dict[str, str] | None:
+    """Return the first author of the package's metadata that has an e-mail address."""
+    for authors in metadata(SERVICE_NAME).get_all("Author-email", []):
+        if author := FIRST_AUTHOR.match(authors):
+            return {key: value for key, value in author.groupdict().items() if value}
+    return None
+
+
+def extend_openapi(app: FastAPI) -> None:
+    """Add to the document what FastAPI() has no argument for."""
+    describe = app.web.openapi
+    contact = find_contact()
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        if contact:
+            # FastAPI's own argument logs a warning unless another package checks the address.
+            document["info"]["contact"] = contact
+        document.setdefault("security", [])  # routes are open unless they require a token
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("Problem", ProblemDocument.model_json_schema())
+        return document
+
+    app.web.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document

@@ -1,0 +1,120 @@
+"""A Redis that answers and cannot write is degraded; one that was emptied works on."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from httpx import AsyncClient
+from redis.asyncio import Redis
+
+from app.settings import SERVICE_NAME
+from conftest import Lines, running, settings_for
+from own_valkey import Valkey, own_valkey
+from test_cache import app_with_words, patience
+
+pytestmark = pytest.mark.skipif(
+    "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
+)
+__all__ = ["patience"]  # a fixture
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each probe makes a round of checks of its own, and each request tries Redis."""
+    monkeypatch.setattr("app.web.health.SHARED_SECONDS", 0.0)
+    monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with own_valkey() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey.url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def client(database_url: str, valkey: Valkey) -> AsyncIterator[AsyncClient]:
+    async with running(app_with_words(settings_for(database_url, redis_url=valkey.url))) as client:
+        yield client
+
+
+async def readiness(client: AsyncClient) -> tuple[int, str, str]:
+    ready = await client.get("/health/ready")
+    return ready.status_code, ready.json()["status"], ready.json()["components"]["redis"]
+
+
+READY = (200, "ready", "ok")
+DEGRADED = (200, "degraded", "failed")
+
+
+async def break_by_memory(redis: Redis) -> None:
+    await redis.config_set("maxmemory-policy", "noeviction")
+    await redis.config_set("maxmemory", "1")
+
+
+async def break_by_role(redis: Redis) -> None:
+    """Follow a server that does not exist: a replica refuses to write."""
+    await redis.replicaof("127.0.0.1", "1")
+
+
+async def repair(redis: Redis) -> None:
+    await redis.config_set("maxmemory", "0")
+    await redis.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize(
+    ("break_", "reason"),
+    [(break_by_memory, "OutOfMemoryError"), (break_by_role, "ReadOnlyError")],
+)
+async def test_a_redis_that_cannot_write_is_degraded_until_it_can(
+    client: AsyncClient,
+    redis: Redis,
+    lines: Lines,
+    break_: Callable[[Redis], Awaitable[None]],
+    reason: str,
+) -> None:
+    assert await readiness(client) == READY
+    await break_(redis)
+    assert await readiness(client) == DEGRADED
+    path = f"/words/{uuid.uuid4()}"
+    for _ in range(2):
+        assert (await client.get(path)).status_code == 200
+    assert (await client.put(path, params={"text": "new"})).status_code == 200
+    assert (await client.get(path)).json() == {"text": "new"}
+    reasons = {line["message"]: line["reason"] for line in lines() if line["level"] == "warn"}
+    assert reason in reasons["health check failed"]
+    assert reason in reasons["redis unavailable"]
+    await repair(redis)
+    assert await readiness(client) == READY
+
+
+async def test_a_change_is_seen_by_the_next_reader_of_a_full_redis(
+    client: AsyncClient, redis: Redis
+) -> None:
+    """The cached value is there, and its mark cannot be written: it is deleted."""
+    path = f"/words/{uuid.uuid4()}"
+    await client.get(path)
+    await break_by_memory(redis)
+    assert (await client.put(path, params={"text": "new"})).status_code == 200
+    assert (await client.get(path)).json() == {"text": "new"}
+
+
+async def test_a_redis_that_was_emptied_stays_ready_and_is_filled_again(
+    client: AsyncClient, redis: Redis
+) -> None:
+    key = f"{uuid.uuid4()}"
+    await client.get(f"/words/{key}")
+    await redis.flushall()
+    await redis.script_flush()
+    assert await readiness(client) == READY
+    answer = await client.get(f"/words/{key}")
+    assert answer.status_code == 200
+    assert "RateLimit" in answer.headers  # option: rate_limit
+    assert await redis.exists(f"{SERVICE_NAME}:word:{key}")
+    assert await redis.ttl(f"{SERVICE_NAME}:health-check") > 0

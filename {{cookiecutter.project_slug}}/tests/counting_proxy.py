@@ -1,0 +1,132 @@
+"""Between the service and a server: a relay that counts round trips, or makes the link slow."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from app.db.engine import parse_postgres_url
+
+CHUNK_BYTES = 65536
+HEADER_BYTES = 5  # of a message: its kind, and its length without the kind
+READY_FOR_QUERY = b"Z"  # ends the answer to whatever was asked at once
+PARAMETER_DESCRIPTION = b"t"  # answers a prepare, for which the driver waits before it executes
+
+Read = Callable[[], Awaitable[bytes]]  # b"" at the end
+Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
+
+
+class ByteRelay:
+    """Passes bytes on, in order, each a fixed time after it came.
+
+    Only connecting itself is not slower: the kernel accepts before the relay can wait.
+    """
+
+    def __init__(self, connect: Connect, *, delay_seconds: float = 0.0) -> None:
+        self._connect = connect
+        self._delay_seconds = delay_seconds  # in each direction: half of a round trip
+        self._open: set[StreamWriter] = set()
+        self._serving: set[asyncio.Task[object]] = set()
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        self._open.add(writer)
+        answers, requests = await self._connect()
+        self._open.add(requests)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for read, to in (
+                    (lambda: reader.read(CHUNK_BYTES), requests),
+                    (lambda: self.read_answer(answers), writer),
+                ):
+                    line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+                    group.create_task(_receive(read, line))
+                    group.create_task(self._deliver(line, to))
+        except* ConnectionError:
+            pass  # either side has ended
+        finally:
+            requests.close()
+            writer.close()
+            self._serving.discard(task)
+
+    async def read_answer(self, answers: StreamReader) -> bytes:
+        return await answers.read(CHUNK_BYTES)
+
+    async def _deliver(self, line: asyncio.Queue[tuple[float, bytes]], to: StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            arrived, chunk = await line.get()
+            await asyncio.sleep(arrived + self._delay_seconds - loop.time())
+            if not chunk:
+                break
+            to.write(chunk)
+        to.close()
+
+    def close(self) -> None:
+        """End what is still connected."""
+        for writer in self._open:
+            writer.close()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """A port of this machine that leads to the server."""
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            self.close()
+            if self._serving:
+                await asyncio.wait(self._serving)
+
+
+async def _receive(read: Read, line: asyncio.Queue[tuple[float, bytes]]) -> None:
+    loop = asyncio.get_running_loop()
+    while chunk := await read():
+        line.put_nowait((loop.time(), chunk))
+    line.put_nowait((loop.time(), b""))
+
+
+class Relay(ByteRelay):
+    """Stands before PostgreSQL.
+
+    Attributes:
+        round_trips: complete answers, since a test last set it to 0.
+    """
+
+    def __init__(self, database_url: str, *, delay_seconds: float = 0.0) -> None:
+        super().__init__(self._connect_to_postgres, delay_seconds=delay_seconds)
+        self._target = parse_postgres_url(database_url).url
+        self.round_trips = 0
+
+    def url(self, port: int) -> str:
+        there = self._target.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
+        return there.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def read_answer(self, answers: StreamReader) -> bytes:
+        try:
+            header = await answers.readexactly(HEADER_BYTES)
+            length = int.from_bytes(header[1:]) - (HEADER_BYTES - 1)
+            message = header + await answers.readexactly(length)
+        except asyncio.IncompleteReadError:
+            return b""
+        self.round_trips += header[:1] in {READY_FOR_QUERY, PARAMETER_DESCRIPTION}
+        return message
+
+    async def _connect_to_postgres(self) -> tuple[StreamReader, StreamWriter]:
+        port = self._target.port or 5432
+        if folder := self._target.query.get("host"):
+            return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(self._target.host, port)
+
+
+@asynccontextmanager
+async def open_relay(
+    database_url: str, *, delay_seconds: float = 0.0
+) -> AsyncIterator[tuple[Relay, str]]:
+    """A relay, and the database's URL through it."""
+    relay = Relay(database_url, delay_seconds=delay_seconds)
+    async with relay.listening() as port:
+        yield relay, relay.url(port)

@@ -1,0 +1,151 @@
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from app.db.engine import create_engine
+from app.db.migrate import LOCK, alembic_config, load_models, migrate
+from app.db.schema_version import MigrationError, Revisions, load_revisions
+from conftest import settings_for
+from processes import ROOT
+
+CODE = Revisions(head="0003", known=frozenset({"0001", "0002", "0003"}))
+
+
+@pytest.mark.parametrize(
+    ("current", "state"),
+    [(None, "behind"), ("0001", "behind"), ("0003", "current"), ("0004", "ahead")],
+)
+def test_a_database_is_current_behind_or_ahead(current: str | None, state: str) -> None:
+    assert CODE.state_of(current) == state
+
+
+def test_code_without_migrations_is_current_on_an_empty_database() -> None:
+    assert Revisions(None, frozenset()).state_of(None) == "current"
+
+
+async def run(url: str, *steps: str) -> None:
+    engine = create_engine(settings_for(url), pool_size=1, for_migrations=True)
+
+    def take(connection: Connection) -> None:
+        config = alembic_config(connection)
+        for step in steps:
+            (command.downgrade if step.startswith("-") or step == "base" else command.upgrade)(
+                config, step
+            )
+
+    async with engine.connect() as connection:
+        await connection.run_sync(take)
+        await connection.commit()
+    await engine.dispose()
+
+
+async def tables(url: str) -> set[str]:
+    engine = create_engine(settings_for(url), pool_size=1)
+    async with engine.connect() as connection:
+        names = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    await engine.dispose()
+    return set(names) - {"alembic_version"}
+
+
+async def test_every_migration_goes_up_down_and_up_again(empty_database: str) -> None:
+    count = len(load_revisions().known)
+    await run(empty_database, *(step for _ in range(count) for step in ("+1", "-1", "+1")))
+    assert await tables(empty_database) == set(load_models().tables)
+    await run(empty_database, "base")
+    assert await tables(empty_database) == set()
+
+
+async def test_models_and_migrations_say_the_same(database_url: str) -> None:
+    engine = create_engine(settings_for(database_url), pool_size=1)
+
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), load_models())
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+def squawk(file: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("squawk")
+    command = [str(program), "--config", str(ROOT / ".squawk.toml"), str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_no_migration_is_unsafe_on_a_table_in_use(tmp_path: Path) -> None:
+    """Squawk reads the SQL: table rewrites, long locks, changes that break the running version."""
+    for revision in load_revisions().known:
+        file = tmp_path / f"{revision}.sql"
+        with file.open("w") as sql:
+            config = alembic_config()
+            config.output_buffer = sql
+            command.upgrade(config, f"{_before(revision)}:{revision}", sql=True)
+        report = squawk(file)
+        assert report.returncode == 0, f"{report.stdout}{report.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        ("CREATE INDEX i ON orders (title);", "require-concurrent-index-creation"),
+        ("ALTER TABLE orders DROP COLUMN title;", "ban-drop-column"),
+        ("ALTER TABLE orders ALTER COLUMN title SET NOT NULL;", "adding-not-nullable-field"),
+    ],
+)
+def test_unsafe_changes_are_found(tmp_path: Path, statement: str, rule: str) -> None:
+    file = tmp_path / "unsafe.sql"
+    file.write_text(statement)
+    report = squawk(file)
+    assert report.returncode == 1
+    assert rule in report.stdout
+
+
+def _before(revision: str) -> str:
+    script = ScriptDirectory.from_config(alembic_config()).get_revision(revision)
+    assert isinstance(script.down_revision, str | None)
+    return script.down_revision or "base"
+
+
+async def test_at_the_last_migration_no_lock_is_taken(database_url: str) -> None:
+    engine = create_engine(settings_for(database_url), pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        async with asyncio.timeout(5):
+            await migrate(settings_for(database_url, migration_wait_seconds=0))
+    await engine.dispose()
+
+
+async def test_waiting_for_another_replica_is_bounded(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.migrate.load_revisions", lambda: CODE)
+    engine = create_engine(settings_for(empty_database), pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        with pytest.raises(MigrationError, match="another replica"):
+            await migrate(settings_for(empty_database, migration_wait_seconds=0.3))
+    await engine.dispose()
+
+
+async def test_waiting_for_the_database_is_bounded() -> None:
+    nowhere = settings_for("postgresql://u:p@127.0.0.1:1/x", database_wait_seconds=0.3)
+    with pytest.raises(MigrationError, match=r"no database after 0\.3 s"):
+        await migrate(nowhere)
+
+
+@pytest.mark.parametrize("unpooled", [None, "postgresql://pooler.invalid/app?pgbouncer=true"])
+async def test_migrations_through_a_transaction_pooler_are_refused_at_once(
+    unpooled: str | None,
+) -> None:
+    pooled = "postgresql://pooler.invalid/app?pgbouncer=true"
+    settings = settings_for(pooled, database_unpooled_url=unpooled, database_wait_seconds=5)
+    with pytest.raises(MigrationError, match="set DATABASE_UNPOOLED_URL"):
+        await migrate(settings)

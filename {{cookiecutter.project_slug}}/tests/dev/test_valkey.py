@@ -1,0 +1,27 @@
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis, RedisError
+
+from app.dev.valkey import embedded_valkey
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no wheel of it")
+
+
+def test_processes_of_one_folder_share_it_until_the_first_one_ends(tmp_path: Path) -> None:
+    with embedded_valkey(tmp_path / "a") as url:
+        with embedded_valkey(tmp_path / "a") as joined:
+            assert joined == url
+        with Redis.from_url(url) as redis:
+            assert redis.ping(), "who has only joined does not stop it"
+        with embedded_valkey(tmp_path / "b") as other:
+            assert other != url
+    with Redis.from_url(url) as redis, pytest.raises(RedisError):
+        redis.ping()
+
+
+def test_what_is_left_of_a_crash_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("unix:///no/such/socket")
+    with embedded_valkey(tmp_path) as url, Redis.from_url(url) as redis:
+        assert redis.ping()

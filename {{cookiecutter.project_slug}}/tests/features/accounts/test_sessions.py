@@ -1,0 +1,187 @@
+"""What becomes of a session: refreshed, stolen, ended, forgotten, and not written about."""
+
+import asyncio
+import base64
+import json
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy import text
+
+from app.db.engine import create_engine
+from app.settings import Settings
+from conftest import Lines, is_problem
+
+EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
+
+
+@pytest.fixture
+async def client(stranger: AsyncClient) -> AsyncClient:
+    """A client of a service with one account."""
+    await stranger.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+    return stranger
+
+
+async def log_in(client: AsyncClient) -> dict[str, Any]:
+    answer = await client.post("/accounts/login", data={"username": EMAIL, "password": PASSWORD})
+    tokens: dict[str, Any] = answer.json()
+    return tokens
+
+
+async def refresh(client: AsyncClient, token: str) -> Response:
+    return await client.post("/accounts/refresh", json={"refresh_token": token})
+
+
+async def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
+    engine = create_engine(settings, pool_size=1)
+    async with engine.begin() as connection:
+        result = await connection.execute(text(statement))
+        rows = [tuple(row) for row in result] if result.returns_rows else []
+    await engine.dispose()
+    return rows
+
+
+def has_ended(response: Response) -> bool:
+    is_ended = is_problem(response, 401, "session-ended")
+    return is_ended and response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
+    first = await log_in(client)
+    answer = await refresh(client, first["refresh_token"])
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    second = answer.json()
+    assert second["refresh_token"] != first["refresh_token"]
+    headers = {"Authorization": f"Bearer {second['access_token']}"}
+    assert (await client.get("/accounts/me", headers=headers)).json()["email"] == EMAIL
+    assert (await refresh(client, second["refresh_token"])).status_code == 200
+
+
+async def test_a_token_that_comes_twice_ends_the_session_for_both(client: AsyncClient) -> None:
+    stolen = (await log_in(client))["refresh_token"]
+    other = (await log_in(client))["refresh_token"]
+    latest = (await refresh(client, stolen)).json()["refresh_token"]
+    assert has_ended(await refresh(client, stolen))
+    assert has_ended(await refresh(client, latest))
+    assert (await refresh(client, other)).status_code == 200, "other sessions go on"
+
+
+async def test_even_a_token_of_long_ago_ends_the_session(client: AsyncClient) -> None:
+    token = first = (await log_in(client))["refresh_token"]
+    for _ in range(3):
+        token = (await refresh(client, token)).json()["refresh_token"]
+    assert has_ended(await refresh(client, first))
+    assert has_ended(await refresh(client, token))
+
+
+async def test_of_many_who_send_a_token_at_once_one_gets_the_next_and_none_keeps_it(
+    client: AsyncClient,
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    answers = await asyncio.gather(*(refresh(client, token) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
+    (winner,) = (answer for answer in answers if answer.status_code == 200)
+    assert has_ended(await refresh(client, winner.json()["refresh_token"]))
+
+
+async def test_logging_out_ends_the_session_and_may_be_repeated(client: AsyncClient) -> None:
+    token = (await log_in(client))["refresh_token"]
+    for _ in range(2):
+        answer = await client.post("/accounts/logout", json={"refresh_token": token})
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert has_ended(await refresh(client, token))
+
+
+async def test_a_session_that_nobody_refreshes_expires(
+    client: AsyncClient, settings: Settings
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    days = "SELECT round(extract(epoch FROM expires_at - now()) / 86400) FROM sessions"
+    assert await execute(settings, days) == [(30,)]
+    await execute(settings, "UPDATE sessions SET expires_at = now() + interval '1 day'")
+    token = (await refresh(client, token)).json()["refresh_token"]
+    assert await execute(settings, days) == [(30,)], "using it prolongs it"
+    await execute(settings, "UPDATE sessions SET expires_at = now()")
+    assert has_ended(await refresh(client, token))
+
+
+async def test_expired_sessions_are_cleared_away_at_the_next_log_in(
+    client: AsyncClient, settings: Settings
+) -> None:
+    await log_in(client)
+    await execute(settings, "UPDATE sessions SET expires_at = now()")
+    await log_in(client)
+    await log_in(client)
+    assert await execute(settings, "SELECT count(*) FROM sessions") == [(2,)]
+
+
+def unknown_token() -> str:
+    return secrets.token_urlsafe(48)
+
+
+async def test_a_token_that_was_never_given_out_is_refused_and_ends_nothing(
+    client: AsyncClient, settings: Settings
+) -> None:
+    await log_in(client)
+    assert has_ended(await refresh(client, unknown_token()))
+    answer = await client.post("/accounts/logout", json={"refresh_token": unknown_token()})
+    assert answer.status_code == 204
+    assert await execute(settings, "SELECT count(*) FROM sessions") == [(1,)]
+
+
+@pytest.mark.parametrize("token", ["", "x" * 63, "x" * 65, "é" * 64, "=" * 64, "x" * 63 + "\n"])
+async def test_what_is_no_refresh_token_is_refused(client: AsyncClient, token: str) -> None:
+    assert (await refresh(client, token)).status_code == 422
+
+
+async def test_neither_passwords_nor_tokens_are_in_the_database(
+    client: AsyncClient, settings: Settings
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    ((digest,),) = await execute(settings, "SELECT digest FROM sessions")
+    secret = base64.urlsafe_b64decode(token)[16:]
+    assert (len(digest), len(secret)) == (32, 32)
+    assert digest != secret
+    ((stored,),) = await execute(settings, "SELECT password_hash FROM accounts")
+    assert PASSWORD not in stored
+
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "accounts.md"
+
+
+async def test_the_statements_of_the_page_revoke_what_they_say(
+    client: AsyncClient, settings: Settings
+) -> None:
+    (block,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    log_out_everywhere, remove, log_out_everybody = block.strip().splitlines()
+    for statement in (log_out_everywhere, log_out_everybody):
+        token = (await log_in(client))["refresh_token"]
+        await execute(settings, statement)
+        assert has_ended(await refresh(client, token))
+    assert await execute(settings, "SELECT count(*) FROM accounts") == [(1,)]
+    await execute(settings, remove)
+    assert await execute(settings, "SELECT count(*) FROM accounts") == [(0,)]
+
+
+async def test_the_log_says_what_happened_and_to_whom_only_by_number(
+    client: AsyncClient, settings: Settings, lines: Lines
+) -> None:
+    tokens = await log_in(client)
+    await client.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+    await client.post("/accounts/login", data={"username": EMAIL, "password": "not-this-one"})
+    await client.post("/accounts/login", data={"username": "grace", "password": PASSWORD})
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    await client.get("/accounts/me", headers=headers)
+    await refresh(client, tokens["refresh_token"])
+    await refresh(client, tokens["refresh_token"])
+    logged = json.dumps(lines())
+    ((account_id,),) = await execute(settings, "SELECT id FROM accounts")
+    assert "session ended: a token came twice" in logged
+    assert str(account_id) in logged
+    for secret in (EMAIL, "grace", PASSWORD, "not-this-one", *map(str, tokens.values())):
+        assert secret in {"bearer", "900"} or secret not in logged

@@ -1,0 +1,44 @@
+import pytest
+from httpx import AsyncClient
+
+from app.features.bookmarks.jobs import find_twins
+from app.db.database import open_database
+from app.settings import Settings
+from app.jobs.definition import Message
+from app.jobs.queue import Queue
+
+TWINS = ["http://a.example/x", "https://www.a.example/x/", "http://www.a.example/x"]
+OTHERS = ["https://a.example/x/y", "https://b.example/x", "https://a.example/x?y=1"]
+
+
+async def test_bookmarks_of_the_same_page_are_found(
+    client: AsyncClient, settings: Settings
+) -> None:
+    ids = {}
+    for url in ["https://a.example/x", *TWINS, *OTHERS]:
+        response = await client.post("/bookmarks", json={"url": url, "title": "A page"})
+        ids[url] = response.json()["id"]
+    async with open_database(settings) as database, database.transaction() as transaction:
+        found = await find_twins.run(transaction, bookmark_id=ids["https://a.example/x"])
+    assert set(found) == {ids[url] for url in TWINS}
+
+
+async def test_a_new_bookmark_enqueues_the_search_and_a_refused_one_does_not(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+
+    async def keep(_queue: Queue, message: Message) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(Queue, "_enqueue", keep)
+    new = {"url": "https://a.example/x", "title": "A page"}
+    created = await client.post("/bookmarks", json=new, headers={"X-Request-Id": "request-7"})
+    key = created.json()["id"]
+    assert sent == [
+        Message(
+            "bookmarks.find_twins", f"bookmarks.find_twins:{key}", {"bookmark_id": key}, "request-7"
+        )
+    ]
+    assert (await client.post("/bookmarks", json=new)).status_code == 409
+    assert len(sent) == 1

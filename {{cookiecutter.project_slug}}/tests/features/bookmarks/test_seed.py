@@ -1,0 +1,10 @@
+from app.features.bookmarks.seed import SEED, seed
+from app.db.database import open_database
+from app.settings import Settings
+
+
+async def test_seeding_twice_adds_once(settings: Settings, clean_tables: None) -> None:
+    del clean_tables
+    async with open_database(settings) as database:
+        assert await seed(database) == len(SEED)
+        assert await seed(database) == 0

@@ -1,0 +1,216 @@
+import math
+import re
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import text
+
+from app.db.database import open_database
+from app.main import create_app
+from app.db.migrate import migrate
+from app.features.passages.models import DIMENSIONS
+from app.features.passages.schemas import MAX_NEAREST, PassageInput
+from app.features.passages.service import NEAREST, DimensionsMismatch, check_column, create
+from app.db.schema_version import MigrationError
+from app.settings import Settings
+from conftest import is_problem, running, settings_for
+from processes import APP, ROOT, add_migration, environment
+
+PROBLEM = "application/problem+json"
+
+
+def embedding_of(*first: float) -> list[float]:
+    """One that has these numbers, and noughts behind."""
+    return [*first, *[0.0] * (DIMENSIONS - len(first))]
+
+
+async def store(client: AsyncClient, words: str, *first: float) -> dict[str, Any]:
+    body = {"text": words, "embedding": embedding_of(*first)}
+    response = await client.post("/passages", json=body)
+    assert response.status_code == 201, response.text
+    passage: dict[str, Any] = response.json()
+    return passage
+
+
+async def nearest(client: AsyncClient, *first: float, limit: int = 10) -> list[dict[str, Any]]:
+    body = {"embedding": embedding_of(*first), "limit": limit}
+    response = await client.post("/passages/nearest", json=body)
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["items"]
+    return items
+
+
+async def test_a_passage_is_stored_read_and_deleted(client: AsyncClient) -> None:
+    body = {"text": " Water boils. ", "embedding": embedding_of(1)}
+    created = await client.post("/passages", json=body)
+    assert created.status_code == 201
+    assert created.json()["text"] == "Water boils."
+    assert "embedding" not in created.json()
+    place = created.headers["Location"]
+    assert place == f"/passages/{created.json()['id']}"
+    assert (await client.get(place)).json() == created.json()
+    assert (await client.delete(place)).status_code == 204
+    for again in (await client.get(place), await client.delete(place)):
+        assert again.status_code == 404
+        assert again.json()["type"] == "urn:problem:passage-not-found"
+
+
+async def test_the_nearest_come_first_and_no_more_than_asked_for(client: AsyncClient) -> None:
+    for words, first in {
+        "opposite": (-1, 0),
+        "same": (7, 0),
+        "near": (2, 1),
+        "far": (0, 1),
+    }.items():
+        await store(client, words, *first)
+    found = await nearest(client, 3, 0)
+    assert [item["text"] for item in found] == ["same", "near", "far", "opposite"]
+    expected = [0, 1 - 2 / math.sqrt(5), 1, 2]
+    assert [item["distance"] for item in found] == pytest.approx(expected, abs=1e-6)
+    assert [item["text"] for item in await nearest(client, 3, 0, limit=2)] == ["same", "near"]
+
+
+async def test_nothing_is_near_where_nothing_is(client: AsyncClient) -> None:
+    assert await nearest(client, 1) == []
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-30, 1e30, 3e38])
+async def test_numbers_at_the_ends_of_their_range_have_a_direction(
+    client: AsyncClient, size: float
+) -> None:
+    await store(client, "a", size, size)
+    (found,) = await nearest(client, size, size)
+    assert found["distance"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, DIMENSIONS - 1, DIMENSIONS + 1])
+@pytest.mark.parametrize("path", ["/passages", "/passages/nearest"])
+async def test_an_embedding_of_another_size_is_refused_with_both_sizes(
+    client: AsyncClient, path: str, count: int
+) -> None:
+    body = {"embedding": [1.0] * count} | ({"text": "a"} if path == "/passages" else {})
+    response = await client.post(path, json=body)
+    assert is_problem(response, 422, "wrong-dimensions")
+    assert response.json()["detail"] == (
+        f"An embedding has {DIMENSIONS} numbers here, and this one has {count}."
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text": "a"}',
+        '{"text": "a", "embedding": []}',
+        '{"text": "a", "embedding": [0, 0, 0]}',
+        '{"text": "a", "embedding": [NaN]}',
+        '{"text": "a", "embedding": [Infinity]}',
+        '{"text": "a", "embedding": [1e39]}',
+        '{"text": "a", "embedding": [1' + "0" * 400 + "]}",
+        '{"text": "a", "embedding": ["a"]}',
+        '{"text": " ", "embedding": [1]}',
+        '{"text": "nul \\u0000", "embedding": [1]}',
+        '{"text": "a", "embedding": [1], "colour": "red"}',
+    ],
+)
+async def test_what_is_no_passage_is_refused(client: AsyncClient, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/passages", content=body, headers=headers)
+    assert response.status_code == 422
+    assert response.headers["Content-Type"] == PROBLEM
+    assert response.json()["type"] == "about:blank"
+
+
+@pytest.mark.parametrize("limit", [0, MAX_NEAREST + 1])
+async def test_the_number_of_the_nearest_is_bounded(client: AsyncClient, limit: int) -> None:
+    body = {"embedding": embedding_of(1), "limit": limit}
+    assert (await client.post("/passages/nearest", json=body)).status_code == 422
+
+
+async def test_an_unknown_passage_is_not_found(client: AsyncClient) -> None:
+    assert (await client.get(f"/passages/{uuid.uuid4()}")).status_code == 404
+
+
+async def test_the_index_answers_and_finds_as_many_as_may_be_asked_for(
+    client: AsyncClient, settings: Settings
+) -> None:
+    """Among few rows PostgreSQL would rather read them all, so that is forbidden here."""
+    for number in range(MAX_NEAREST + 10):
+        await store(client, str(number), 1, number)
+    values = {"embedding": embedding_of(1), "limit": MAX_NEAREST}
+    async with open_database(settings) as database, database.transaction() as transaction:
+        connection = transaction.connection
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        explain = f"EXPLAIN {NEAREST.compile(dialect=connection.dialect)}"
+        plan = await connection.exec_driver_sql(explain, (str(embedding_of(1)), MAX_NEAREST))
+        assert "Index Scan using ix_passages_embedding" in "\n".join(plan.scalars())
+        assert len(await transaction.fetch(NEAREST, values)) == MAX_NEAREST
+
+
+async def test_embeddings_of_another_size_than_the_setting_take_no_traffic(
+    database_url: str,
+) -> None:
+    settings = settings_for(database_url, embedding_dimensions=3)
+    async with running(create_app(settings)) as client:
+        ready = await client.get("/health/ready")
+    assert ready.status_code == 503
+    assert ready.json()["components"]["embeddings"] == "failed"
+    async with open_database(settings) as database:
+        with pytest.raises(
+            DimensionsMismatch,
+            match=r"^EMBEDDING_DIMENSIONS is 3, and the column passages.embedding has 1536: see",
+        ):
+            await check_column(database, 3)
+
+
+async def test_without_a_table_the_check_says_so(empty_database: str) -> None:
+    async with open_database(settings_for(empty_database)) as database:
+        with pytest.raises(DimensionsMismatch, match="has not been made"):
+            await check_column(database, DIMENSIONS)
+
+
+def test_a_size_that_is_none_is_refused_with_the_settings(database_url: str) -> None:
+    with pytest.raises(ValueError, match="embedding_dimensions"):
+        settings_for(database_url, embedding_dimensions=0)
+
+
+async def test_a_server_without_the_extension_is_one_line(empty_database: str) -> None:
+    async with open_database(settings_for(empty_database)) as database:
+        name = urlsplit(empty_database).path.removeprefix("/")
+        async with database.probe() as connection:
+            nowhere = f"ALTER DATABASE \"{name}\" SET extension_control_path = '/nowhere'"
+            await connection.execute(text(nowhere))
+    with pytest.raises(MigrationError) as caught:
+        await migrate(settings_for(empty_database))
+    assert 'extension "vector" is not available' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_the_dimensions_are_changed_as_the_page_says(
+    empty_database: str, source: Path
+) -> None:
+    settings = settings_for(empty_database)
+    await migrate(settings)
+    old = PassageInput(text="of the old model", embedding=embedding_of(1))
+    async with open_database(settings) as database, database.transaction() as transaction:
+        await create(transaction, old, DIMENSIONS)
+    page = (ROOT / "docs" / "passages.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    block = re.sub("down_revision = .*", "down_revision = {after!r}", block)
+    env = environment(empty_database, LOG_LEVEL="error", **add_migration(source, block))
+    assert app("migrate", env).returncode == 0
+    checked = app("check", env)
+    assert checked.returncode == 1
+    (line,) = [line for line in checked.stdout.splitlines() if line.startswith("embeddings")]
+    assert "EMBEDDING_DIMENSIONS is 1536, and the column passages.embedding has 768" in line
+    assert app("check", env | {"EMBEDDING_DIMENSIONS": "768"}).returncode == 0
+
+
+def app(command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*APP, command], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )

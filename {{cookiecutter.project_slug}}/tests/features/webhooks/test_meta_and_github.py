@@ -1,0 +1,392 @@
+"""Deliveries of Meta and GitHub to a service, signed by this file's own few lines."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import text
+
+from app.db.database import Database, Transaction, open_database
+from app.web.dependencies import open_transaction
+from app.main import create_app
+from app.settings import Settings
+from app.features.webhooks import service
+from app.features.webhooks.kinds import NewEvent
+from app.features.webhooks.process import Event
+from conftest import is_problem, running, settings_for
+
+META, NEW_META, GITHUB, NEW_GITHUB = (
+    hashlib.md5(name, usedforsecurity=False).hexdigest() for name in (b"1", b"2", b"3", b"4")
+)
+STANDARD = bytes(range(32))
+VERIFY_TOKEN = "of-these-tests-alone"
+PING = b'{"zen":"Keep it logically awesome.","hook_id":109948940}'
+
+
+def settings_with_sources(database_url: str, **values: object) -> Settings:
+    entries = [
+        f"whatsapp:meta:{NEW_META}", f"whatsapp:meta:{META}",
+        f"ci:github:{GITHUB}", f"ci:github:{NEW_GITHUB}",
+        f"shop:whsec_{base64.b64encode(STANDARD).decode()}",
+    ]  # fmt: skip
+    values = {"webhook_secrets": ",".join(entries), "webhook_verify_token": VERIFY_TOKEN} | values
+    values |= {"redis_url": None}  # option: worker
+    return settings_for(database_url, **values)
+
+
+@pytest.fixture
+async def client(
+    database_url: str,
+    clean_tables: None,  # noqa: ARG001 - it cleans up
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[AsyncClient]:
+    """A client of a service that processes what is stored, and nothing before that."""
+    monkeypatch.setattr(service, "START_SECONDS", 3600)
+    async with running(create_app(settings_with_sources(database_url))) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings) as database:
+        yield database
+
+
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """What process() was called with; an event with `fail` in its body fails."""
+    events: list[Event] = []
+
+    async def process(event: Event, _transaction: Transaction) -> None:
+        events.append(event)
+        if b"fail" in event.body:
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(service, "process", process)
+    return events
+
+
+async def rows(database: Database) -> list[dict[str, Any]]:
+    found = await database.fetch(text("SELECT * FROM webhook_deliveries ORDER BY received_at, id"))
+    return [dict(row) for row in found]
+
+
+async def until_done(database: Database, count: int) -> list[dict[str, Any]]:
+    """Wait until all are attempted."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await rows(database)
+            if len(found) == count and all(row["attempts"] for row in found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+def delivery(*numbers: int) -> bytes:
+    """A batch of WhatsApp messages, as Meta's reference of the `messages` webhook shows them."""
+    changes = [
+        {
+            "field": "messages",
+            "value": {
+                "messaging_product": "whatsapp",
+                "metadata": {"display_phone_number": "15550783881", "phone_number_id": "1065403"},
+                "contacts": [{"profile": {"name": "Sheena Nelson"}, "wa_id": "16505551234"}],
+                "messages": [
+                    {
+                        "from": "16505551234",
+                        "id": f"wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0{number}",
+                        "timestamp": "1749416383",
+                        "type": "text",
+                        "text": {"body": "Größe?"},
+                    }
+                ],
+            },
+        }
+        for number in numbers
+    ]
+    entry = {"id": "102290129340398", "changes": changes}
+    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
+
+
+def signed(body: bytes, secret: str) -> dict[str, Any]:
+    """What to send, as arguments of a request."""
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={signature}"}
+    return {"content": body, "headers": headers}
+
+
+def by_meta(body: bytes, secret: str = META) -> dict[str, Any]:
+    return signed(body, secret)
+
+
+def by_github(
+    body: bytes = PING, secret: str = GITHUB, *, guid: str = "72d3162e", event: str = "ping"
+) -> dict[str, Any]:
+    arguments = signed(body, secret)
+    arguments["headers"] |= {"X-GitHub-Delivery": guid, "X-GitHub-Event": event}
+    return arguments
+
+
+async def test_meta_delivery_is_stored_answered_with_200_and_processed(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    response = await client.post("/webhooks/whatsapp", **by_meta(delivery(1)))
+    assert (response.status_code, response.json()) == (200, {"status": "stored"})
+    (row,) = await until_done(database, 1)
+    assert (row["body"], row["error"]) == (delivery(1), None)
+    assert processed == [Event("whatsapp", row["id"], row["received_at"], delivery(1), None)]
+
+
+async def test_github_delivery_is_stored_with_its_type_and_processed(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    response = await client.post("/webhooks/ci", **by_github())
+    assert (response.status_code, response.json()) == (202, {"status": "stored"})
+    (row,) = await until_done(database, 1)
+    assert processed == [Event("ci", row["id"], row["received_at"], PING, "ping")]
+
+
+async def test_meta_replay_is_acknowledged_and_not_processed_again(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    await client.post("/webhooks/whatsapp", **by_meta(delivery(1)))
+    await until_done(database, 1)
+    again = await client.post("/webhooks/whatsapp", **by_meta(delivery(1), NEW_META))
+    assert (again.status_code, again.json()) == (200, {"status": "repeated"})
+    assert not await service.process_next(database)
+    assert len(processed) == 1
+
+
+async def test_github_replay_with_other_unsigned_headers_is_not_processed_again(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    await client.post("/webhooks/ci", **by_github())
+    await until_done(database, 1)
+    for replay in (by_github(), by_github(guid="00000000", event="push")):
+        again = await client.post("/webhooks/ci", **replay)
+        assert (again.status_code, again.json()) == (202, {"status": "repeated"})
+    assert not await service.process_next(database)
+    assert [event.type for event in processed] == ["ping"]
+
+
+async def test_updates_of_overlapping_batches_are_processed_once_each(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    answers = []
+    for numbers in ((1,), (1, 2), (3, 2, 1), (2, 3), (1, 1)):
+        response = await client.post("/webhooks/whatsapp", **by_meta(delivery(*numbers)))
+        assert response.status_code == 200
+        answers.append(response.json()["status"])
+    assert answers == ["stored", "stored", "stored", "repeated", "repeated"]
+    await until_done(database, 3)
+    bodies = {canonical(event.body) for event in processed}
+    assert len(processed) == 3
+    assert bodies == {canonical(delivery(number)) for number in (1, 2, 3)}
+
+
+def canonical(body: bytes) -> str:
+    return json.dumps(json.loads(body), sort_keys=True)
+
+
+async def test_failed_update_does_not_hold_up_the_others_of_its_batch(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    batch = json.loads(delivery(1, 2, 3))
+    batch["entry"][0]["changes"][1]["value"]["messages"][0]["text"]["body"] = "fail"
+    await client.post("/webhooks/whatsapp", **by_meta(json.dumps(batch).encode()))
+    found = await until_done(database, 3)
+    assert sorted(row["processed_at"] is None for row in found) == [False, False, True]
+    assert len(processed) == 3
+
+
+async def test_overlapping_batches_at_once_store_each_update_once(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    batches = [delivery(*order) for order in itertools.permutations(range(4))]
+    responses = await asyncio.gather(
+        *(client.post("/webhooks/whatsapp", **by_meta(batch)) for batch in batches)
+    )
+    assert {response.status_code for response in responses} == {200}
+    answers = [response.json()["status"] for response in responses]
+    assert sorted(answers) == ["repeated"] * 23 + ["stored"]
+    assert [row["attempts"] for row in await until_done(database, 4)] == [1] * 4
+    assert len(processed) == 4
+
+
+@pytest.mark.usefixtures("clean_tables")
+async def test_events_are_stored_in_the_order_of_their_ids(database: Database) -> None:
+    """In any other order, two batches that have several in common can wait for each other."""
+    events = [NewEvent(event_id, b"{}") for event_id in "cabed"]
+    async with database.transaction() as transaction:
+        assert sorted(await service.store(transaction, "whatsapp", events)) == list("abcde")
+        in_order = text("SELECT id FROM webhook_deliveries ORDER BY ctid")
+        assert [row["id"] for row in await transaction.fetch(in_order)] == list("abcde")
+        assert await service.store(transaction, "whatsapp", events[:2]) == []
+
+
+async def test_github_delivery_many_times_at_once_is_processed_once(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    responses = await asyncio.gather(
+        *(client.post("/webhooks/ci", **by_github(guid=str(number))) for number in range(20))
+    )
+    assert {response.status_code for response in responses} == {202}
+    answers = [response.json()["status"] for response in responses]
+    assert sorted(answers) == ["repeated"] * 19 + ["stored"]
+    await until_done(database, 1)
+    assert len(processed) == 1
+
+
+async def test_either_secret_is_accepted_during_a_rotation(client: AsyncClient) -> None:
+    for number, secret in enumerate((META, NEW_META)):
+        response = await client.post("/webhooks/whatsapp", **by_meta(delivery(number), secret))
+        assert response.json() == {"status": "stored"}
+    for body, secret in ((PING, GITHUB), (b"{}", NEW_GITHUB)):
+        response = await client.post("/webhooks/ci", **by_github(body, secret))
+        assert response.json() == {"status": "stored"}
+
+
+async def test_two_sources_may_send_the_same_body(client: AsyncClient) -> None:
+    for source, arguments in (("whatsapp", by_meta(b"{}")), ("ci", by_github(b"{}"))):
+        response = await client.post(f"/webhooks/{source}", **arguments)
+        assert response.json() == {"status": "stored"}
+
+
+def by_standard(body: bytes) -> dict[str, Any]:
+    timestamp = str(int(time.time()))
+    digest = hmac.new(STANDARD, f"msg_1.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
+    headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
+    return {"content": body, "headers": headers}
+
+
+def by_sha1(body: bytes) -> dict[str, Any]:
+    signature = hmac.new(META.encode(), body, hashlib.sha1).hexdigest()
+    return {"content": body, "headers": {"X-Hub-Signature": f"sha1={signature}"}}
+
+
+def with_signature(arguments: dict[str, Any], change: Any) -> dict[str, Any]:
+    headers = arguments["headers"]
+    changed = change(headers["X-Hub-Signature-256"])
+    return arguments | {"headers": headers | {"X-Hub-Signature-256": changed}}
+
+
+def without(arguments: dict[str, Any], name: str) -> dict[str, Any]:
+    headers = {key: value for key, value in arguments["headers"].items() if key != name}
+    return arguments | {"headers": headers}
+
+
+HUB, NO_FIT = "Send X-Hub-Signature-256", "No signature fits."
+REFUSED = {
+    "meta, no signature": ("whatsapp", {"content": PING}, HUB),
+    "meta, SHA-1": ("whatsapp", by_sha1(PING), HUB),
+    "meta, standard": ("whatsapp", by_standard(PING), HUB),
+    "meta, another secret": ("whatsapp", by_meta(PING, GITHUB), NO_FIT),
+    "meta, another body": ("whatsapp", by_meta(PING) | {"content": PING + b" "}, NO_FIT),
+    "meta, cut": ("whatsapp", with_signature(by_meta(PING), lambda s: s[:-1]), HUB),
+    "meta, longer": ("whatsapp", with_signature(by_meta(PING), lambda s: f"{s}0"), HUB),
+    "meta, two": ("whatsapp", with_signature(by_meta(PING), lambda s: f"{s},{s}"), HUB),
+    "meta, letters": ("whatsapp", with_signature(by_meta(PING), lambda s: f"{s[:-1]}\xe9"), HUB),
+    "github, no event": ("ci", without(by_github(), "X-GitHub-Event"), "Send X-GitHub-Event"),
+    "github, odd event": ("ci", by_github(event="a b"), "Send X-GitHub-Event"),
+    "github, no signature": ("ci", without(by_github(), "X-Hub-Signature-256"), HUB),
+    "github, of meta": ("ci", by_github(secret=META), NO_FIT),
+    "github, another body": ("ci", by_github() | {"content": b"{}"}, NO_FIT),
+    "standard, of meta": ("shop", by_meta(PING), "Send webhook-id"),
+    "standard, of github": ("shop", by_github(), "Send webhook-id"),
+}
+
+
+@pytest.mark.parametrize(("source", "arguments", "detail"), REFUSED.values(), ids=REFUSED)
+async def test_delivery_without_a_right_signature_is_refused_and_not_stored(
+    client: AsyncClient, database: Database, source: str, arguments: dict[str, Any], detail: str
+) -> None:
+    headers = {
+        name.encode(): value.encode("latin-1")
+        for name, value in arguments.get("headers", {}).items()
+    }
+    response = await client.post(
+        f"/webhooks/{source}", content=arguments["content"], headers=headers
+    )
+    assert is_problem(response, 401, "invalid-webhook-signature")
+    assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
+    assert response.json()["detail"].startswith(detail)
+    assert await rows(database) == []
+
+
+async def test_body_over_the_limit_is_refused(database_url: str, database: Database) -> None:
+    settings = settings_with_sources(database_url, max_body_bytes=len(PING) - 1)
+    async with running(create_app(settings)) as client:
+        for source, arguments in (("whatsapp", by_meta(PING)), ("ci", by_github())):
+            for content in (PING, in_parts(PING)):
+                response = await client.post(
+                    f"/webhooks/{source}", **arguments | {"content": content}
+                )
+                assert response.status_code == 413
+    assert await rows(database) == []
+
+
+async def in_parts(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 10):
+        yield body[start : start + 10]
+
+
+async def test_refused_delivery_takes_no_connection_and_without_headers_no_body_is_read(
+    database_url: str,
+) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(PING)
+        yield PING
+
+    async def no_connection() -> None:
+        raise RuntimeError("a connection was asked for")
+
+    app = create_app(settings_with_sources(database_url))
+    app.dependency_overrides[open_transaction] = no_connection
+    async with running(app) as client:
+        for source in ("whatsapp", "ci"):
+            assert (await client.post(f"/webhooks/{source}", content=body())).status_code == 401
+        assert read == []
+        for source, arguments in (
+            ("whatsapp", by_meta(PING, GITHUB)),
+            ("ci", by_github(secret=META)),
+        ):
+            sent = arguments | {"content": body()}
+            assert (await client.post(f"/webhooks/{source}", **sent)).status_code == 401
+        assert read == [PING] * 2
+        assert (await client.post("/webhooks/ci", **by_github())).status_code == 500
+
+
+async def test_subscription_of_meta_is_confirmed(client: AsyncClient) -> None:
+    query = {"hub.mode": "subscribe", "hub.challenge": "1158201444"}
+    query["hub.verify_token"] = VERIFY_TOKEN
+    response = await client.get("/webhooks/whatsapp", params=query)
+    assert (response.status_code, response.text) == (200, "1158201444")
+
+
+async def test_headers_and_statuses_of_every_kind_are_documented(client: AsyncClient) -> None:
+    operation = (await client.get("/openapi.json")).json()["paths"]["/webhooks/{source}"]["post"]
+    assert operation["responses"].keys() >= {"200", "202", "401", "404", "413", "422", "default"}
+    (of_200, of_202) = (
+        operation["responses"][status]["content"]["application/json"] for status in ("200", "202")
+    )
+    assert of_200 == of_202
+    headers = {p["name"]: p for p in operation["parameters"] if p["in"] == "header"}
+    kinds = {
+        "standard": ("webhook-id", "webhook-timestamp", "webhook-signature"),
+        "meta": ("x-hub-signature-256",),
+        "github": ("x-hub-signature-256", "x-github-event"),
+    }
+    assert headers.keys() == set(itertools.chain.from_iterable(kinds.values()))
+    assert not any(header["required"] for header in headers.values())
+    for kind, names in kinds.items():
+        assert all(kind in headers[name]["description"] for name in names)

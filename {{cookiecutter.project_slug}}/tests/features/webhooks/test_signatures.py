@@ -1,0 +1,131 @@
+import base64
+import os
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.features.webhooks.settings import Source, parse_secrets
+from app.features.webhooks.signatures import (
+    TOLERANCE_SECONDS,
+    is_fresh,
+    is_signed,
+    is_well_formed,
+    sign,
+)
+from conftest import settings_for
+
+# The example that the libraries of Standard Webhooks are tested with.
+KEY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+EXAMPLE = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
+SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+OTHER_KEY = bytes(range(32))
+
+
+def test_a_signature_is_that_of_the_standard() -> None:
+    assert sign(KEY, *EXAMPLE) == SIGNATURE
+    assert is_signed([KEY], *EXAMPLE, SIGNATURE)
+
+
+def test_of_several_signatures_and_keys_one_must_fit() -> None:
+    assert is_signed([OTHER_KEY, KEY], *EXAMPLE, SIGNATURE)
+    assert is_signed([KEY], *EXAMPLE, f"v1a,abc v1,xyz {SIGNATURE} v2,")
+    assert not is_signed([OTHER_KEY], *EXAMPLE, SIGNATURE)
+    assert not is_signed([], *EXAMPLE, SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("delivery_id", "timestamp", "body"),
+    [
+        ("msg_other", EXAMPLE[1], EXAMPLE[2]),
+        (EXAMPLE[0], "1614265331", EXAMPLE[2]),
+        (EXAMPLE[0], EXAMPLE[1], b'{"test": 2432232315}'),
+        (EXAMPLE[0], EXAMPLE[1], b'{"test":2432232314}'),
+    ],
+)
+def test_everything_that_is_sent_is_signed(delivery_id: str, timestamp: str, body: bytes) -> None:
+    assert not is_signed([KEY], delivery_id, timestamp, body, SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    "signatures",
+    ["", "v1,", "v1", SIGNATURE.removeprefix("v1,"), SIGNATURE.replace("v1,", "v2,"), "v1,é ÿ"],
+)
+def test_what_is_no_signature_of_this_version_fits_nothing(signatures: str) -> None:
+    assert not is_signed([KEY], *EXAMPLE, signatures)
+
+
+@pytest.mark.parametrize(
+    ("delivery_id", "timestamp"),
+    [
+        ("", "1"),
+        ("a.1", "1"),
+        ("a b", "1"),
+        ("ä", "1"),
+        ("x" * 201, "1"),
+        ("a", ""),
+        ("a", "-1"),
+        ("a", "1.5"),
+        ("a", "1" * 13),
+        ("a", "٣"),
+    ],
+)
+def test_ids_and_timestamps_have_a_form(delivery_id: str, timestamp: str) -> None:
+    assert not is_well_formed(delivery_id, timestamp)
+
+
+def test_a_timestamp_is_fresh_for_five_minutes_into_the_past_and_the_future() -> None:
+    assert TOLERANCE_SECONDS == 300
+    for near in (700, 1000, 1300):
+        assert is_fresh(str(near), 1000)
+    for far in (699, 1301):
+        assert not is_fresh(str(far), 1000)
+
+
+def secret_of(key: bytes) -> str:
+    return f"whsec_{base64.b64encode(key).decode()}"
+
+
+def test_a_source_has_all_of_its_keys() -> None:
+    keys = [os.urandom(length) for length in (24, 25, 26)]
+    text = ",".join(f"{source}:{secret_of(key)}" for source, key in zip("aab", keys, strict=True))
+    expected = {"a": Source("standard", keys[:2]), "b": Source("standard", keys[2:])}
+    assert parse_secrets(text) == expected
+    assert parse_secrets(text.replace("=", "")) == expected
+
+
+@pytest.mark.parametrize("length", [24, 25, 26, 32, 63, 64])
+def test_secrets_of_every_length_of_the_standard_are_taken(database_url: str, length: int) -> None:
+    text = f"my-shop:{secret_of(os.urandom(length))}"
+    settings = settings_for(database_url, webhook_secrets=f"{text},{text}")
+    assert settings.webhook_secrets is not None
+    assert settings.webhook_secrets.get_secret_value() == f"{text},{text}"
+    assert text not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "shop",
+        secret_of(OTHER_KEY),
+        f"shop:{secret_of(OTHER_KEY)[6:]}",
+        f"shop:{secret_of(bytes(23))}",
+        f"Shop:{secret_of(OTHER_KEY)}",
+        f"shop:{secret_of(OTHER_KEY)};bank:{secret_of(OTHER_KEY)}",
+        "shop:whsec_" + "A" * 33,
+        "shop:whsec_" + "-" * 32,
+    ],
+    ids=["no secret", "no source", "no prefix", "short", "capital", "semicolon", "odd", "alphabet"],
+)
+def test_secrets_of_another_form_are_refused_and_not_repeated(database_url: str, text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings_for(database_url, webhook_secrets=text)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("webhook_secrets",)
+    assert text not in str(caught.value)
+
+
+def test_a_verify_token_is_long(database_url: str) -> None:
+    short: dict[str, Any] = {"webhook_verify_token": "short"}
+    with pytest.raises(ValidationError, match="webhook_verify_token"):
+        settings_for(database_url, **short)

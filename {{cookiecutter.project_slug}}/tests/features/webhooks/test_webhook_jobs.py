@@ -1,0 +1,103 @@
+import asyncio
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.db.database import Database, open_database
+from app.settings import Settings
+from app.jobs.attempts import attempt
+from app.jobs.definition import Message
+from app.features.webhooks.jobs import process_deliveries
+from app.features.webhooks.service import STORE
+from app.features.webhooks.signatures import sign
+from conftest import Lines
+from own_valkey import own_valkey
+from processes import APP, STARTUP, Service, environment, wait_until
+
+KEY = bytes(32)
+SECRETS = "shop:whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+_STATES = text("SELECT attempts, processed_at FROM webhook_deliveries ORDER BY id")
+
+
+@pytest.fixture
+async def database(settings: Settings, clean_tables: None) -> AsyncIterator[Database]:
+    assert clean_tables is None
+    async with open_database(settings) as database:
+        yield database
+
+
+async def test_the_job_processes_what_is_due_and_each_delivery_once(
+    database: Database, lines: Lines
+) -> None:
+    async with database.transaction() as transaction:
+        for number in range(3):
+            values = {"source": "shop", "id": f"msg_{number}", "body": b"{}"}
+            await transaction.fetch(STORE, values)
+    message = Message(process_deliveries.name, "webhooks.process_deliveries:key")
+    for _ in range(2):
+        assert await attempt(database, process_deliveries, message, 1) is None
+    results = [line["result"] for line in lines() if line["message"] == "job done"]
+    assert results == [3, 0], "the same key again is no reason not to look"
+    rows = await database.fetch(_STATES)
+    assert [(row.attempts, row.processed_at is not None) for row in rows] == [(1, True)] * 3
+
+
+async def test_a_delivery_is_processed_by_the_worker_and_not_by_the_service(
+    empty_database: str,
+) -> None:
+    timestamp, body = str(int(time.time())), b'{"type": "order.paid"}'
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
+    headers["webhook-signature"] = sign(KEY, "msg_1", timestamp, body)
+    with own_valkey() as valkey, ExitStack() as stack:
+        env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=SECRETS)
+        service = stack.enter_context(Service(STARTUP, env))
+        url = await asyncio.to_thread(service.wait_until_ready)
+        response = await asyncio.to_thread(
+            httpx.post, f"{url}/webhooks/shop", content=body, headers=headers
+        )
+        assert (response.status_code, response.json()) == (202, {"status": "stored"})
+        await asyncio.sleep(3)  # longer than until a background processor's first look
+        assert "webhook" not in service.messages()
+        worker = stack.enter_context(Service([*APP, "worker"], env))
+        await asyncio.to_thread(wait_until, lambda: "job done" in worker.messages(), doing=worker)
+        (line,) = [line for line in worker.lines if line["message"] == "webhook"]
+    assert line["request_id"] == response.headers["X-Request-Id"]
+    assert (line["source"], line["id"]) == ("shop", "msg_1")
+
+
+async def test_deliveries_of_meta_and_github_are_processed_once_by_the_worker(
+    empty_database: str,
+) -> None:
+    secret = secrets.token_hex(16)
+    updates = [{"value": {"messages": [{"id": f"wamid.{number}"}]}} for number in range(2)]
+    batch = json.dumps({"entry": [{"changes": updates}]}).encode()
+    sent = [("whatsapp", batch, 200), ("ci", b"{}", 202)]
+    sources = f"whatsapp:meta:{secret},ci:github:{secret}"
+    with own_valkey() as valkey, ExitStack() as stack:
+        env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=sources)
+        service = stack.enter_context(Service(STARTUP, env))
+        url = await asyncio.to_thread(service.wait_until_ready)
+        for answer in ("stored", "repeated"):
+            for source, body, status in sent:
+                signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+                headers = {"X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Event": "ping"}
+                response = await asyncio.to_thread(
+                    httpx.post, f"{url}/webhooks/{source}", content=body, headers=headers
+                )
+                assert (response.status_code, response.json()) == (status, {"status": answer})
+        worker = stack.enter_context(Service([*APP, "worker"], env))
+        await asyncio.to_thread(
+            wait_until, lambda: worker.messages().count("job done") == 2, doing=worker
+        )
+        processed = [line["source"] for line in worker.lines if line["message"] == "webhook"]
+        assert sorted(processed) == ["ci", "whatsapp", "whatsapp"]
+        assert "webhook" not in service.messages()
+        assert secret not in service.stdout + worker.stdout

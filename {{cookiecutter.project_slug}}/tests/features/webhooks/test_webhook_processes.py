@@ -1,0 +1,208 @@
+"""Several processes of the service, and clients as docs/webhooks.md shows them."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.db.database import open_database
+from app.db.migrate import migrate
+from app.features.webhooks.service import STORE
+from app.features.webhooks.signatures import sign
+from conftest import settings_for
+from processes import ROOT, STARTUP, Service, environment, wait_until
+
+KEY = os.urandom(32)
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+HUBS = {"whatsapp": "meta", "ci": "github"}
+HUB = secrets.token_hex(16)
+SLOW = """
+import os
+import time
+
+async def process(event, transaction):
+    log.info("webhook begun", id=event.id)
+    time.sleep(float(os.environ.get("OF_THIS_TEST", "0")))
+    log.info("webhook", source=event.source, id=event.id)
+"""
+
+
+def env_for(database_url: str, **variables: str) -> dict[str, str]:
+    hubs = ",".join(f"{source}:{kind}:{HUB}" for source, kind in HUBS.items())
+    return environment(database_url, WEBHOOK_SECRETS=f"shop:{SECRET},{hubs}", **variables)
+
+
+@pytest.fixture
+def services() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+async def attempts(url: str) -> list[tuple[int, bool]]:
+    async with open_database(settings_for(url)) as database:
+        statement = text("SELECT attempts, processed_at FROM webhook_deliveries")
+        rows = await database.fetch(statement)
+    return [(row["attempts"], row["processed_at"] is not None) for row in rows]
+
+
+async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
+    empty_database: str, services: ExitStack
+) -> None:
+    env = env_for(empty_database)
+    both = [services.enter_context(Service(STARTUP, env)) for _ in range(2)]
+    urls = [await asyncio.to_thread(service.wait_until_ready) for service in both]
+    timestamp, body = str(int(time.time())), b'{"type": "order.paid"}'
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
+    headers["webhook-signature"] = sign(KEY, "msg_1", timestamp, body)
+    async with httpx.AsyncClient(timeout=30) as client:
+        responses = await asyncio.gather(
+            *(
+                client.post(f"{urls[number % 2]}/webhooks/shop", content=body, headers=headers)
+                for number in range(20)
+            )
+        )
+    assert {response.status_code for response in responses} == {202}
+    assert sorted(r.json()["status"] for r in responses) == ["repeated"] * 19 + ["stored"]
+    wait_until(lambda: "webhook" in both[0].messages() + both[1].messages(), doing=both[0])
+    await asyncio.sleep(3)  # both have swept at least once
+    assert (both[0].messages() + both[1].messages()).count("webhook") == 1
+    assert await attempts(empty_database) == [(1, True)]
+    (stored,) = [line for s in both for line in s.lines if line["message"] == "webhook stored"]
+    assert (stored["source"], stored["id"]) == ("shop", "msg_1")
+    assert stored["request_id"]
+    for service in both:
+        assert SECRET not in service.stdout + service.stderr
+        assert service.stderr == ""
+
+
+async def test_meta_update_sent_to_two_processes_in_several_batches_is_processed_once(
+    empty_database: str, services: ExitStack
+) -> None:
+    env = env_for(empty_database)
+    both = [services.enter_context(Service(STARTUP, env)) for _ in range(2)]
+    urls = [await asyncio.to_thread(service.wait_until_ready) for service in both]
+    changes = [
+        {"field": "messages", "value": {"messages": [{"id": f"wamid.{number}"}]}}
+        for number in range(3)
+    ]
+    bodies = [
+        json.dumps({"object": "whatsapp_business_account", "entry": [{"changes": list(order)}]})
+        for order in itertools.permutations(changes)
+    ]
+    async with httpx.AsyncClient(timeout=30) as client:
+        responses = await asyncio.gather(
+            *(
+                client.post(f"{url}/webhooks/whatsapp", content=body, headers=by_hub(body))
+                for url, body in itertools.product(urls, bodies)
+            )
+        )
+    assert {response.status_code for response in responses} == {200}
+    assert sorted(r.json()["status"] for r in responses) == ["repeated"] * 11 + ["stored"]
+
+    def count() -> int:
+        return sum(service.messages().count("webhook") for service in both)
+
+    wait_until(lambda: count() == 3, doing=both[0])
+    await asyncio.sleep(3)  # both have swept at least once
+    assert count() == 3
+    assert await attempts(empty_database) == [(1, True)] * 3
+    for service in both:
+        assert HUB not in service.stdout + service.stderr
+        assert service.stderr == ""
+
+
+def by_hub(body: str) -> dict[str, str]:
+    signature = hmac.new(HUB.encode(), body.encode(), hashlib.sha256).hexdigest()
+    return {"X-Hub-Signature-256": f"sha256={signature}"}
+
+
+async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
+    empty_database: str, source: Path, services: ExitStack
+) -> None:
+    await migrate(settings_for(empty_database))
+    async with (
+        open_database(settings_for(empty_database)) as database,
+        database.transaction() as transaction,
+    ):
+        await transaction.fetch(STORE, {"source": "shop", "id": "msg_1", "body": b"{}"})
+    module = source / "app" / "webhooks" / "process.py"
+    module.write_text(module.read_text() + SLOW)
+    env = env_for(empty_database, PYTHONPATH=str(source))
+    killed = services.enter_context(Service(STARTUP, env | {"OF_THIS_TEST": "60"}))
+    wait_until(lambda: "webhook begun" in killed.messages(), doing=killed)
+    os.killpg(killed.process.pid, signal.SIGKILL)
+    killed.wait()
+    assert await attempts(empty_database) == [(0, False)]
+    after = services.enter_context(Service(STARTUP, env))
+    wait_until(lambda: "webhook" in after.messages(), doing=after)
+    async with asyncio.timeout(30):
+        while await attempts(empty_database) != [(1, True)]:
+            await asyncio.sleep(0.05)
+
+
+def blocks(language: str) -> list[str]:
+    page = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+async def test_the_clients_of_the_page_sign_correctly(
+    empty_database: str, services: ExitStack
+) -> None:
+    service = services.enter_context(Service(STARTUP, env_for(empty_database)))
+    url = await asyncio.to_thread(service.wait_until_ready)
+    env = os.environ | {"URL": f"{url}/webhooks/shop", "WEBHOOK_SECRET": SECRET}
+    (python,), (shell, of_body) = blocks("python"), blocks("sh")
+    hub = {source: {"URL": f"{url}/webhooks/{source}", "WEBHOOK_SECRET": HUB} for source in HUBS}
+    commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-c", python], {})]
+    if all(map(shutil.which, ("sh", "openssl", "curl", "od"))):
+        commands += [(["sh", "-e", "-c", shell], {})]
+        commands += [(["sh", "-e", "-c", of_body], variables) for variables in hub.values()]
+    for command, variables in commands:
+        sent = subprocess.run(
+            command, env=env | variables, capture_output=True, text=True, check=False
+        )
+        assert sent.returncode == 0, sent.stderr
+        assert '{"status":"stored"}' in sent.stdout
+    wait_until(lambda: service.messages().count("webhook") == len(commands), doing=service)
+
+
+async def test_the_statements_of_the_page_do_what_it_says(empty_database: str) -> None:
+    await migrate(settings_for(empty_database))
+    again, empty, delete = blocks("sql")
+    async with open_database(settings_for(empty_database)) as database:
+        async with database.transaction() as transaction:
+            for source, number in itertools.product(("shop", "whatsapp"), range(2)):
+                values = {"source": source, "id": str(number), "body": b"{}"}
+                await transaction.fetch(STORE, values)
+            execute = transaction.connection.execute
+            await execute(text("UPDATE webhook_deliveries SET due_at = NULL, attempts = 10"))
+            old = "UPDATE webhook_deliveries SET processed_at = now() - interval '31 days'"
+            await execute(text(f"{old} WHERE id = '0'"))
+            for statement in (empty, delete, again):
+                await execute(text(statement))
+        columns = "source, id, attempts, due_at IS NOT NULL AS is_due, body"
+        found = await database.fetch(
+            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id")  # noqa: S608 - of constants
+        )
+    assert [list(row.values()) for row in found] == [
+        ["shop", "1", 0, True, b"{}"],
+        ["whatsapp", "0", 10, False, b""],
+        ["whatsapp", "1", 0, True, b"{}"],
+    ]

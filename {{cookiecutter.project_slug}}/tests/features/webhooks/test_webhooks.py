@@ -1,0 +1,460 @@
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy import text
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from app.db.database import Database, Transaction, open_database
+from app.web.dependencies import open_transaction
+from app.errors import Unavailable
+from app.main import create_app
+from app.settings import Settings
+from app.features.webhooks import service
+from app.features.webhooks.process import Event
+from app.features.webhooks.service import STORE, TAKE
+from app.features.webhooks.signatures import sign
+from conftest import is_problem, running, settings_for
+
+PROBLEM = "application/problem+json"
+SHOP, NEW_SHOP, BANK = (bytes([number] * 32) for number in range(3))
+VERIFY_TOKEN = base64.b64encode(bytes(range(16))).decode()
+BODY = b'{"type": "order.paid", "data": {"id": 7}}'
+
+
+def settings_with_secrets(database_url: str, **values: object) -> Settings:
+    keys = {"shop": SHOP, "bank": BANK}
+    pairs = [*keys.items(), ("shop", NEW_SHOP)]
+    secrets = ",".join(f"{s}:whsec_{base64.b64encode(key).decode()}" for s, key in pairs)
+    values = {"webhook_secrets": secrets, "webhook_verify_token": VERIFY_TOKEN} | values
+    values |= {"redis_url": None}  # option: worker
+    return settings_for(database_url, **values)
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[EventDict]]:
+    """Lines are kept, not written: a coloured traceback may take longer than a statement may."""
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+async def client(
+    database_url: str,
+    clean_tables: None,  # noqa: ARG001 - it cleans up
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[AsyncClient]:
+    """A client of a service that never sweeps unless it is asked to."""
+    monkeypatch.setattr(service, "START_SECONDS", 3600)
+    async with running(create_app(settings_with_secrets(database_url))) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings) as database:
+        yield database
+
+
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """What process() was called with; an event with `fail` in its body fails."""
+    events: list[Event] = []
+
+    async def process(event: Event, transaction: Transaction) -> None:
+        events.append(event)
+        await transaction.fetch(text("SELECT 1"))
+        if b"fail" in event.body:
+            raise RuntimeError("the warehouse is closed")
+
+    monkeypatch.setattr(service, "process", process)
+    return events
+
+
+def signed(
+    body: bytes = BODY, *, key: bytes = SHOP, delivery_id: str = "msg_1", age_seconds: float = 0
+) -> dict[str, Any]:
+    """What to send, as arguments of a request."""
+    timestamp = str(int(time.time() - age_seconds))
+    headers = {
+        "webhook-id": delivery_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": sign(key, delivery_id, timestamp, body),
+        "Content-Type": "application/json",
+    }
+    return {"content": body, "headers": headers}
+
+
+async def rows(database: Database) -> list[dict[str, Any]]:
+    found = await database.fetch(text("SELECT * FROM webhook_deliveries ORDER BY source, id"))
+    return [dict(row) for row in found]
+
+
+async def until_done(database: Database, count: int = 1) -> list[dict[str, Any]]:
+    """Wait until all are attempted at least once."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await rows(database)
+            if len(found) == count and all(row["attempts"] for row in found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_a_delivery_is_stored_acknowledged_and_processed(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    response = await client.post("/webhooks/shop", **signed())
+    assert (response.status_code, response.json()) == (202, {"status": "stored"})
+    (row,) = await until_done(database)
+    assert (row["source"], row["id"], row["body"]) == ("shop", "msg_1", BODY)
+    assert row["processed_at"] >= row["received_at"]
+    assert (row["attempts"], row["error"], row["due_at"]) == (1, None, None)
+    (event,) = processed
+    assert event == Event("shop", "msg_1", row["received_at"], BODY)
+
+
+async def test_a_repeated_delivery_is_acknowledged_and_not_processed_again(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    await client.post("/webhooks/shop", **signed())
+    await until_done(database)
+    again = await client.post("/webhooks/shop", **signed(b"{}", age_seconds=-60))
+    assert (again.status_code, again.json()) == (202, {"status": "repeated"})
+    await service.process_next(database)
+    assert [event.body for event in processed] == [BODY]
+
+
+async def test_two_sources_may_use_the_same_id(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    await client.post("/webhooks/shop", **signed())
+    assert (await client.post("/webhooks/bank", **signed(key=BANK))).json()["status"] == "stored"
+    await until_done(database, 2)
+    assert {event.source for event in processed} == {"shop", "bank"}
+
+
+async def test_while_secrets_rotate_either_is_right(client: AsyncClient) -> None:
+    for number, key in enumerate((SHOP, NEW_SHOP)):
+        arguments = signed(key=key, delivery_id=f"msg_{number}")
+        assert (await client.post("/webhooks/shop", **arguments)).status_code == 202
+
+
+def unsigned(**headers: str) -> dict[str, Any]:
+    arguments = signed()
+    arguments["headers"].update(headers)
+    return arguments
+
+
+def without(name: str) -> dict[str, Any]:
+    arguments = signed()
+    del arguments["headers"][name]
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("make", "detail"),
+    [
+        (lambda: {"content": BODY}, "Send webhook-id"),
+        (lambda: without("webhook-id"), "Send webhook-id"),
+        (lambda: without("webhook-timestamp"), "Send webhook-id"),
+        (lambda: without("webhook-signature"), "No signature fits."),
+        (lambda: signed(delivery_id="a.b"), "Send webhook-id"),
+        (lambda: signed(age_seconds=310), "The timestamp"),
+        (lambda: signed(age_seconds=-310), "The timestamp"),
+        (lambda: signed(key=BANK), "No signature fits."),
+        (lambda: signed() | {"content": BODY + b" "}, "No signature fits."),
+        (lambda: unsigned(**{"webhook-id": "msg_2"}), "No signature fits."),
+        (lambda: unsigned(**{"webhook-signature": "v1,"}), "No signature fits."),
+    ],
+)
+async def test_what_is_not_signed_rightly_is_refused_and_leaves_nothing(
+    client: AsyncClient, database: Database, make: Any, detail: str
+) -> None:
+    response = await client.post("/webhooks/shop", **make())
+    assert is_problem(response, 401, "invalid-webhook-signature")
+    assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
+    assert response.json()["detail"].startswith(detail)
+    assert await rows(database) == []
+
+
+async def test_a_delivery_just_within_the_tolerance_is_taken(client: AsyncClient) -> None:
+    for number, age in enumerate((290, -290)):
+        arguments = signed(delivery_id=f"msg_{number}", age_seconds=age)
+        assert (await client.post("/webhooks/shop", **arguments)).status_code == 202
+
+
+@pytest.mark.parametrize("source", ["nobody", "Shop", "%00"])
+async def test_an_unknown_source_is_not_found(client: AsyncClient, source: str) -> None:
+    path = f"/webhooks/{source}"
+    assert is_problem(await client.post(path, **signed()), 404, "unknown-webhook-source")
+    assert is_problem(await challenge(client, path=path), 404, "unknown-webhook-source")
+
+
+async def test_without_secrets_there_is_no_source(database_url: str) -> None:
+    async with running(create_app(settings_for(database_url))) as client:
+        assert (await client.post("/webhooks/shop", **signed())).status_code == 404
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_too_large_is_refused(database_url: str, *, chunked: bool) -> None:
+    settings = settings_with_secrets(database_url, max_body_bytes=1000)
+    arguments = signed(b"x" * 1001)
+    if chunked:
+        arguments["content"] = in_parts(b"x" * 1001)
+    async with running(create_app(settings)) as client:
+        response = await client.post("/webhooks/shop", **arguments)
+    assert response.status_code == 413
+    assert response.headers["Content-Type"] == PROBLEM
+
+
+async def in_parts(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 100):
+        yield body[start : start + 100]
+
+
+async def test_without_the_secret_no_connection_is_had_and_without_headers_no_body_is_read(
+    database_url: str,
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield BODY
+
+    async def no_connection() -> None:
+        raise RuntimeError("a connection was asked for")
+
+    app = create_app(settings_with_secrets(database_url, request_body_timeout_seconds=0.05))
+    app.dependency_overrides[open_transaction] = no_connection
+    async with running(app) as client:
+        stale = signed(age_seconds=310) | {"content": never()}
+        assert (await client.post("/webhooks/shop", **stale)).status_code == 401
+        waiting = signed() | {"content": never()}
+        assert (await client.post("/webhooks/shop", **waiting)).status_code == 408
+        assert (await client.post("/webhooks/shop", **signed(key=BANK))).status_code == 401
+
+
+async def test_a_failure_is_noted_and_the_event_comes_again_later(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    await client.post("/webhooks/shop", **signed(b'"fail"'))
+    (row,) = await until_done(database)
+    assert row["error"] == "RuntimeError: the warehouse is closed"
+    assert (row["attempts"], row["processed_at"]) == (1, None)
+    pause = (row["due_at"] - row["received_at"]).total_seconds()
+    assert service.FIRST_PAUSE_SECONDS <= pause < service.FIRST_PAUSE_SECONDS + 10
+    assert not await service.process_next(database)
+    await make_due(database)
+    assert await service.process_next(database)
+    (row,) = await rows(database)
+    assert row["attempts"] == 2
+    assert len(processed) == 2
+
+
+async def make_due(database: Database) -> None:
+    async with database.transaction() as transaction:
+        await transaction.connection.execute(
+            text("UPDATE webhook_deliveries SET due_at = now() WHERE due_at IS NOT NULL")
+        )
+
+
+async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
+    client: AsyncClient, database: Database, processed: list[Event], logged: list[EventDict]
+) -> None:
+    await client.post("/webhooks/shop", **signed(b'"fail"'))
+    await until_done(database)
+    for _ in range(service.MAX_ATTEMPTS + 3):
+        await make_due(database)
+        await service.process_next(database)
+    (row,) = await rows(database)
+    assert (row["attempts"], row["due_at"]) == (service.MAX_ATTEMPTS, None)
+    assert len(processed) == service.MAX_ATTEMPTS
+    (line,) = [line for line in logged if line["event"] == "webhook given up"]
+    assert (line["log_level"], line["source"], line["id"]) == ("error", "shop", "msg_1")
+
+
+async def test_what_process_did_to_the_database_goes_with_its_failure(
+    client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def process(event: Event, transaction: Transaction) -> None:
+        values = {"source": "by process", "id": event.id, "body": b""}
+        await transaction.fetch(STORE, values)
+        await transaction.fetch(text("SELECT nothing FROM nowhere"))
+
+    monkeypatch.setattr(service, "process", process)
+    await client.post("/webhooks/shop", **signed())
+    (row,) = await until_done(database)
+    assert row["source"] == "shop"
+    assert "nowhere" in row["error"]
+
+
+async def test_an_attempt_is_bounded_in_time(
+    client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def process(_event: Event, _transaction: Transaction) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(service, "process", process)
+    monkeypatch.setattr(service, "PROCESS_SECONDS", 0.2)
+    await client.post("/webhooks/shop", **signed())
+    (row,) = await until_done(database)
+    assert "TimeoutError" in row["error"]
+
+
+async def test_one_that_fails_is_not_in_the_way_of_others(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    for number, body in enumerate((b'"fail"', BODY, b'"fail"', BODY)):
+        await client.post("/webhooks/shop", **signed(body, delivery_id=f"msg_{number}"))
+    found = await until_done(database, 4)
+    assert [row["processed_at"] is not None for row in found] == [False, True, False, True]
+    assert len(processed) == 4
+
+
+async def test_one_that_another_process_has_is_passed_over(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    async with database.transaction() as other:
+        await other.fetch(STORE, {"source": "shop", "id": "msg_0", "body": BODY})
+    async with database.transaction() as other:
+        (taken,) = await other.fetch(TAKE)
+        await client.post("/webhooks/shop", **signed())
+        async with asyncio.timeout(30):
+            while not processed:
+                await asyncio.sleep(0.02)
+        assert [event.id for event in processed] == ["msg_1"]
+    assert taken["id"] == "msg_0"
+
+
+async def test_the_same_delivery_many_times_at_once_is_stored_and_processed_once(
+    client: AsyncClient, database: Database, processed: list[Event]
+) -> None:
+    responses = await asyncio.gather(
+        *(client.post("/webhooks/shop", **signed()) for _ in range(20))
+    )
+    assert {response.status_code for response in responses} == {202}
+    answers = [response.json()["status"] for response in responses]
+    assert sorted(answers) == ["repeated"] * 19 + ["stored"]
+    (row,) = await until_done(database)
+    assert row["attempts"] == 1
+    assert len(processed) == 1
+
+
+@pytest.mark.usefixtures("clean_tables")
+async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
+    database: Database, processed: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "START_SECONDS", 0)
+    monkeypatch.setattr(service, "SWEEP_SECONDS", 0.01)
+    failures: list[Exception] = [Unavailable("away"), RuntimeError("a bug")]
+    process_next = service.process_next
+
+    async def process_next_or_fail(database: Database) -> bool:
+        if failures:
+            raise failures.pop()
+        return await process_next(database)
+
+    monkeypatch.setattr(service, "process_next", process_next_or_fail)
+    async with service.open_background_processor(database):
+        for number in range(2):
+            async with database.transaction() as other:
+                values = {"source": "shop", "id": f"msg_{number}", "body": BODY}
+                await other.fetch(STORE, values)
+            await until_done(database, number + 1)
+    assert [event.id for event in processed] == ["msg_0", "msg_1"]
+
+
+@pytest.mark.usefixtures("clean_tables")
+async def test_when_the_service_ends_an_attempt_ends_first_and_no_other_begins(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def process(_event: Event, _transaction: Transaction) -> None:
+        begun.set()
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(service, "process", process)
+    async with running(create_app(settings_with_secrets(database_url))) as client:
+        await client.post("/webhooks/shop", **signed())
+        await begun.wait()
+        await client.post("/webhooks/shop", **signed(delivery_id="msg_2"))
+    assert [row["attempts"] for row in await rows(database)] == [1, 0]
+
+
+@pytest.mark.usefixtures("clean_tables")
+async def test_an_attempt_that_does_not_end_is_left_to_the_next_process(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def process(_event: Event, _transaction: Transaction) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(service, "process", process)
+    monkeypatch.setattr(service, "STOP_SECONDS", 0.1)
+    async with running(create_app(settings_with_secrets(database_url))) as client:
+        await client.post("/webhooks/shop", **signed())
+        await begun.wait()
+    (row,) = await rows(database)
+    assert (row["attempts"], row["processed_at"]) == (0, None)
+    assert row["due_at"] <= row["received_at"]
+
+
+async def challenge(
+    client: AsyncClient, *, path: str = "/webhooks/shop", **parameters: str
+) -> Response:
+    sent = {"mode": "subscribe", "challenge": "1158201444", "verify_token": VERIFY_TOKEN}
+    query = {f"hub.{name}": value for name, value in (sent | parameters).items() if value}
+    return await client.get(path, params=query)
+
+
+async def test_a_challenge_is_answered_as_plain_text(client: AsyncClient) -> None:
+    response = await challenge(client, challenge="<script>alert(1)</script>")
+    assert (response.status_code, response.text) == (200, "<script>alert(1)</script>")
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "token", ["wrong", "é", VERIFY_TOKEN + "x"], ids=["wrong", "letters", "longer"]
+)
+async def test_a_challenge_with_another_token_is_refused(client: AsyncClient, token: str) -> None:
+    response = await challenge(client, verify_token=token)
+    assert is_problem(response, 403, "webhook-challenge-refused")
+    assert "1158201444" not in response.text
+
+
+async def test_without_a_verify_token_every_challenge_is_refused(database_url: str) -> None:
+    settings = settings_with_secrets(database_url, webhook_verify_token=None)
+    async with running(create_app(settings)) as client:
+        for token in ("None", VERIFY_TOKEN):
+            assert (await challenge(client, verify_token=token)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *({"mode": "unsubscribe"}, {"mode": ""}, {"challenge": ""}, {"verify_token": ""}),
+        *({"challenge": "a\nb"}, {"challenge": "é"}, {"challenge": "x" * 201}),
+    ],
+)
+async def test_what_is_no_challenge_is_refused(
+    client: AsyncClient, parameters: dict[str, str]
+) -> None:
+    response = await challenge(client, **parameters)
+    assert (response.status_code, response.headers["Content-Type"]) == (422, PROBLEM)
+
+
+async def test_every_answer_is_in_the_openapi_document(client: AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = document["paths"]["/webhooks/{source}"]
+    assert set(operations["post"]["responses"]) >= {"202", "401", "404", "413", "422", "default"}
+    assert set(operations["get"]["responses"]) >= {"200", "403", "404", "422", "default"}
+    assert set(operations["get"]["responses"]["200"]["content"]) == {"text/plain"}
+    names = {parameter["name"] for parameter in operations["post"]["parameters"]}
+    assert names >= {"source", "webhook-id", "webhook-timestamp", "webhook-signature"}

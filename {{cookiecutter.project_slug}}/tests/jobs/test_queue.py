@@ -1,0 +1,100 @@
+"""Enqueuing: what is committed is enqueued, what is rolled back is not, and nothing hangs."""
+
+import subprocess
+import sys
+import time
+from typing import cast
+
+import pytest
+from redis.asyncio import Redis
+
+from app.db.database import Transaction, open_database
+from app.errors import Conflict
+from app.settings import SERVICE_NAME, Settings
+from app.jobs.definition import Job, Message
+from app.jobs.queue import LIBRARIES, SEND_SECONDS, Queue, open_queue
+from conftest import Lines, settings_for
+from own_valkey import own_valkey
+
+
+async def run(_transaction: Transaction, *, word: str) -> str:
+    return word
+
+
+JOB = Job("test.job", run, 1, 1)
+
+
+async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(
+    settings: Settings,
+) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with open_database(settings) as database:
+        async with database.transaction() as transaction:
+            Queue(send).enqueue(transaction, JOB, key="1", word="a")
+            assert sent == []
+        assert sent == [Message("test.job", "test.job:1", {"word": "a"}, None)]
+        with pytest.raises(Conflict):
+            async with database.transaction() as transaction:
+                Queue(send).enqueue(transaction, JOB, key="2", word="b")
+                raise Conflict
+    assert len(sent) == 1
+
+
+async def enqueue(settings: Settings, library: str, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that a commit with one job takes."""
+    monkeypatch.setattr("app.jobs.queue.LIBRARIES", [library])
+    async with open_database(settings) as database, open_queue(settings) as queue:
+        started = time.monotonic()
+        async with database.transaction() as transaction:
+            queue.enqueue(transaction, JOB, key="1", word="a")
+        return time.monotonic() - started
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("trouble", ["stop", "freeze"])
+async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_names_the_job(
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, library: str, trouble: str
+) -> None:
+    with own_valkey() as valkey:
+        settings = settings_for(database_url, redis_url=valkey.url)
+        getattr(valkey, trouble)()
+        assert await enqueue(settings, library, monkeypatch) < SEND_SECONDS + 2
+    (line,) = lines()
+    assert (line["message"], line["level"]) == ("job not enqueued", "error")
+    assert (line["job"], line["job_key"]) == ("test.job", "test.job:1")
+    assert line["arguments"] == {"word": "a"}
+
+
+async def test_what_is_in_redis_is_of_this_service_and_of_this_library(
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_valkey() as valkey:
+        settings = settings_for(database_url, redis_url=valkey.url)
+        for library in LIBRARIES:
+            await enqueue(settings, library, monkeypatch)
+        async with Redis.from_url(valkey.url) as redis:
+            keys = cast(list[bytes], await redis.keys())
+    assert "job not enqueued" not in {line["message"] for line in lines()}
+    assert len(keys) >= len(LIBRARIES)
+    assert all(key.startswith(f"{SERVICE_NAME}:".encode()) for key in keys), keys
+
+
+async def test_without_a_url_of_redis_the_log_names_the_job(
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(database_url, redis_url=None)
+    await enqueue(settings, LIBRARIES[0], monkeypatch)
+    (line,) = lines()
+    assert (line["message"], line["reason"]) == ("job not enqueued", "REDIS_URL is not set")
+
+
+def test_the_library_is_imported_when_the_queue_is_opened_and_not_before() -> None:
+    program = "import sys, app.main, app.cli; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "app.jobs.queue" in result.stdout.split()
+    assert not set(LIBRARIES) & set(result.stdout.split())

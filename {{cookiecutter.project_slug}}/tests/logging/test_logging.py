@@ -1,0 +1,271 @@
+import json
+import logging
+import time
+import warnings
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+from fastapi import BackgroundTasks
+from httpx import AsyncClient
+
+from app.logging.setup import REDACTED, LogContext, configure_logs
+from app.main import create_app
+from app.settings import Settings
+from conftest import Lines, running, settings_for
+
+
+def test_a_line_has_the_keys_that_platforms_read(lines: Lines) -> None:
+    structlog.get_logger().warning("stock is low", left=3)
+    (line,) = lines()
+    assert list(line)[:3] == ["timestamp", "level", "message"]
+    assert line["timestamp"].endswith("Z")
+    assert (line["level"], line["message"], line["left"]) == ("warn", "stock is low", 3)
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "sqlalchemy.engine", "alembic", "asyncio", "x"])
+def test_the_standard_librarys_loggers_write_the_same_lines(lines: Lines, name: str) -> None:
+    logging.getLogger(name).warning("slow: %d ms", 70)
+    (line,) = lines()
+    assert (line["message"], line["logger"], line["level"]) == ("slow: 70 ms", name, "warn")
+
+
+def test_warnings_are_lines(lines: Lines) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("that is deprecated", DeprecationWarning, stacklevel=1)
+    (line,) = lines()
+    assert "that is deprecated" in line["message"]
+
+
+def test_a_traceback_is_one_line(lines: Lines) -> None:
+    try:
+        raise ValueError("no\nway")
+    except ValueError:
+        structlog.get_logger().exception("it failed")
+        logging.getLogger("library").exception("it failed there")
+    ours, theirs = lines()
+    for line in (ours, theirs):
+        assert line["level"] == "error"
+        assert "Traceback" in line["exception"]
+        assert "ValueError: no\nway" in line["exception"]
+
+
+def test_lines_below_the_level_are_not_written(lines: Lines) -> None:
+    structlog.get_logger().debug("quiet")
+    logging.getLogger("library").debug("quiet")
+    assert lines() == []
+
+
+SECRETS = [
+    {"password": "hunter2"},
+    {"user": {"api_key": "hunter2", "list": [{"Authorization": "hunter2"}]}},
+    {"url": "postgresql://app:hunter2@db/app"},
+    {"url": "amqp://:hunter2@queue:5672/x"},
+    {"header": "Bearer hunter2"},
+    {"note": "sent to hunter2@example.com"},
+    {"jwt": "eyJhbGciOiJIUzI1NiJ9.hunter2.c2lnbmF0dXJl"},
+    {"Set-Cookie": "session=hunter2"},
+    {"headers": {"X-Api-Key": "hunter2"}},
+    {"headers": [(b"cookie", b"id=hunter2")]},
+]
+
+
+@pytest.mark.parametrize("values", SECRETS)
+def test_secrets_and_personal_data_are_taken_out_at_any_depth(
+    lines: Lines, values: dict[str, Any]
+) -> None:
+    structlog.get_logger().info("seen", **values)
+    structlog.get_logger().bind(**values).info("bound")
+    structlog.get_logger().new(component="child").bind(child=values).info("grandchild")
+    seen = lines()
+    assert len(seen) == 3
+    for line in seen:
+        assert "hunter2" not in json.dumps(line)
+        assert REDACTED in json.dumps(line)
+
+
+def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: Lines) -> None:
+    child = logging.getLogger("library.deep.child")
+    child.error("cannot reach %s", "postgresql://app:hunter2@db/app")
+    try:
+        try:
+            raise ConnectionError("postgresql://app:hunter2@db/app")
+        except ConnectionError as error:
+            raise RuntimeError("Authorization: Bearer hunter2") from error
+    except RuntimeError:
+        child.exception("failed for hunter2@example.com")
+        structlog.get_logger().exception("failed with Bearer hunter2")
+    seen = lines()
+    assert len(seen) == 3
+    assert all("hunter2" not in json.dumps(line) for line in seen)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BEARER hunter2",
+        "login with password=hunter2 failed",
+        "GET /x?access_token=hunter2&y=1",
+        "Cookie: session=hunter2",
+        '{"password": "hunter2"}',
+        "{'password': 'a phrase of hunter2'}",
+        r'{"password": "a \"phrase\" of hunter2"}',
+        r'"{\"password\": \"a phrase of hunter2\"}"',
+        'b\'{"secret_key": "hunter2"}\'',
+        "{'token': b'hunter2'}",
+        "x-api-key: hunter2",
+        "Authorization: Token hunter2",
+        "Cookie: theme=dark; id=hunter2",
+        "postgres://u:p@ss/hunter2@host/db",
+    ],
+)
+def test_secrets_inside_a_text_are_taken_out(lines: Lines, text: str) -> None:
+    structlog.get_logger().info(text, note=text)
+    assert "hunter2" not in json.dumps(lines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 60_000 + "/@",
+        "eyJ-" * 15_000,
+        "://a:" * 12_000 + "@",
+        """token="token='""" * 4000,
+        "token=\\" * 8000,
+    ],
+)
+def test_a_long_text_that_nearly_matches_costs_no_time(lines: Lines, text: str) -> None:
+    """Not a matter of speed but of shape: a quadratic pattern takes over ten seconds here."""
+    started = time.process_time()
+    structlog.get_logger().info("long", text=text)
+    assert time.process_time() - started < 5
+    assert len(lines()) == 1
+
+
+def test_a_line_that_is_logged_wrongly_is_still_logged(lines: Lines) -> None:
+    logging.getLogger("library").log(25, "between two levels")
+    (ours,) = (h for h in logging.root.handlers if type(h).__module__ == "app.logging.setup")
+    ours.handle(logging.LogRecord("library", 30, "file", 1, "%d", ("no number",), None))
+    structlog.get_logger().info("odd", surrogate="\ud800", large=2**70, message="not the message")
+    between, wrong, odd = lines()
+    assert between["level"] == "info"
+    assert "no number" in wrong["message"]
+    assert (odd["message"], odd["large"]) == ("odd", 2**70)
+
+
+def test_what_json_cannot_say_is_written_as_text(lines: Lines) -> None:
+    structlog.get_logger().info("odd", what=object, when=None, many={1: {2}})
+    (line,) = lines()
+    assert "object" in line["what"]
+    assert line["many"] == {"1": [2]}
+
+
+def test_a_context_is_on_every_line_inside_and_none_after(lines: Lines) -> None:
+    with LogContext(request_id="r1"):
+        structlog.get_logger().info("ours")
+        logging.getLogger("library").info("theirs")
+    structlog.get_logger().info("after")
+    ours, theirs, after = lines()
+    assert ours["request_id"] == theirs["request_id"] == "r1"
+    assert "request_id" not in after
+
+
+async def test_a_request_is_one_line_with_route_status_and_id(
+    lines: Lines, settings: Settings
+) -> None:
+    app = create_app(settings)
+
+    @app.get("/things/{number}")
+    async def thing(number: int) -> int:
+        return number
+
+    async with running(app) as client:
+        await client.get("/things/7", headers={"X-Request-Id": "r2"})
+        await client.get("/nowhere/at/all?token=hunter2")
+    found, missing = lines()
+    assert found["message"] == "request"
+    assert (found["method"], found["path"], found["status"]) == ("GET", "/things/7", 200)
+    assert found["route"] == "/things/{number}"
+    assert found["request_id"] == "r2"
+    assert found["duration_ms"] > 0
+    assert found["bytes"] > 0
+    assert (missing["route"], missing["path"]) == (None, "/nowhere/at/all")
+
+
+async def test_what_is_done_after_the_answer_does_not_count_as_its_time(
+    settings: Settings, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()
+    monkeypatch.setattr("app.web.middleware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    app = create_app(settings)
+
+    @app.get("/things")
+    async def things(background: BackgroundTasks) -> None:
+        background.add_task(lambda: [next(clock) for _ in range(100)])
+
+    async with running(app) as client:
+        await client.get("/things")
+    (line,) = lines()
+    assert 0 < line["duration_ms"] < 100_000
+    assert next(clock) > 100
+
+
+async def test_probes_that_succeed_are_not_logged_and_others_are(
+    lines: Lines, service: AsyncClient
+) -> None:
+    await service.get("/health/live")
+    assert lines() == []
+    await service.get("/health/nowhere")
+    assert [line["status"] for line in lines()] == [404]
+
+
+async def test_an_unexpected_error_is_one_line_with_the_request_id(
+    database_url: str, lines: Lines
+) -> None:
+    app = create_app(settings_for(database_url))
+
+    @app.get("/boom")
+    async def boom() -> str:
+        raise RuntimeError("Bearer hunter2")
+
+    async with running(app) as client:
+        await client.get("/boom", headers={"X-Request-Id": "r3"})
+    failure, request = lines()
+    assert failure["message"] == "unhandled exception"
+    assert "Traceback" in failure["exception"]
+    assert "hunter2" not in failure["exception"]
+    assert failure["request_id"] == request["request_id"] == "r3"
+    assert request["status"] == 500
+
+
+def test_development_gets_text_for_people(
+    database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del lines  # which puts the handlers back
+    configure_logs(settings_for(database_url, log_format="console"))
+    log = structlog.wrap_logger(None)
+    log.info("hello", left=3)
+    out, err = capfdbinary.readouterr()
+    assert err == b""
+    assert b"hello" in out
+    assert b"left=3" in out
+    assert not out.startswith(b"{")
+
+
+def test_a_terminal_is_told_nothing_by_what_was_sent(
+    database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del lines  # which puts the handlers back
+    configure_logs(settings_for(database_url, log_format="console"))
+    sent = "\x1b]0;title\x07\x9b2J\r"
+    try:
+        raise ValueError(sent)
+    except ValueError:
+        structlog.wrap_logger(None).exception(sent, path=sent, nested={sent: [sent]})
+    out = capfdbinary.readouterr().out.decode()
+    assert r"\x1b]0;title" in out
+    assert "Traceback" in out
+    assert all(character.isprintable() for character in out if character != "\n")

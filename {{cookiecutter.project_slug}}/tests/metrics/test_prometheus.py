@@ -1,0 +1,380 @@
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from app.db.database import open_database
+from app.web.dependencies import Reader, WriteTransaction
+from app.errors import Unavailable
+from app.main import create_app
+from app.settings import Settings
+from conftest import running, settings_for
+from processes import APP, ROOT, Service, environment, wait_until
+
+IS_LINUX = sys.platform == "linux"
+TOKEN = "a-token-of-some-length"
+NAMES = re.compile(r"\b(?:up|[a-z]+(?:_[a-z0-9]+)+)(?=\{)")  # as queries have them
+REQUESTS = "http_requests_total"
+DURATIONS = "http_request_duration_seconds"
+
+
+class Scrape:
+    """What one answer of /metrics says."""
+
+    def __init__(self, answer: str) -> None:
+        self.families: list[Metric] = list(text_string_to_metric_families(answer))
+        self.samples = [sample for family in self.families for sample in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum over everything with this name and at least these labels."""
+        return sum(
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def labels(self, name: str) -> list[dict[str, str]]:
+        return [sample.labels for sample in self.samples if sample.name == name]
+
+    @property
+    def requests(self) -> set[tuple[str, str, str]]:
+        return {(s["method"], s["route"], s["status"]) for s in self.labels(REQUESTS)}
+
+
+async def scrape(client: AsyncClient) -> Scrape:
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Scrape(response.text)
+
+
+class Gate:
+    """Holds requests back until it is opened."""
+
+    def __init__(self) -> None:
+        self.is_reached = asyncio.Event()
+        self.is_open = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.is_reached.set()
+        await self.is_open.wait()
+
+
+def app_with_routes(settings: Settings, gate: Gate | None = None) -> FastAPI:
+    app = create_app(settings)
+
+    @app.get("/things/{number}")
+    async def thing(number: int) -> int:
+        return number
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError
+
+    @app.get("/held")
+    async def held(transaction: WriteTransaction) -> None:
+        await transaction.fetch(text("SELECT 1"))
+        assert gate is not None
+        await gate.wait()
+
+    @app.get("/read")
+    async def read(reader: Reader) -> None:
+        await reader.fetch(text("SELECT 1"))
+
+    return app
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
+    async with running(app_with_routes(settings)) as client:
+        yield client
+
+
+async def test_head_is_counted_as_head_with_the_route_of_get(client: AsyncClient) -> None:
+    await client.head("/things/1")
+    assert ("HEAD", "/things/{number}", "200") in (await scrape(client)).requests
+
+
+async def test_requests_are_counted_by_route_method_and_status(client: AsyncClient) -> None:
+    for number in range(3):
+        await client.get(f"/things/{number}")
+    await client.get("/things/none")
+    await client.delete("/things/1")
+    await client.get("/broken")
+    found = await scrape(client)
+    assert found.requests == {
+        ("GET", "/things/{number}", "200"),
+        ("GET", "/things/{number}", "422"),
+        ("DELETE", "/things/{number}", "405"),
+        ("GET", "/broken", "500"),
+    }
+    assert found.value(REQUESTS, route="/things/{number}", status="200") == 3
+    assert found.value(f"{DURATIONS}_count", route="/things/{number}", method="GET") == 4
+    assert found.value(f"{DURATIONS}_sum") > 0
+    assert not [sample.name for sample in found.samples if sample.name.endswith("_created")]
+
+
+async def test_clients_cannot_make_labels(client: AsyncClient) -> None:
+    for path in ("/nowhere", "/things/1/more", "/wp-login.php", "/metrics/of/mine"):
+        await client.get(path)
+    for method in ("BREW", "PROPFIND"):
+        await client.request(method, "/nowhere")
+    found = await scrape(client)
+    assert found.requests == {("GET", "unmatched", "404"), ("OTHER", "unmatched", "404")}
+    assert found.value(REQUESTS, method="OTHER") == 2
+
+
+async def test_a_refused_host_is_counted_and_a_scrape_may_come_under_any_name(
+    database_url: str,
+) -> None:
+    app = create_app(settings_for(database_url, allowed_hosts="testserver"))
+    async with running(app) as client:
+        assert (await client.get("/", headers={"Host": "10.0.0.7:8000"})).status_code == 400
+        answer = await client.get("/metrics", headers={"Host": "10.0.0.7:8000"})
+    assert Scrape(answer.text).requests == {("GET", "unmatched", "400")}
+
+
+async def test_scrapes_do_not_measure_themselves(client: AsyncClient) -> None:
+    await scrape(client)
+    found = await scrape(client)
+    assert found.requests == set()
+    assert found.value("http_requests_in_flight") == 0
+
+
+async def test_the_alerts_two_seconds_are_a_border_of_a_bucket(client: AsyncClient) -> None:
+    await client.get("/things/1")
+    borders = [s["le"] for s in (await scrape(client)).labels(f"{DURATIONS}_bucket")]
+    assert "2.0" in borders
+    assert len(borders) == 13
+
+
+async def test_requests_in_flight_and_their_connections_are_seen_while_they_last(
+    settings: Settings,
+) -> None:
+    gate = Gate()
+    async with running(app_with_routes(settings, gate)) as client:
+        held = asyncio.create_task(client.get("/held"))
+        await gate.is_reached.wait()
+        during = await scrape(client)
+        gate.is_open.set()
+        await held
+        after = await scrape(client)
+    assert during.value("http_requests_in_flight") == 1
+    assert during.value("database_pool_checked_out") == 1
+    assert during.value("database_pool_size") == settings.database_pool_size
+    assert after.value("http_requests_in_flight") == 0
+    assert after.value("database_pool_checked_out") == 0
+    assert after.value("database_pool_wait_seconds_count") == 1
+
+
+async def test_a_request_that_is_cut_off_has_no_status_and_is_in_flight_no_longer(
+    settings: Settings,
+) -> None:
+    gate = Gate()
+    async with running(app_with_routes(settings, gate)) as client:
+        held = asyncio.create_task(client.get("/held"))
+        await gate.is_reached.wait()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        found = await scrape(client)
+    assert found.requests == {("GET", "/held", "0")}
+    assert found.value("http_requests_in_flight") == 0
+    assert found.value("database_pool_checked_out") == 0
+
+
+async def test_a_wait_for_a_connection_is_measured_even_in_vain(database_url: str) -> None:
+    gate = Gate()
+    small = settings_for(database_url, database_pool_size=1, database_pool_timeout_seconds=0.3)
+    async with running(app_with_routes(small, gate)) as client:
+        held = asyncio.create_task(client.get("/held"))
+        await gate.is_reached.wait()
+        assert (await client.get("/read")).status_code == Unavailable.status
+        in_vain = await scrape(client)
+        gate.is_open.set()
+        await held
+        await client.get("/read")
+        after = await scrape(client)
+    assert in_vain.value("database_pool_wait_seconds_count") == 2
+    assert in_vain.value("database_pool_wait_seconds_sum") > 0.25
+    assert in_vain.value("database_pool_checked_out") == 1
+    assert after.value("database_pool_wait_seconds_count") == 3
+    assert after.value("database_pool_checked_out") == 0
+
+
+async def test_a_connection_that_breaks_is_not_counted_for_ever(settings: Settings) -> None:
+    app = app_with_routes(settings)
+
+    @app.get("/cut-off")
+    async def cut_off(reader: Reader) -> None:
+        await reader.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    async with running(app) as client:
+        assert (await client.get("/cut-off")).status_code == Unavailable.status
+        assert (await scrape(client)).value("database_pool_checked_out") == 0
+        assert (await client.get("/read")).status_code == 200
+        assert (await scrape(client)).value("database_pool_checked_out") == 0
+
+
+async def test_the_build_and_the_process_are_there(database_url: str) -> None:
+    async with running(create_app(settings_for(database_url, commit_sha="abc123"))) as client:
+        found = await scrape(client)
+    assert found.labels("app_build_info") == [{"version": "0.1.0", "commit": "abc123"}]
+    if IS_LINUX:
+        assert found.value("process_resident_memory_bytes") > 1e7
+        assert found.value("process_cpu_seconds_total") > 0
+
+
+@pytest.mark.parametrize(
+    ("environment_name", "token", "sent", "status"),
+    [
+        ("production", None, None, 404),
+        ("staging", None, "Bearer ", 404),
+        ("production", TOKEN, None, 401),
+        ("production", TOKEN, "Bearer wrong", 401),
+        ("production", TOKEN, f"Bearer {TOKEN}", 200),
+        ("development", TOKEN, None, 401),
+        ("development", None, None, 200),
+    ],
+)
+async def test_metrics_are_closed_outside_development_without_the_token(
+    database_url: str, environment_name: str, token: str | None, sent: str | None, status: int
+) -> None:
+    settings = settings_for(
+        database_url,
+        environment=environment_name,
+        allowed_hosts="testserver",
+        metrics_token=token,
+        health_token="another-one-of-16",
+    )
+    async with running(create_app(settings)) as client:
+        response = await client.get("/metrics", headers={"Authorization": sent} if sent else {})
+    assert response.status_code == status
+    assert ("http_requests" in response.text) == (status == 200)
+
+
+def test_a_token_that_can_be_guessed_is_refused(database_url: str) -> None:
+    with pytest.raises(ValidationError, match="16 characters at least"):
+        settings_for(database_url, metrics_token="short")
+
+
+def test_metrics_are_not_in_the_document(settings: Settings) -> None:
+    assert "/metrics" not in create_app(settings).openapi()["paths"]
+
+
+async def test_every_query_of_the_dashboard_and_the_alerts_asks_for_what_is_measured(
+    client: AsyncClient,
+) -> None:
+    await client.get("/read")
+    found = await scrape(client)
+    measured = {sample.name for sample in found.samples} | {"up"}
+    asked = set()
+    for file in (ROOT / "observability").rglob("*"):
+        if file.suffix in {".json", ".yml"} and file.name != "alerts_test.yml":
+            asked |= set(NAMES.findall(file.read_text(encoding="utf-8")))
+    assert len(asked) > 8
+    assert asked <= measured
+
+
+async def test_the_statements_of_the_page_for_the_night_run(settings: Settings) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    statements = re.findall(r"`(SELECT [^`]+ FROM [^`]+)`", page)
+    assert len(statements) == 2
+    async with open_database(settings) as database:
+        for statement in statements:
+            await database.fetch(text(statement))
+
+
+@contextmanager
+def several_processes(database_url: str, folder: Path) -> Iterator[Service]:
+    env = environment(database_url, WEB_CONCURRENCY="2", TMPDIR=str(folder))
+    with Service([*APP, "serve"], env) as service:
+        service.wait_until_ready()
+        yield service
+
+
+def workers_of(service: Service) -> list[int]:
+    """The server processes that live, without multiprocessing's own helper."""
+    return sorted(p.pid for p in psutil.Process(service.process.pid).children() if is_worker(p))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        is_over = process.status() == psutil.STATUS_ZOMBIE
+        return not is_over and "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
+
+
+def ask_until_all_answered(url: str, folder: Path, pids: set[int]) -> int:
+    """Ask, many at once, until every process has answered; how often that was."""
+    asked = 0
+
+    def have_all_answered() -> bool:
+        nonlocal asked
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: httpx.get(f"{url}/health/live"), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        asked += len(answers)
+        return all((folder / f"counter_{pid}.db").exists() for pid in pids)
+
+    wait_until(have_all_answered)
+    return asked
+
+
+def scrape_at(url: str) -> Scrape:
+    return Scrape(httpx.get(f"{url}/metrics").text)
+
+
+def answered(url: str) -> float:
+    return scrape_at(url).value(REQUESTS, route="/health/live")
+
+
+def pids_in(scrape: Scrape) -> set[int]:
+    """The processes that a scrape tells of."""
+    return {int(s["pid"]) for s in scrape.labels("process_resident_memory_bytes")}
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="what the system knows of processes is in /proc")
+def test_several_processes_answer_as_one_and_a_dead_one_takes_only_its_gauges_along(
+    database_url: str, tmp_path: Path
+) -> None:
+    with several_processes(database_url, tmp_path) as service:
+        url, (first, second) = service.url, workers_of(service)
+        (folder,) = tmp_path.glob("metrics-*")
+        assert folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
+        asked = ask_until_all_answered(url, folder, {first, second})
+        wait_until(lambda: answered(url) == asked)  # a request is counted just after its answer
+        found = [scrape_at(url) for _ in range(10)]
+        assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {asked}
+        assert found[0].value(f"{DURATIONS}_count", route="/health/live") == asked
+        assert found[0].value("database_pool_size") == 32
+        assert found[0].value("http_requests_in_flight") == 0
+        assert found[0].value("app_build_info") == 1
+        assert pids_in(found[0]) == {first, second}
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(set(workers_of(service)) - {first}) == 2, doing=service)
+        (third,) = set(workers_of(service)) - {first, second}
+        asked += ask_until_all_answered(url, folder, {second, third})
+        wait_until(lambda: answered(url) == asked)  # what was counted stays
+        after = scrape_at(url)
+        assert after.value("database_pool_size") == 32
+        assert pids_in(after) == {second, third}
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+    assert list(tmp_path.glob("metrics-*")) == [], "the folder goes with the service"

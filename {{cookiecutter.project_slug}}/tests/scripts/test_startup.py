@@ -1,0 +1,236 @@
+"""`scripts/startup.sh`, as a platform runs it: many at once, too early, and with bad migrations."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.db.database import open_database
+from app.db.migrate import LOCK
+from conftest import settings_for
+from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
+
+REPLICAS = 8
+CONCURRENTLY = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE scratch (word text)")
+    op.execute("INSERT INTO scratch SELECT md5(n::text) FROM generate_series(1, 20000) AS n")
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_scratch_word")
+        op.execute("CREATE INDEX CONCURRENTLY ix_scratch_word ON scratch (word)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE scratch")
+"""
+FAILING = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE half_done (word text)")
+    op.execute("ALTER TABLE nowhere ADD COLUMN word text")
+
+
+def downgrade() -> None:
+    pass
+"""
+
+SLOW = """
+from alembic import op
+
+revision = "9000"
+down_revision = {after!r}
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE half_done (word text)")
+    op.execute("SELECT pg_sleep(30)")
+
+
+def downgrade() -> None:
+    pass
+"""
+
+
+async def query(url: str, statement: str) -> list[object]:
+    async with open_database(settings_for(url)) as database:
+        return [next(iter(row.values())) for row in await database.fetch(text(statement))]
+
+
+@pytest.fixture
+def replicas() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
+    empty_database: str, source: Path, replicas: ExitStack
+) -> None:
+    env = environment(
+        empty_database,
+        **add_migration(source, CONCURRENTLY),
+        MIGRATION_LOCK_TIMEOUT_SECONDS="0.3",
+    )
+    services = [replicas.enter_context(Service(STARTUP, env)) for _ in range(REPLICAS)]
+    async with (
+        open_database(settings_for(empty_database)) as database,
+        database.transaction() as old,
+    ):
+        # Somebody's snapshot that is open all the while: CONCURRENTLY has to wait for it.
+        await old.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await old.fetch(text("SELECT 1"))
+        await asyncio.to_thread(
+            wait_until, lambda: any("migrating" in service.messages() for service in services)
+        )
+        await asyncio.sleep(1)
+    for service in services:
+        await asyncio.to_thread(service.wait_until_ready)
+    assert [message for s in services for message in s.messages()].count("migrated") == 1
+    for service in services:
+        assert service.stderr == ""
+        assert not [line for line in service.lines if line["level"] == "error"]
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_scratch_word'::regclass"
+    assert await query(empty_database, valid) == [True]
+
+
+async def test_at_the_last_migration_a_start_takes_no_lock(
+    database_url: str, replicas: ExitStack
+) -> None:
+    async with open_database(settings_for(database_url)) as database, database.probe() as lock:
+        await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        service = replicas.enter_context(Service(STARTUP, environment(database_url)))
+        await asyncio.to_thread(service.wait_until_ready)
+
+
+async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -> None:
+    with own_postgres() as server:
+        server.stop()
+        service = replicas.enter_context(Service(STARTUP, environment(server.url)))
+        waiting = "waiting for the database"
+        await asyncio.to_thread(wait_until, lambda: waiting in service.messages(), doing=service)
+        server.start()
+        await asyncio.to_thread(service.wait_until_ready)
+
+
+async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_on(
+    empty_database: str, source: Path, replicas: ExitStack
+) -> None:
+    running = replicas.enter_context(Service(STARTUP, environment(empty_database)))
+    url = await asyncio.to_thread(running.wait_until_ready)
+    env = environment(empty_database, **add_migration(source, FAILING))
+    new = replicas.enter_context(Service(STARTUP, env))
+    assert await asyncio.to_thread(new.wait) == 1
+    (reason,) = [line for line in new.lines if line["level"] == "error"]
+    assert reason["message"] == "not migrated"
+    assert 'relation "nowhere" does not exist' in reason["reason"]
+    assert "listening" not in new.messages()
+    assert await query(empty_database, "SELECT to_regclass('half_done')") == [None]
+    assert httpx.get(f"{url}/health/ready").status_code == 200
+
+
+async def test_sigterm_ends_the_wait_for_a_database(replicas: ExitStack) -> None:
+    service = replicas.enter_context(
+        Service(STARTUP, environment("postgresql://u:p@127.0.0.1:1/x"))
+    )
+    wait_until(lambda: "waiting for the database" in service.messages(), doing=service)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait(10) == 128 + signal.SIGTERM
+    assert service.stderr == ""
+
+
+async def test_sigterm_ends_a_migration_in_the_database_too(
+    database_url: str, source: Path, replicas: ExitStack
+) -> None:
+    """Or its statement would go on, and keep the tables locked that the running version needs."""
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND state = 'active' AND query = 'SELECT pg_sleep(30)'"
+    )
+    env = environment(database_url, **add_migration(source, SLOW))
+    service = replicas.enter_context(Service(STARTUP, env))
+    async with asyncio.timeout(20):
+        while not await query(database_url, sleeping):
+            await asyncio.sleep(0.1)
+    service.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(service.wait, 10) == 128 + signal.SIGTERM
+    assert service.stderr == ""
+    async with asyncio.timeout(5):
+        while await query(database_url, sleeping):
+            await asyncio.sleep(0.1)
+
+
+async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
+    with own_postgres() as server:
+        settings = settings_for(server.url)
+        async with open_database(settings) as database, database.transaction() as transaction:
+            for statement in (
+                "CREATE TABLE alembic_version (version_num varchar(32))",
+                "CREATE ROLE powerless LOGIN",
+            ):
+                await transaction.connection.execute(text(statement))
+        url = server.url.replace("//postgres:@", "//powerless@")
+        service = replicas.enter_context(Service(STARTUP, environment(url)))
+        assert await asyncio.to_thread(service.wait) == 1
+        assert service.lines[-1]["reason"] == "permission denied for table alembic_version"
+        assert "exception" not in service.lines[-1]
+
+
+def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack) -> None:
+    env = environment("postgresql://u:hunter2@127.0.0.1:1/x", DATABASE_WAIT_SECONDS="0.5")
+    started = time.monotonic()
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 1
+    assert time.monotonic() - started < 15
+    assert "no database after 0.5 s" in service.lines[-1]["reason"]
+    assert "hunter2" not in service.stdout + service.stderr
+
+
+async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waited_for(
+    source: Path, replicas: ExitStack
+) -> None:
+    with own_postgres() as server:
+        limits = {"MIGRATION_WAIT_SECONDS": "3", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
+        env = environment(server.url, **add_migration(source, CONCURRENTLY), **limits)
+        waiting = "waiting for another replica to migrate"
+        async with open_database(settings_for(server.url)) as database, database.probe() as lock:
+            await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+            service = replicas.enter_context(Service(STARTUP, env))
+            await asyncio.to_thread(
+                wait_until, lambda: waiting in service.messages(), doing=service
+            )
+            server.freeze()
+            try:
+                assert await asyncio.to_thread(service.wait) == 1
+            finally:
+                server.thaw()
+    assert service.lines[-1]["reason"] == "the database does not answer"
+
+
+def test_bad_settings_end_the_start_with_one_line_each(replicas: ExitStack) -> None:
+    env = environment("postgresql://u:p@db/x?colour=red", PORT="http", LOG_LEVEL="loud")
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 2
+    assert service.stdout == ""
+    assert [line.split(":")[1] for line in service.stderr.splitlines()] == [" PORT", " LOG_LEVEL"]
+    env = environment("postgresql://u:p@db/x?colour=red")
+    service = replicas.enter_context(Service(STARTUP, env))
+    assert service.wait() == 2
+    assert "'colour'" in service.stderr
+    assert len(service.stderr.splitlines()) == 1

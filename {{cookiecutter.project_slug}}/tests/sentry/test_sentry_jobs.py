@@ -1,0 +1,47 @@
+"""Jobs that fail, reported."""
+
+import subprocess
+import sys
+
+from app.db.database import Transaction
+from app.jobs.attempts import attempt
+from app.jobs.definition import Job, Message
+from app.jobs.worker_context import open_workplace
+from conftest import settings_for
+from processes import Receiver
+from test_error_tracking import dsn_of, events, receiver
+
+__all__ = ["receiver"]  # a fixture
+
+
+async def fail(_transaction: Transaction) -> None:
+    raise RuntimeError("of a job")
+
+
+FAIL = Job("test.fail", fail, 5, 2)
+
+
+async def test_a_job_is_reported_when_it_is_given_up_and_not_before(
+    database_url: str, clean_tables: None, receiver: Receiver
+) -> None:
+    assert clean_tables is None
+    settings = settings_for(database_url, sentry_dsn=dsn_of(receiver.address))
+    message = Message(FAIL.name, "test.fail:1", request_id="request-7")
+    async with open_workplace(settings, connections=1) as database:
+        for number in (1, 2):
+            await attempt(database, FAIL, message, number)
+    (event,) = events(receiver)
+    assert event["transaction"] == "test.fail"
+    assert event["tags"]["request_id"] == "request-7"
+    assert event["tags"]["job_key"] == "test.fail:1"
+    assert event["exception"]["values"][0]["type"] == "RuntimeError"
+
+
+def test_a_job_that_fails_without_a_dsn_loads_nothing() -> None:
+    script = """
+import sys
+from app.sentry.reporting import report_job
+report_job(RuntimeError(), "test.fail")
+sys.exit("sentry_sdk" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,198 @@
+"""A check that is late has failed for this probe; the connection that it opens is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.web.dependencies import Reader, WriteTransaction
+from app.db.engine import create_engine
+from app.web.health import Check, Health
+from app.main import create_app
+from app.db.migrate import migrate
+from app.settings import Settings
+from conftest import running, settings_for
+from processes import Postgres, own_postgres
+from counting_proxy import ByteRelay
+
+READY_WITHIN_SECONDS = 10
+ONE = text("SELECT 1")
+
+
+@pytest.fixture(autouse=True)
+def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every probe makes a round of checks of its own."""
+    monkeypatch.setattr("app.web.health.SHARED_SECONDS", 0.0)
+
+
+class SlowDependency:
+    """Connects when the test allows it, and answers at once from then on.
+
+    Attributes:
+        runs: checks that have begun.
+        cancelled: checks that were cancelled.
+        is_down: whether it refuses to answer, once connected.
+    """
+
+    def __init__(self) -> None:
+        self.connected = asyncio.Event()
+        self.runs = 0
+        self.cancelled = 0
+        self.is_down = False
+
+    async def check(self) -> None:
+        self.runs += 1
+        try:
+            await self.connected.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.is_down:
+            raise ConnectionError("down")
+
+
+@pytest.fixture
+def dependency() -> SlowDependency:
+    return SlowDependency()
+
+
+@pytest.fixture
+async def health(settings: Settings, dependency: SlowDependency) -> AsyncIterator[Health]:
+    health = Health(settings)
+    health.add(Check("slow", dependency.check, timeout_seconds=0.05))
+    yield health
+    await health.finish()
+
+
+async def status(health: Health) -> str:
+    return (await health.components())["slow"].status
+
+
+async def test_a_late_check_goes_on_and_the_next_rounds_wait_for_it(
+    health: Health, dependency: SlowDependency
+) -> None:
+    assert [await status(health) for _ in range(3)] == ["failed"] * 3
+    assert (dependency.runs, dependency.cancelled) == (1, 0)
+    health.add(Check("slow", dependency.check, timeout_seconds=20))
+    round_ = asyncio.create_task(status(health))
+    await asyncio.sleep(0)
+    dependency.connected.set()
+    assert await round_ == "ok"
+
+
+async def test_the_result_of_a_late_check_is_not_reported_later(
+    health: Health, dependency: SlowDependency
+) -> None:
+    assert await status(health) == "failed"
+    dependency.connected.set()
+    await asyncio.sleep(0.01)  # it ends, and succeeds
+    dependency.is_down = True
+    assert await status(health) == "failed"
+    assert dependency.runs == 2
+
+
+async def test_a_late_check_is_cancelled_after_its_own_limit_and_runs_again(
+    health: Health, dependency: SlowDependency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.health.LATE_SECONDS", 0.2)
+    assert await status(health) == "failed"
+    async with asyncio.timeout(20):
+        while dependency.runs == 1:
+            await status(health)
+    assert dependency.cancelled == 1
+
+
+async def test_the_end_of_the_service_cancels_late_checks(
+    health: Health, dependency: SlowDependency
+) -> None:
+    assert await status(health) == "failed"
+    await health.finish()
+    assert dependency.cancelled == 1
+
+
+async def test_people_may_wait_for_late_checks(health: Health, dependency: SlowDependency) -> None:
+    health.allow_late_checks()
+    round_ = asyncio.create_task(status(health))
+    await asyncio.sleep(0.1)  # twice the check's limit
+    dependency.connected.set()
+    assert await round_ == "ok"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with own_postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+async def role(postgres: Postgres) -> str:
+    """A role that logs in by password, which takes two more round trips."""
+    settings = settings_for(postgres.url)
+    await migrate(settings)
+    engine = create_engine(settings, pool_size=1)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE ROLE slow LOGIN SUPERUSER PASSWORD 'slow'"))
+        postgres.require_password("slow")
+        await connection.execute(text("SELECT pg_reload_conf()"))
+    await engine.dispose()
+    return "slow:slow"
+
+
+def app_with_statements(settings: Settings) -> FastAPI:
+    app = create_app(settings)
+
+    @app.get("/statement")
+    async def read(reader: Reader) -> int:
+        return len(await reader.fetch(ONE))
+
+    @app.post("/statement")
+    async def write(transaction: WriteTransaction) -> int:
+        return len(await transaction.fetch(ONE))
+
+    return app
+
+
+@asynccontextmanager
+async def behind_a_slow_link(
+    postgres: Postgres, role: str, round_trip_seconds: float
+) -> AsyncIterator[Settings]:
+    socket = f"{postgres.socket_folder}/.s.PGSQL.5432"
+    relay = ByteRelay(
+        lambda: asyncio.open_unix_connection(socket), delay_seconds=round_trip_seconds / 2
+    )
+    async with relay.listening() as port:
+        yield settings_for(f"postgresql://{role}@127.0.0.1:{port}/postgres")
+
+
+@pytest.mark.parametrize("round_trip_seconds", [0.02, 0.1, 0.2, 0.3])
+async def test_behind_a_slow_link_to_the_database_the_service_gets_ready_and_serves(
+    postgres: Postgres, role: str, round_trip_seconds: float
+) -> None:
+    async with (
+        behind_a_slow_link(postgres, role, round_trip_seconds) as settings,
+        running(app_with_statements(settings)) as client,
+    ):
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            while (await client.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.05)
+        for _ in range(2):
+            probe, *answers = await asyncio.gather(
+                client.get("/health/ready"),
+                *(client.request(m, "/statement") for m in ("GET", "POST") for _ in range(2)),
+            )
+            assert {answer.status_code for answer in answers} == {200}
+            assert probe.json()["status"] == "ready"
+
+
+async def test_over_a_slow_link_app_check_waits_for_the_first_connection(
+    postgres: Postgres, role: str
+) -> None:
+    async with behind_a_slow_link(postgres, role, 0.3) as settings:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            app.state.health.allow_late_checks()
+            components = await app.state.health.components()
+    assert {component.reason for component in components.values()} == {None}

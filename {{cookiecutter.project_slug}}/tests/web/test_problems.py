@@ -1,0 +1,124 @@
+from collections.abc import AsyncIterator
+
+import pytest
+from httpx import AsyncClient
+from pydantic import BaseModel, ConfigDict
+
+from app.errors import Conflict, Unavailable
+from app.main import create_app
+from app.web.problems import LISTED_ERRORS
+from app.settings import Settings
+from conftest import running
+
+
+class OutOfStock(Conflict):
+    type = "urn:problem:out-of-stock"
+    title = "Out Of Stock"
+
+
+class Order(BaseModel):
+    count: int
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
+    app = create_app(settings)
+
+    @app.post("/orders")
+    async def order(order: Order) -> int:
+        match order.count:
+            case 1:
+                raise OutOfStock("None left.", left=0)
+            case 2:
+                raise Unavailable("The warehouse is closed.", retry_after_seconds=60)
+            case 3:
+                raise RuntimeError("secret detail")
+        return order.count
+
+    @app.post("/strict")
+    async def strict(body: Strict) -> Strict:
+        return body
+
+    async with running(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "title"),
+    [
+        ("GET", "/nowhere", None, 404, "Not Found"),
+        ("DELETE", "/orders", None, 405, "Method Not Allowed"),
+        ("POST", "/orders", b'{"count": 1}', 409, "Out Of Stock"),
+        ("POST", "/orders", b"{" + b"x" * 2_000_000, 413, "Content Too Large"),
+        ("POST", "/orders", b'{"count": "many"}', 422, "Unprocessable Content"),
+        ("POST", "/orders", b"{", 422, "Unprocessable Content"),
+        ("POST", "/orders", b'{"count": 3}', 500, "Internal Server Error"),
+        ("POST", "/orders", b'{"count": 2}', 503, "Service Unavailable"),
+    ],
+)
+async def test_every_error_is_a_problem_document_with_the_request_id(
+    client: AsyncClient, method: str, path: str, body: bytes | None, status: int, title: str
+) -> None:
+    headers = {"Content-Type": "application/json", "X-Request-Id": "of-this-test"}
+    response = await client.request(method, path, content=body, headers=headers)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["status"], problem["title"]) == (status, title)
+    assert problem["request_id"] == "of-this-test" == response.headers["X-Request-Id"]
+    assert "secret" not in response.text
+
+
+async def test_a_feature_names_its_own_problem_and_adds_members(client: AsyncClient) -> None:
+    problem = (await client.post("/orders", json={"count": 1})).json()
+    assert problem["type"] == "urn:problem:out-of-stock"
+    assert (problem["detail"], problem["left"]) == ("None left.", 0)
+
+
+async def test_an_outage_says_when_to_try_again(client: AsyncClient) -> None:
+    assert (await client.post("/orders", json={"count": 2})).headers["Retry-After"] == "60"
+
+
+async def test_validation_says_where_and_why_without_repeating_what_was_sent(
+    client: AsyncClient,
+) -> None:
+    response = await client.post("/orders", json={"count": "hunter2"})
+    assert "hunter2" not in response.text
+    assert response.json()["errors"] == [
+        {
+            "location": "body.count",
+            "message": "Input should be a valid integer, unable to parse string as an integer",
+            "type": "int_parsing",
+        }
+    ]
+
+
+async def test_the_name_of_an_unknown_field_is_not_repeated(client: AsyncClient) -> None:
+    response = await client.post("/strict", json={"hunter2": 1})
+    assert response.json()["errors"][0]["location"] == "body.*"
+    assert "hunter2" not in response.text
+
+
+async def test_of_very_many_errors_the_first_are_told(client: AsyncClient) -> None:
+    response = await client.post("/strict", json=dict.fromkeys(map(str, range(1000)), 0))
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == LISTED_ERRORS
+
+
+async def test_the_allowed_methods_are_still_named(client: AsyncClient) -> None:
+    assert (await client.delete("/orders")).headers["Allow"] == "POST"
+
+
+async def test_the_openapi_document_describes_problems(client: AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status in ("422", "default"):
+                content = operation["responses"][status]["content"]
+                assert list(content) == ["application/problem+json"], path
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert "request_id" in document["components"]["schemas"]["Problem"]["properties"]

@@ -1,0 +1,241 @@
+"""The server as a process: both address families, SIGTERM under load, a port that is taken."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.web.health import Health
+from app.logging.setup import LogContext
+from app.web.server import ListenError, drain_on_sigterm, listen
+from app.settings import Settings
+from conftest import Lines
+from processes import APP, ROOT, Service, environment, own_postgres, wait_until
+
+CONNECTIONS = 32
+GRACEFUL_SECONDS = 5
+DRAIN_SECONDS = 4  # long enough for a balancer on a busy machine
+
+
+@contextmanager
+def serving(database_url: str, **variables: str) -> Iterator[Service]:
+    with Service([*APP, "serve"], environment(database_url, **variables)) as service:
+        yield service
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str, tmp_path: Path) -> None:
+    env = {"WEB_CONCURRENCY": "2", "API_DOCS": "false", "TMPDIR": str(tmp_path)}  # it is killed
+    with serving(database_url, **env) as service:
+        port = port_of(service.wait_until_ready())
+        (listening,) = (line for line in service.lines if line["message"] == "listening")
+        assert "docs" not in listening
+        for host in ("127.0.0.1", "[::1]"):
+            for _ in range(4):
+                assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
+
+
+def test_normal_work_leaves_standard_error_empty_and_every_line_is_json(database_url: str) -> None:
+    with serving(database_url) as service:
+        url = service.wait_until_ready()
+        httpx.get(f"{url}/openapi.json", headers={"X-Request-Id": "of-this-test"})
+        httpx.get(f"{url}/nowhere")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert service.stderr == ""
+        lines = service.lines
+    assert {"timestamp", "level", "message"} <= set(lines[0])
+    assert "uvicorn.error" in {line.get("logger") for line in lines}
+    assert "of-this-test" in {line.get("request_id") for line in lines}
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.0/8,::1", True), ("10.0.0.1", False)])
+def test_forwarded_headers_are_believed_from_trusted_proxies_only(
+    database_url: str, trusted: str, *, expected: bool
+) -> None:
+    with serving(database_url, FORWARDED_ALLOW_IPS=trusted) as service:
+        port = port_of(service.wait_until_ready())
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"http://{host}:{port}/health/live"
+            answer = httpx.get(url, headers={"X-Forwarded-Proto": "https"})
+            assert ("Strict-Transport-Security" in answer.headers) == expected, host
+
+
+REQUEST = b"POST /health HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = REQUEST + b"Transfer-Encoding: chunked\r\n"
+
+
+def test_a_head_and_trailers_are_bounded_and_a_trailer_is_no_header(database_url: str) -> None:
+    with serving(database_url) as service:
+        address = ("127.0.0.1", port_of(service.wait_until_ready()))
+        long = b"X-A: " + b"a" * 30_000
+        for asks in (b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"):
+            with socket.create_connection(address, timeout=10) as client:
+                client.sendall(CHUNKED + asks + long + b"\r\n\r\n0\r\nX-Request-Id: late\r\n\r\n")
+                answer = client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 405")
+            assert b"late" not in answer
+        for begun in (REQUEST, CHUNKED + b"\r\n0\r\n"):
+            for more in (b"X-A: a\r\n" * 4000, long):  # many headers, or one
+                with socket.create_connection(address, timeout=10) as client:
+                    client.sendall(begun)
+                    with pytest.raises(ConnectionError):  # it is closed
+                        client.sendall(more * 1000)
+
+
+async def test_a_request_in_flight_is_finished_after_the_socket_is_closed() -> None:
+    with own_postgres() as postgres, serving(postgres.url, GRACEFUL_TIMEOUT_SECONDS="9") as service:
+        url = await asyncio.to_thread(lambda: service.url)
+        async with httpx.AsyncClient(timeout=20) as client:
+            await client.get(f"{url}/health/detailed")
+            postgres.freeze()
+            await asyncio.sleep(1.1)  # so that the next request makes a round of checks: 2 s
+            in_flight = asyncio.create_task(client.get(f"{url}/health/detailed"))
+            await asyncio.sleep(0.3)
+            service.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while await status_of(client, url) != 0:  # until nobody new is let in
+                    await asyncio.sleep(0.05)
+            answer = await in_flight
+        assert answer.json()["components"]["database"]["status"] == "failed"
+        assert await asyncio.to_thread(service.wait) == 0
+
+
+def test_a_start_that_fails_in_a_process_of_several_says_so_with_its_exit_code(
+    database_url: str, source: Path
+) -> None:
+    main = source / "app" / "main.py"
+    text = main.read_text()
+    main.write_text(text.replace("yield state", "raise OSError\n            yield state"))
+    env = {"PYTHONPATH": str(source), "WEB_CONCURRENCY": "2"}
+    with Service([*APP, "serve"], environment(database_url, **env)) as service:
+        assert service.wait() == 3
+
+
+class Load:
+    """Requests over many connections, sent the way a load balancer does: while it is ready."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sent = 0
+        self.failures: list[str] = []
+        self.is_sending = True
+
+    async def run(self) -> None:
+        limits = httpx.Limits(max_connections=CONNECTIONS)
+        async with (
+            httpx.AsyncClient(base_url=self.url, timeout=10, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(CONNECTIONS):
+                group.create_task(self._send(client))
+
+    async def _send(self, client: httpx.AsyncClient) -> None:
+        while self.is_sending:
+            self.sent += 1
+            await asyncio.sleep(0.05)  # 32 connections are what counts; the cores are shared
+            try:
+                response = await client.get("/health/detailed")
+            except httpx.TransportError as error:
+                self.failures.append(repr(error))
+            else:
+                if response.status_code != 200:
+                    self.failures.append(f"{response.status_code}: {response.text}")
+
+
+async def status_of(client: httpx.AsyncClient, url: str) -> int:
+    try:
+        return (await client.get(f"{url}/health/ready", timeout=5)).status_code
+    except httpx.TransportError:
+        return 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_sigterm_under_load_loses_no_request(database_url: str, processes: str) -> None:
+    env = {
+        "DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "GRACEFUL_TIMEOUT_SECONDS": str(GRACEFUL_SECONDS),
+        "WEB_CONCURRENCY": processes,
+    }
+    with serving(database_url, **env) as service:
+        url = await asyncio.to_thread(service.wait_until_ready)
+        load = Load(url)
+        running = asyncio.create_task(load.run())
+        async with httpx.AsyncClient() as prober:
+            await asyncio.sleep(1)
+            service.process.send_signal(signal.SIGTERM)
+            stopped_at = time.monotonic()
+            while await status_of(prober, url) == 200:
+                await asyncio.sleep(0.02)
+            unready_after = time.monotonic() - stopped_at
+            sent_before = load.sent
+            await asyncio.sleep(0.5)  # the balancer is not that quick: new requests still come
+            sent_after = load.sent
+            load.is_sending = False
+            await running
+        assert await asyncio.to_thread(service.wait) == 0
+        ended_after = time.monotonic() - stopped_at
+    assert load.failures == []
+    assert sent_after > sent_before >= CONNECTIONS
+    assert unready_after < DRAIN_SECONDS
+    assert DRAIN_SECONDS <= ended_after < DRAIN_SECONDS + GRACEFUL_SECONDS + 5
+    print(
+        f"{load.sent} sent, 0 failed, unready after {unready_after:.2f} s, "
+        f"ended after {ended_after:.2f} s"
+    )
+
+
+def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
+    with serving(database_url, DRAIN_SECONDS="60") as service:
+        service.wait_until_ready()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in service.messages(), doing=service)
+        started = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait(10) == 0
+        assert time.monotonic() - started < 5
+
+
+async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
+    settings: Settings, lines: Lines
+) -> None:
+    stopped = asyncio.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with drain_on_sigterm(Health(settings), 0), LogContext(request_id="of-somebody"):
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait_for(stopped.wait(), 5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = lines()
+    assert line["message"] == "draining"
+    assert "request_id" not in line
+
+
+def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        env = environment(database_url, PORT=port, HOST="127.0.0.1")
+        result = subprocess.run(
+            [*APP, "serve"], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: cannot listen on port {port} of 127.0.0.1: Address")
+    assert "attempting" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ListenError, match=r"port 0 of 192\.0\.2\.1.*HOST to an address"):
+        listen("192.0.2.1", 0)
