@@ -285,7 +285,7 @@ def test_requests_of_forty_clients_behind_pgbouncer_succeed(
         reasons = {line["reason"] for line in logged(project, "health check failed")}
         assert {x for x in reasons if not x.startswith("no answer within")} == set()
         wait_until(lambda: ask(f"{url}/health/ready").status == 200, seconds=30, of="ready")
-        done = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_twins'"
+        done = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_duplicates'"
         enqueued = statuses["create", 201] - len(logged(project, "job not enqueued"))
         wait_until(
             lambda: int(servers.psql(done, database=database)[0][0]) >= enqueued > 0,

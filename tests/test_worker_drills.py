@@ -13,8 +13,8 @@ from engine import Load, Stack, ask, kill, say, state_of, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("docker_engine")]
 
-JOB = "bookmarks.find_twins"
-COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_twins'"
+JOB = "bookmarks.find_duplicates"
+COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_duplicates'"
 
 
 # Whether taskiq starts in the image shows in the stack with every option.

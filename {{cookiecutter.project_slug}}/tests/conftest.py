@@ -24,11 +24,11 @@ from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
 import app
-from app.dev.services import embedded_services
 from app.db.engine import create_engine
+from app.db.migrate import load_models, migrate
+from app.dev.services import embedded_services
 from app.logging.setup import configure_logs
 from app.main import create_app
-from app.db.migrate import load_models, migrate
 from app.settings import Settings
 
 pytest_plugins = ["callers"]  # option: auth

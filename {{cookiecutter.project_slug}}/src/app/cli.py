@@ -14,9 +14,9 @@ from typing import IO, Any, NoReturn
 import click
 import structlog
 
+from app.jobs.commands import scheduler, worker  # option: worker
 from app.logging.setup import configure_logs
 from app.settings import Settings, SettingsError, load_settings
-from app.jobs.commands import scheduler, worker  # option: worker
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
@@ -180,11 +180,11 @@ def migration(message: str) -> None:
 def seed() -> None:
     """Add every feature's example data; what is there already stays."""
     from app.db.database import open_database
-    from app.discovery import feature_modules
+    from app.discovery import find_modules
 
     async def run(settings: Settings) -> int:
         async with open_database(settings) as database:
-            return sum([await module.seed(database) for module in feature_modules("seed")])
+            return sum([await module.seed(database) for module in find_modules("seed")])
 
     with ready_settings() as settings:
         _migrate(settings)

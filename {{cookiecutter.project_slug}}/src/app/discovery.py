@@ -9,7 +9,7 @@ from types import ModuleType
 import app
 
 
-def feature_modules(name: str) -> Iterator[ModuleType]:
+def find_modules(name: str) -> Iterator[ModuleType]:
     """Import the module of this name, such as `models`, of every feature that has one."""
     for package in pkgutil.iter_modules(app.__path__):
         if package.ispkg and (files(app) / package.name / f"{name}.py").is_file():

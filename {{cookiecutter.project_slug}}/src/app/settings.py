@@ -18,12 +18,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.auth.settings import AccessTokenMinutes, AuthKeys, SessionDays, weak_keys  # option: auth
 from app.features.passages.settings import EmbeddingDimensions  # option: pgvector
+from app.features.webhooks.settings import VerifyToken, WebhookSecrets  # option: webhooks
+from app.jobs.settings import WorkerConcurrency  # option: worker
 from app.rate_limit.settings import RateLimit  # option: rate_limit
 from app.sentry.settings import SentryDsn  # option: sentry
 from app.settings_types import COMMIT, CommaSeparated, Token, url_of
 from app.tracing.settings import Collector, TraceRatio  # option: tracing
-from app.features.webhooks.settings import VerifyToken, WebhookSecrets  # option: webhooks
-from app.jobs.settings import WorkerConcurrency  # option: worker
 
 SERVICE_NAME = "example-service"
 

@@ -6,8 +6,8 @@ import jwt
 import pytest
 from httpx import AsyncClient
 
-from app.auth.tokens import ALGORITHM, AUDIENCE, Access, InvalidToken
 from app.auth.settings import parse_keys
+from app.auth.tokens import ALGORITHM, AUDIENCE, Access, InvalidToken
 from app.settings import SERVICE_NAME, Settings
 from conftest import AUTH_KEYS, settings_for
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from httpx import AsyncClient
 from redis.asyncio import Redis
+from test_cache import app_with_words, patience
 
 from app.settings import SERVICE_NAME
 from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
-from test_cache import app_with_words, patience
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from app.cache.read_through import TTL_SECONDS, Cache, invalidates, open_cache, read_through
 from app.cache.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
-from app.web.dependencies import WriteTransaction
+from app.cache.read_through import TTL_SECONDS, Cache, invalidates, open_cache, read_through
 from app.errors import Conflict
-from app.web.health import Health
 from app.main import create_app
 from app.settings import SERVICE_NAME, Settings
+from app.web.dependencies import WriteTransaction
+from app.web.health import Health
 from conftest import running, settings_for
 from own_valkey import own_valkey
 

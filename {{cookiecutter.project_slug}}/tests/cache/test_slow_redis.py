@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from test_cache import app_with_words
 
 from conftest import running, settings_for
 from own_valkey import Valkey, own_valkey
-from test_cache import app_with_words
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"

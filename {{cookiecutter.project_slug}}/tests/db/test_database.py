@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Message
 
 from app.db.database import Database, Transaction, open_database
-from app.web.dependencies import Reader, WriteTransaction
 from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings
+from app.web.dependencies import Reader, WriteTransaction
 from conftest import running, settings_for
 from processes import own_postgres
 

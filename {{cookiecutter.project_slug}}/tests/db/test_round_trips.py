@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select, text
 
 from app.db.database import Database, open_database
-from app.main import create_app
 from app.db.schema_version import check_revision, load_revisions
+from app.main import create_app
 from conftest import running, settings_for
 from counting_proxy import Relay, open_relay
 

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import select, text
 
 from app.db.database import Database, Transaction, open_database
-from app.settings import Settings
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, JobFunction, Message
 from app.jobs.models import FinishedJobModel as Row
+from app.settings import Settings
 from conftest import Lines
 
 _NOTES = select(Row.key, Row.job, Row.result)

@@ -19,7 +19,7 @@ def test_pauses_double_up_to_a_bound_and_differ() -> None:
 
 def test_the_jobs_of_every_feature_are_found_by_name() -> None:
     jobs = find_jobs()
-    assert jobs["tasks.forget_finished_jobs"].cron == "17 * * * *"
+    assert jobs["tasks.delete_finished_jobs"].cron == "17 * * * *"
     assert all(name == job.name for name, job in jobs.items())
 
 

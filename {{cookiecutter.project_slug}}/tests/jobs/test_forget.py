@@ -2,9 +2,9 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from app.db.database import open_database
-from app.settings import Settings
-from app.jobs.cleanup import forget_finished_jobs
+from app.jobs.cleanup import delete_finished_jobs
 from app.jobs.models import FinishedJobModel as Row
+from app.settings import Settings
 
 
 async def test_every_old_note_is_forgotten_and_no_other(
@@ -18,6 +18,6 @@ async def test_every_old_note_is_forgotten_and_no_other(
                 age = text(f"now() - interval '{days} days'")
                 row = insert(Row).values(key=key, job="x", finished_at=age)
                 await transaction.connection.execute(row)
-        assert await forget_finished_jobs.run(database) == 5
+        assert await delete_finished_jobs.run(database) == 5
         rows = await database.fetch(select(Row.key))
     assert [row.key for row in rows] == ["new"]

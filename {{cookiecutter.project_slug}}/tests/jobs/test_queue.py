@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 
 from app.db.database import Transaction, open_database
 from app.errors import Conflict
-from app.settings import SERVICE_NAME, Settings
 from app.jobs.definition import Job, Message
-from app.jobs.queue import LIBRARIES, SEND_SECONDS, Queue, open_queue
+from app.jobs.queue import BACKENDS, SEND_SECONDS, Queue, open_queue
+from app.settings import SERVICE_NAME, Settings
 from conftest import Lines, settings_for
 from own_valkey import own_valkey
 
@@ -46,7 +46,7 @@ async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(
 
 async def enqueue(settings: Settings, library: str, monkeypatch: pytest.MonkeyPatch) -> float:
     """Seconds that a commit with one job takes."""
-    monkeypatch.setattr("app.jobs.queue.LIBRARIES", [library])
+    monkeypatch.setattr("app.jobs.queue.BACKENDS", [library])
     async with open_database(settings) as database, open_queue(settings) as queue:
         started = time.monotonic()
         async with database.transaction() as transaction:
@@ -54,7 +54,7 @@ async def enqueue(settings: Settings, library: str, monkeypatch: pytest.MonkeyPa
         return time.monotonic() - started
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", BACKENDS)
 @pytest.mark.parametrize("trouble", ["stop", "freeze"])
 async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_names_the_job(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, library: str, trouble: str
@@ -74,12 +74,12 @@ async def test_what_is_in_redis_is_of_this_service_and_of_this_library(
 ) -> None:
     with own_valkey() as valkey:
         settings = settings_for(database_url, redis_url=valkey.url)
-        for library in LIBRARIES:
+        for library in BACKENDS:
             await enqueue(settings, library, monkeypatch)
         async with Redis.from_url(valkey.url) as redis:
             keys = cast(list[bytes], await redis.keys())
     assert "job not enqueued" not in {line["message"] for line in lines()}
-    assert len(keys) >= len(LIBRARIES)
+    assert len(keys) >= len(BACKENDS)
     assert all(key.startswith(f"{SERVICE_NAME}:".encode()) for key in keys), keys
 
 
@@ -87,7 +87,7 @@ async def test_without_a_url_of_redis_the_log_names_the_job(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(database_url, redis_url=None)
-    await enqueue(settings, LIBRARIES[0], monkeypatch)
+    await enqueue(settings, BACKENDS[0], monkeypatch)
     (line,) = lines()
     assert (line["message"], line["reason"]) == ("job not enqueued", "REDIS_URL is not set")
 
@@ -97,4 +97,4 @@ def test_the_library_is_imported_when_the_queue_is_opened_and_not_before() -> No
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "app.jobs.queue" in result.stdout.split()
-    assert not set(LIBRARIES) & set(result.stdout.split())
+    assert not set(BACKENDS) & set(result.stdout.split())

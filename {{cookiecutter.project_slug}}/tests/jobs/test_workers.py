@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import text
 
 from app.db.database import open_database
-from app.settings import SERVICE_NAME
 from app.jobs.definition import Message
-from app.jobs.queue import LIBRARIES, Library
+from app.jobs.queue import BACKENDS, QueueBackend
+from app.settings import SERVICE_NAME
 from conftest import settings_for
 from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment, wait_until
@@ -78,7 +78,7 @@ class Workshop:
         self._stack = ExitStack()
         self.settings = settings_for(database_url, redis_url=valkey.url)
         self.valkey = valkey
-        self.library = cast(Library, import_module(library))
+        self.library = cast(QueueBackend, import_module(library))
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Of a process from a copy of the source with jobs of the test."""
@@ -117,7 +117,7 @@ class Workshop:
         self._stack.close()
 
 
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(params=BACKENDS)
 async def workshop(
     request: pytest.FixtureRequest,
     database_url: str,
@@ -135,7 +135,7 @@ async def workshop(
         for long, short in SHORTER.items():
             content = content.replace(long, short)
         if path.name == "queue.py":
-            for library in set(LIBRARIES) - {request.param}:
+            for library in set(BACKENDS) - {request.param}:
                 content = content.replace(f'    "{library}",', "")
         path.write_text(content)
     await execute(database_url, CREATE)

@@ -199,7 +199,9 @@ async def test_what_is_done_after_the_answer_does_not_count_as_its_time(
     settings: Settings, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()
-    monkeypatch.setattr("app.web.middleware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(
+        "app.web.middleware.time", SimpleNamespace(perf_counter=lambda: next(clock))
+    )
     app = create_app(settings)
 
     @app.get("/things")

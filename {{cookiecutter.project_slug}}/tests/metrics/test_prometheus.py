@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from sqlalchemy import text
 
 from app.db.database import open_database
-from app.web.dependencies import Reader, WriteTransaction
 from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings
+from app.web.dependencies import Reader, WriteTransaction
 from conftest import running, settings_for
 from processes import APP, ROOT, Service, environment, wait_until
 

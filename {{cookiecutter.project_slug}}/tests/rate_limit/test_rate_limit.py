@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from redis.asyncio import Redis
 
-from app.cache.read_through import open_cache
 from app.cache.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
+from app.cache.read_through import open_cache
 from app.errors import NotFound
-from app.web.health import Health
 from app.main import create_app
-from app.rate_limit.middleware import Limit, Limiter, Standing, client_of
+from app.rate_limit.middleware import Limit, Limiter, RateLimitStatus, client_of
 from app.settings import Settings, SettingsError, load_settings
+from app.web.health import Health
 from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment
@@ -141,13 +141,13 @@ async def test_when_the_window_is_over_counting_begins_anew(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts, now = [], time.time()
-    standing = await limiter.count("default", limiter.default, "192.0.2.1")
-    assert standing is not None
-    for later in (0, standing.seconds_left - 2, standing.seconds_left):
+    status = await limiter.count("default", limiter.default, "192.0.2.1")
+    assert status is not None
+    for later in (0, status.seconds_left - 2, status.seconds_left):
         monkeypatch.setattr("app.rate_limit.middleware.time.time", lambda later=later: now + later)
-        standing = await limiter.count("default", limiter.default, "192.0.2.1")
-        assert standing is not None
-        counts.append(standing.count)
+        status = await limiter.count("default", limiter.default, "192.0.2.1")
+        assert status is not None
+        counts.append(status.count)
     assert counts == [2, 3, 1]
 
 
@@ -158,7 +158,7 @@ async def test_a_crowd_waits_for_a_frozen_redis_together(
     async with open_cache(settings, Health(settings)) as cache:
         limiter = Limiter(settings, cache.breaker)
 
-        async def count() -> Standing | None:
+        async def count() -> RateLimitStatus | None:
             return await limiter.count("default", limiter.default, "192.0.2.1")
 
         while await count() is None:  # this machine is busy

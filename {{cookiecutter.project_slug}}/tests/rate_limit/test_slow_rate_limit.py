@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from httpx import AsyncClient
+from test_slow_redis import ROUND_TRIPS_SECONDS, until_nothing_is_dropped, wait_until_ready
 
 from app.main import create_app
 from conftest import running, settings_for
 from own_valkey import Valkey, own_valkey
-from test_slow_redis import ROUND_TRIPS_SECONDS, until_nothing_is_dropped, wait_until_ready
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"

@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from sentry_sdk.utils import Dsn
 
-from app.sentry.reporting import FLUSH_SECONDS
 from app.errors import Conflict
 from app.main import create_app
+from app.sentry.reporting import FLUSH_SECONDS
 from app.settings import SERVICE_NAME, Settings
 from conftest import Lines, running, settings_for
 from processes import APP, ROOT, Receiver, Service, environment

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
+from test_reporting import dsn_of, events, receiver
+
 from app.db.database import Transaction
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
-from app.jobs.worker_context import open_workplace
+from app.jobs.worker_context import open_worker_context
 from conftest import settings_for
 from processes import Receiver
-from test_error_tracking import dsn_of, events, receiver
 
 __all__ = ["receiver"]  # a fixture
 
@@ -27,7 +28,7 @@ async def test_a_job_is_reported_when_it_is_given_up_and_not_before(
     assert clean_tables is None
     settings = settings_for(database_url, sentry_dsn=dsn_of(receiver.address))
     message = Message(FAIL.name, "test.fail:1", request_id="request-7")
-    async with open_workplace(settings, connections=1) as database:
+    async with open_worker_context(settings, connections=1) as database:
         for number in (1, 2):
             await attempt(database, FAIL, message, number)
     (event,) = events(receiver)

@@ -16,11 +16,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
-from app.web.dependencies import Reader
 from app.http_client import open_http_client
 from app.main import create_app
 from app.settings import SERVICE_NAME
 from app.tracing.export import FLUSH_SECONDS
+from app.web.dependencies import Reader
 from conftest import running, settings_for
 from processes import APP, ROOT, Received, Receiver, Service, environment, wait_until
 
@@ -315,7 +315,7 @@ async def run():
     async with app.router.lifespan_context(app):
         assert httpx.AsyncClient.send is send
         assert not Engine._has_events
-        assert "TraceLayer" not in str(app.user_middleware)
+        assert "TracingMiddleware" not in str(app.user_middleware)
         assert not [t for t in threading.enumerate() if "Otel" in t.name]
 asyncio.run(run())
 found = [name for name in ("sdk.trace", "exporter") if f"opentelemetry.{name}" in sys.modules]

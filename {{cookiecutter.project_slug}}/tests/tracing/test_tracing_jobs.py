@@ -1,17 +1,17 @@
 """Jobs in traces."""
 
 from sqlalchemy import select
+from test_tracing import collector, spans
 
 from app.db.database import Transaction, open_database
-from app.settings import Settings
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
 from app.jobs.queue import Queue
-from app.jobs.worker_context import open_workplace
+from app.jobs.worker_context import open_worker_context
+from app.settings import Settings
 from app.tracing import open_tracing
 from conftest import Lines, settings_for
 from processes import Receiver
-from test_tracing import collector, spans
 
 __all__ = ["collector"]  # a fixture
 
@@ -54,7 +54,7 @@ async def test_a_job_is_part_of_the_trace_of_the_request_that_enqueued_it(
     assert clean_tables is None
     settings = traced(database_url, collector)
     message = await enqueue(settings)
-    async with open_workplace(settings, connections=1) as database:
+    async with open_worker_context(settings, connections=1) as database:
         await attempt(database, LOOK, message, 1)
     found = {span["name"]: span for span in spans(collector)}
     request, job = found["request"], found["test.look"]
@@ -69,7 +69,7 @@ async def test_a_job_that_fails_is_an_error_in_its_trace(
 ) -> None:
     assert clean_tables is None
     message = Message(LOOK.name, "test.look:2", {"fails": True})
-    async with open_workplace(traced(database_url, collector), connections=1) as database:
+    async with open_worker_context(traced(database_url, collector), connections=1) as database:
         await attempt(database, LOOK, message, 1)
     (job,) = [span for span in spans(collector) if span["name"] == "test.look"]
     assert job["attributes"]["error.type"] == "RuntimeError"
@@ -81,6 +81,6 @@ async def test_without_a_collector_there_is_no_trace(
     settings: Settings, clean_tables: None, lines: Lines
 ) -> None:
     assert clean_tables is None
-    async with open_workplace(settings, connections=1) as database:
+    async with open_worker_context(settings, connections=1) as database:
         await attempt(database, LOOK, Message(LOOK.name, "test.look:3", {"fails": False}), 1)
     assert "trace_id" not in next(line for line in lines() if line["message"] == "job done")

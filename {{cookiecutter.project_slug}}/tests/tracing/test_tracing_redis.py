@@ -5,11 +5,11 @@ import os
 import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from test_tracing import collector, spans
 
 from app.main import create_app
 from conftest import running, settings_for
 from processes import Receiver
-from test_tracing import collector, spans
 
 __all__ = ["collector"]  # a fixture
 

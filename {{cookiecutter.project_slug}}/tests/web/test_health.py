@@ -6,11 +6,11 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from app.db.database import open_database
-from app.web.health import Check, Health
-from app.main import create_app
 from app.db.migrate import migrate
 from app.db.schema_version import Revisions
+from app.main import create_app
 from app.settings import SERVICE_NAME, Settings
+from app.web.health import Check, Health
 from conftest import new_database, running, settings_for
 from processes import own_postgres
 

@@ -8,15 +8,15 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from app.web.dependencies import Reader, WriteTransaction
 from app.db.engine import create_engine
-from app.web.health import Check, Health
-from app.main import create_app
 from app.db.migrate import migrate
+from app.main import create_app
 from app.settings import Settings
+from app.web.dependencies import Reader, WriteTransaction
+from app.web.health import Check, Health
 from conftest import running, settings_for
-from processes import Postgres, own_postgres
 from counting_proxy import ByteRelay
+from processes import Postgres, own_postgres
 
 READY_WITHIN_SECONDS = 10
 ONE = text("SELECT 1")

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 from httpx import AsyncClient
 
-from app.web.cors import EXPOSED
 from app.main import create_app
 from app.settings import Settings
+from app.web.cors import EXPOSED
 from conftest import running, settings_for
 
 

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from app.main import create_app
-from app.web.openapi import describe_service, find_contact
 from app.settings import Settings
+from app.web.openapi import describe_service, find_contact
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))[
     "project"

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, Unavailable
 from app.main import create_app
-from app.web.problems import LISTED_ERRORS
 from app.settings import Settings
+from app.web.problems import LISTED_ERRORS
 from conftest import running
 
 

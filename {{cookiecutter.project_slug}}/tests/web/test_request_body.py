@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.web.middleware import RequestLayer
+from app.web.middleware import RequestMiddleware
 from app.web.problems import install_error_handlers
 from conftest import settings_for
 
@@ -36,8 +36,12 @@ class Client:
             request_body_timeout_seconds=TIMEOUT_SECONDS,
             max_body_bytes=100,
         )
-        layer = RequestLayer(
-            app, settings=settings, is_draining=lambda: False, arrivals=[], observers=[]
+        layer = RequestMiddleware(
+            app,
+            settings=settings,
+            is_draining=lambda: False,
+            on_request_start=[],
+            on_request_end=[],
         )
         scope = {
             "type": "http",

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.web.health import Health
 from app.logging.setup import LogContext
-from app.web.server import ListenError, drain_on_sigterm, listen
 from app.settings import Settings
+from app.web.health import Health
+from app.web.server import ListenError, drain_on_sigterm, listen
 from conftest import Lines
 from processes import APP, ROOT, Service, environment, own_postgres, wait_until
 

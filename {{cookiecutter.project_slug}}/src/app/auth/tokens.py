@@ -14,10 +14,10 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from app.auth.settings import parse_keys
-from app.web.operator_token import TokenRequired
 from app.errors import Unauthorized
-from app.web.problems import responses
 from app.settings import SERVICE_NAME, Settings
+from app.web.operator_token import TokenRequired
+from app.web.problems import responses
 
 ALGORITHM = "HS256"
 AUDIENCE = "access"  # so that whatever else these keys sign one day is no access token

@@ -18,9 +18,9 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable, create_pool
+from app.settings import SERVICE_NAME, Settings
 from app.web.dependencies import WriteTransaction
 from app.web.health import Check, Health
-from app.settings import SERVICE_NAME, Settings
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
@@ -98,7 +98,7 @@ async def get_cache(request: Request) -> Cache:
     return cache
 
 
-CacheOfService = Annotated[Cache, Depends(get_cache)]
+CacheDep = Annotated[Cache, Depends(get_cache)]
 
 
 def read_through(
@@ -123,7 +123,7 @@ def read_through(
             await _cache.put(name, found.model_dump_json().encode())
             return found
 
-        return _with_parameters(find_cached, _cache=CacheOfService)
+        return _with_parameters(find_cached, _cache=CacheDep)
 
     return decorate
 
@@ -142,9 +142,7 @@ def invalidates(
             _transaction.after_commit(lambda: _cache.invalidate(name))
             return await change(**kwargs)  # type: ignore[call-arg]  # FastAPI calls by keyword only: P has no positional part
 
-        return _with_parameters(
-            change_and_forget, _cache=CacheOfService, _transaction=WriteTransaction
-        )
+        return _with_parameters(change_and_forget, _cache=CacheDep, _transaction=WriteTransaction)
 
     return decorate
 

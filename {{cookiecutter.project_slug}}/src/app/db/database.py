@@ -18,9 +18,9 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine import FAILURES, create_engine
+from app.db.limiter import ConnectionLimiter
 from app.errors import Unavailable
 from app.settings import Settings
-from app.db.limiter import Turns
 
 log = structlog.get_logger()
 
@@ -89,12 +89,12 @@ class Database:
     """The service's PostgreSQL.
 
     Attributes:
-        turns: of requests with its connections.
+        limiter: bounds the connections in use, and the wait for one.
     """
 
     def __init__(self, settings: Settings) -> None:
         size = settings.database_pool_size
-        self.turns = Turns(size, settings.database_pool_timeout_seconds)
+        self.limiter = ConnectionLimiter(size, settings.database_pool_timeout_seconds)
         self._engine = create_engine(settings, pool_size=size, autocommit=True)
         # Probes have connections of their own: a busy pool is not an outage.
         self._probe = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
@@ -108,13 +108,13 @@ class Database:
             Unavailable: the database cannot be reached, or did not answer in time.
         """
         with _of_the_driver:
-            await self.turns.take()
+            await self.limiter.acquire()
             try:
                 return await greenlet_spawn(
                     _connect_and_fetch, self._engine.sync_engine, statement, parameters
                 )
             finally:
-                self.turns.give_back()
+                self.limiter.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -125,7 +125,7 @@ class Database:
                 connection was lost during the commit itself.
         """
         with _of_the_driver:
-            await self.turns.take()
+            await self.limiter.acquire()
         try:
             with _of_the_driver:
                 connection = await greenlet_spawn(_begin, self._engine.sync_engine)
@@ -140,7 +140,7 @@ class Database:
                     with _of_the_driver:
                         await greenlet_spawn(_roll_back, connection)
         finally:
-            self.turns.give_back()
+            self.limiter.release()
         for callback in transaction.callbacks:
             await callback()
 

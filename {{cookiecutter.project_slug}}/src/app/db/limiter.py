@@ -10,25 +10,25 @@ import time
 from collections.abc import Callable
 
 
-class Turns:
+class ConnectionLimiter:
     """As many at once as there are connections.
 
     Attributes:
         size: how many there are.
         in_use: how many of them are used now.
-        taken: called with the seconds that each turn took to come, even if it did not come.
-        given_back: called after each turn.
+        on_acquire: called with the seconds that each turn took to come, even if it did not come.
+        on_release: called after each turn.
     """
 
     def __init__(self, size: int, wait_seconds: float) -> None:
         self.size = size
         self.in_use = 0
-        self.taken: list[Callable[[float], None]] = []
-        self.given_back: list[Callable[[], None]] = []
+        self.on_acquire: list[Callable[[float], None]] = []
+        self.on_release: list[Callable[[], None]] = []
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(size)
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Wait for a turn.
 
         Raises:
@@ -46,11 +46,11 @@ class Turns:
             raise TimeoutError(f"no connection was free within {self._wait_seconds:g} s") from None
         finally:
             waited = time.perf_counter() - started
-            for observe in self.taken:
+            for observe in self.on_acquire:
                 observe(waited)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self.in_use -= 1
         self._free.release()
-        for observe in self.given_back:
+        for observe in self.on_release:
             observe()

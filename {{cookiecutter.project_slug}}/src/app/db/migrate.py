@@ -24,8 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import app
 from app.db.database import Base
 from app.db.engine import create_engine
-from app.discovery import feature_modules
 from app.db.schema_version import MigrationError, Revisions, load_revisions, read_revision
+from app.discovery import find_modules
 from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def load_models() -> MetaData:
     """The tables of every feature."""
-    list(feature_modules("models"))
+    list(find_modules("models"))
     return Base.metadata
 
 

@@ -15,10 +15,10 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.db.database import Database
-from app.sentry.reporting import report_job  # option: sentry
-from app.logging.setup import LogContext
 from app.jobs.definition import Job, Message, pause_after
 from app.jobs.models import FinishedJobModel as Row
+from app.logging.setup import LogContext
+from app.sentry.reporting import report_job  # option: sentry
 
 log = structlog.get_logger()
 

@@ -27,12 +27,12 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.settings import SERVICE_NAME, Settings
 from app.jobs.attempts import attempt
 from app.jobs.definition import LONGEST_PAUSE_SECONDS, Job, Message, due_message, find_jobs
 from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
 from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
-from app.jobs.worker_context import open_workplace
+from app.jobs.worker_context import open_worker_context
+from app.settings import SERVICE_NAME, Settings
 
 log = structlog.get_logger()
 
@@ -136,7 +136,7 @@ class JobProcess:
         """After the fork: neither a loop nor a connection can be shared with another process."""
         self._runner = asyncio.Runner()
         self._database = self._runner.run(
-            self._stack.enter_async_context(open_workplace(self._settings, connections=1))
+            self._stack.enter_async_context(open_worker_context(self._settings, connections=1))
         )
 
     def close(self, **_: object) -> None:

@@ -16,7 +16,7 @@ _FORGET = delete(Row).where(Row.key.in_(_OLD)).returning(Row.key)
 
 
 @job(cron="17 * * * *", has_own_transactions=True)
-async def forget_finished_jobs(database: Database) -> int:
+async def delete_finished_jobs(database: Database) -> int:
     """Delete the notes that nobody needs any more; how many there were."""
     count = 0
     while True:

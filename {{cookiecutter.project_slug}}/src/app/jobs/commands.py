@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 
 import click
 
-from app.settings import Settings
 from app.jobs.heartbeat import Heartbeat
+from app.settings import Settings
 
 ReadySettings = Callable[[], AbstractContextManager[Settings]]
 check_option = click.option("--check", is_flag=True, help="Only say whether it is alive.")
@@ -20,11 +20,11 @@ def worker(ready_settings: ReadySettings, *, check: bool) -> None:
     """Do jobs until SIGTERM. What runs is finished then, or done anew by another worker."""
     if check:
         _check("worker")
-    from app.jobs.queue import load_library
+    from app.jobs.queue import load_backend
 
     with ready_settings() as settings:
         _require_redis(settings)
-        load_library().run_worker(settings)
+        load_backend().run_worker(settings)
 
 
 @click.command()
@@ -34,11 +34,11 @@ def scheduler(ready_settings: ReadySettings, *, check: bool) -> None:
     """Enqueue jobs when they are due, until SIGTERM. One is enough, and two do no harm."""
     if check:
         _check("scheduler")
-    from app.jobs.queue import load_library
+    from app.jobs.queue import load_backend
 
     with ready_settings() as settings:
         _require_redis(settings)
-        load_library().run_scheduler(settings)
+        load_backend().run_scheduler(settings)
 
 
 def _check(name: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from app.discovery import feature_modules
+from app.discovery import find_modules
 
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -76,7 +76,7 @@ def due_message(job: str) -> Message:
 
 def find_jobs() -> dict[str, Job]:
     """Every feature's jobs, by name."""
-    found = (value for module in feature_modules("jobs") for value in vars(module).values())
+    found = (value for module in find_modules("jobs") for value in vars(module).values())
     return {value.name: value for value in found if isinstance(value, Job)}
 
 

@@ -13,16 +13,16 @@ import structlog
 from fastapi import Depends, Request
 
 from app.db.database import Transaction
+from app.jobs.definition import Job, Message
 from app.logging.setup import current_request_id
 from app.settings import Settings
-from app.jobs.definition import Job, Message
 from app.tracing.http import W3C  # option: tracing
 
 log = structlog.get_logger()
 
 SEND_SECONDS = 0.5  # at most, added to a request while Redis does not answer
 # Each is a Library; the first one is used.
-LIBRARIES = [
+BACKENDS = [
     "app.jobs.taskiq_worker",  # option: taskiq
     "app.jobs.celery_worker",  # option: celery
 ]
@@ -34,7 +34,7 @@ class QueueUnavailable(Exception):
     """Redis did not take a message in time."""
 
 
-class Library(Protocol):
+class QueueBackend(Protocol):
     """What a library for queues is used for."""
 
     def open_sender(self, settings: Settings) -> AbstractAsyncContextManager[Send]:
@@ -47,8 +47,8 @@ class Library(Protocol):
         """Enqueue jobs when they are due, until SIGTERM."""
 
 
-def load_library() -> Library:
-    return cast(Library, import_module(LIBRARIES[0]))
+def load_backend() -> QueueBackend:
+    return cast(QueueBackend, import_module(BACKENDS[0]))
 
 
 class Queue:
@@ -89,7 +89,7 @@ async def open_queue(settings: Settings) -> AsyncIterator[Queue]:
     if settings.redis_url is None:
         yield Queue(_refuse)
         return
-    async with load_library().open_sender(settings) as send:
+    async with load_backend().open_sender(settings) as send:
         yield Queue(send)
 
 
@@ -102,4 +102,4 @@ async def get_queue(request: Request) -> Queue:
     return queue
 
 
-QueueOfService = Annotated[Queue, Depends(get_queue)]
+QueueDep = Annotated[Queue, Depends(get_queue)]

@@ -30,13 +30,13 @@ from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 
 from app.db.database import Database
-from app.settings import Settings
 from app.jobs.attempts import attempt_until_settled
 from app.jobs.definition import Job, Message, due_message, find_jobs
 from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
 from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
 from app.jobs.taskiq_stream import LeasedStreamBroker
-from app.jobs.worker_context import open_workplace
+from app.jobs.worker_context import open_worker_context
+from app.settings import Settings
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ async def _work(settings: Settings) -> None:
     stop = _stop_on_signals()
     broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
     running: set[asyncio.Task[Any]] = set()
-    async with open_workplace(settings, connections=settings.worker_concurrency) as database:
+    async with open_worker_context(settings, connections=settings.worker_concurrency) as database:
         for job in find_jobs().values():
             _register(broker, job, database, running)
         receiver = Receiver(

@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from app.db.database import Database, open_database
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings
-from app.tracing.jobs import traced_jobs  # option: tracing
 from app.tracing import open_tracing  # option: tracing
+from app.tracing.jobs import traced_jobs  # option: tracing
 
 
 @asynccontextmanager
-async def open_workplace(settings: Settings, *, connections: int) -> AsyncIterator[Database]:
+async def open_worker_context(settings: Settings, *, connections: int) -> AsyncIterator[Database]:
     """Open the database and what observes jobs.
 
     Args:

@@ -26,11 +26,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from app.web.operator_token import SentToken, require_token
-from app.web.request_summary import Exchange, Observer
-from app.web.routing import include
+from app.db.limiter import ConnectionLimiter
 from app.settings import Settings
-from app.db.limiter import Turns
+from app.web.operator_token import SentToken, require_token
+from app.web.request_summary import RequestHook, RequestSummary
+from app.web.routing import include
 
 PATH = "/metrics"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
@@ -88,36 +88,36 @@ class Metrics:
             self._exposed.register(LiveProcesses(Path(folder)))  # first: it forgets the dead
             MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
 
-    def arrive(self, exchange: Exchange) -> None:
+    def arrive(self, summary: RequestSummary) -> None:
         """Count a request in; scrapes do not measure themselves."""
-        if exchange.path != PATH:
+        if summary.path != PATH:
             self._in_flight.inc()
 
-    def observe(self, exchange: Exchange) -> None:
+    def observe(self, summary: RequestSummary) -> None:
         """Count a request out, with what came of it."""
-        if exchange.path == PATH:
+        if summary.path == PATH:
             return
         self._in_flight.dec()
-        method = exchange.method if exchange.method in METHODS else OTHER_METHOD
-        labels = (method, exchange.route or UNMATCHED, exchange.status)
+        method = summary.method if summary.method in METHODS else OTHER_METHOD
+        labels = (method, summary.route or UNMATCHED, summary.status)
         children = self._children.get(labels)
         if children is None:
             durations = self._durations.labels(*labels[:2])
             children = self._children[labels] = (self._requests.labels(*labels), durations)
         requests, durations = children
         requests.inc()
-        durations.observe(exchange.duration_seconds)
+        durations.observe(summary.duration_seconds)
 
-    def watch(self, turns: Turns) -> None:
+    def watch(self, limiter: ConnectionLimiter) -> None:
         """Follow the use of connections, event by event, since each process has its own."""
-        self._pool_size.set(turns.size)
+        self._pool_size.set(limiter.size)
 
         def taken(waited_seconds: float) -> None:
             self._waits.observe(waited_seconds)
-            self._checked_out.set(turns.in_use)
+            self._checked_out.set(limiter.in_use)
 
-        turns.taken.append(taken)
-        turns.given_back.append(lambda: self._checked_out.set(turns.in_use))
+        limiter.on_acquire.append(taken)
+        limiter.on_release.append(lambda: self._checked_out.set(limiter.in_use))
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -179,11 +179,14 @@ async def metrics(request: Request, token: SentToken) -> Response:
 
 
 def install_metrics(
-    app: FastAPI, settings: Settings, arrivals: list[Observer], observers: list[Observer]
+    app: FastAPI,
+    settings: Settings,
+    on_request_start: list[RequestHook],
+    on_request_end: list[RequestHook],
 ) -> Metrics:
     """Measure an application's requests, and answer at `/metrics`."""
     metrics = app.state.metrics = Metrics(settings)
-    arrivals.append(metrics.arrive)
-    observers.append(metrics.observe)
+    on_request_start.append(metrics.arrive)
+    on_request_end.append(metrics.observe)
     include(app, router)
     return metrics

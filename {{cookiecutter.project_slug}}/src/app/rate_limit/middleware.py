@@ -24,15 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
 from app.errors import Problem
-from app.web.request_summary import is_probe
-from app.web.problems import render
 from app.settings import SERVICE_NAME, Settings
+from app.web.problems import render
+from app.web.request_summary import is_probe
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Standing:
+class RateLimitStatus:
     """Where a client stands with one limit, after the request that was just counted."""
 
     name: str
@@ -59,10 +59,10 @@ class TooManyRequests(Problem):
     title = "Too Many Requests"
     type = "urn:problem:too-many-requests"
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, status: RateLimitStatus) -> None:
         super().__init__(
-            f"Try again in {standing.seconds_left} s.",
-            headers={"Retry-After": str(standing.seconds_left)},
+            f"Try again in {status.seconds_left} s.",
+            headers={"Retry-After": str(status.seconds_left)},
         )
 
 
@@ -85,7 +85,7 @@ class Limiter:
                 key_prefix=f"{SERVICE_NAME}:limits",
             )
 
-    async def count(self, name: str, limit: RateLimitItem, client: str) -> Standing | None:
+    async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
         """Count one request more.
 
         Args:
@@ -114,10 +114,10 @@ class Limiter:
         if self._is_away:
             self._is_away = False
             log.info("rate limits are back")
-        return Standing(name, limit, count, ceil(window_seconds - elapsed))
+        return RateLimitStatus(name, limit, count, ceil(window_seconds - elapsed))
 
 
-class RateLimitLayer:
+class RateLimitMiddleware:
     """The limit that every request counts towards, except for probes."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -128,22 +128,24 @@ class RateLimitLayer:
             await self._app(scope, receive, send)
             return
         limiter: Limiter = scope["state"]["limiter"]
-        standings: list[Standing] = []
-        scope["state"]["standings"] = standings  # for those of the route's own limits
+        rate_limit_statuses: list[RateLimitStatus] = []
+        scope["state"]["rate_limit_statuses"] = (
+            rate_limit_statuses  # for those of the route's own limits
+        )
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [header for standing in standings for header in standing.headers]
+                headers = [header for status in rate_limit_statuses for header in status.headers]
                 message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
         app = self._app
-        standing = await limiter.count("default", limiter.default, client_of(scope))
-        if standing is not None:
-            standings.append(standing)
-            if standing.is_exceeded:
+        status = await limiter.count("default", limiter.default, client_of(scope))
+        if status is not None:
+            rate_limit_statuses.append(status)
+            if status.is_exceeded:
                 scope["route"] = _route_of(scope)  # for those who watch: it goes no further
-                app = render(TooManyRequests(standing))
+                app = render(TooManyRequests(status))
         await app(scope, receive, send_with_headers)
 
 
@@ -167,11 +169,11 @@ def Limit(limit: str) -> Any:  # noqa: N802 - reads like Depends()
     async def count(request: Request) -> None:
         limiter: Limiter = request.state.limiter
         name = f"{request.method} {request.scope['route'].path}"
-        standing = await limiter.count(name, item, client_of(request.scope))
-        if standing is not None:
-            request.state.standings.append(standing)
-            if standing.is_exceeded:
-                raise TooManyRequests(standing)
+        status = await limiter.count(name, item, client_of(request.scope))
+        if status is not None:
+            request.state.rate_limit_statuses.append(status)
+            if status.is_exceeded:
+                raise TooManyRequests(status)
 
     return Depends(count)
 

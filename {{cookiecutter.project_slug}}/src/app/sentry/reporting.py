@@ -16,9 +16,9 @@ import structlog
 from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
 
-from app.web.request_summary import Exchange, Observer
 from app.logging.setup import redact
 from app.settings import SERVICE_NAME, Settings
+from app.web.request_summary import RequestHook, RequestSummary
 
 if TYPE_CHECKING:
     from sentry_sdk.transport import HttpTransport
@@ -31,12 +31,14 @@ SILENT_SECONDS = 60.0  # after a word about lost reports; errors may come by the
 
 
 @asynccontextmanager
-async def open_error_tracking(settings: Settings, observers: list[Observer]) -> AsyncIterator[None]:
+async def open_error_tracking(
+    settings: Settings, on_request_end: list[RequestHook]
+) -> AsyncIterator[None]:
     """Report from now on, a start that fails as well; without SENTRY_DSN, do and import nothing.
 
     Args:
         settings: where to, and which version and environment this is.
-        observers: of finished exchanges; one more is added.
+        on_request_end: of finished exchanges; one more is added.
     """
     if settings.sentry_dsn is None:
         yield
@@ -61,14 +63,14 @@ async def open_error_tracking(settings: Settings, observers: list[Observer]) -> 
         spotlight=False,
         transport=_transport(),
     )
-    observers.append(_report_exchange)
+    on_request_end.append(_report_exchange)
     try:
         yield
     except Exception as error:  # whatever it is: it is raised again
         _report(error, "start", {})
         raise
     finally:
-        observers.remove(_report_exchange)
+        on_request_end.remove(_report_exchange)
         await asyncio.to_thread(sentry_sdk.get_client().close, FLUSH_SECONDS)
         sentry_sdk.get_global_scope().set_client(None)
 
@@ -88,11 +90,11 @@ def _transport() -> "type[HttpTransport]":
     return Transport
 
 
-def _report_exchange(exchange: Exchange) -> None:
-    if exchange.error is not None:
-        route = exchange.route or "(no route)"
-        about = {"method": exchange.method, "route": route}
-        _report(exchange.error, f"{exchange.method} {route}", about | get_contextvars())
+def _report_exchange(summary: RequestSummary) -> None:
+    if summary.error is not None:
+        route = summary.route or "(no route)"
+        about = {"method": summary.method, "route": route}
+        _report(summary.error, f"{summary.method} {route}", about | get_contextvars())
 
 
 def report_job(error: Exception, job: str) -> None:

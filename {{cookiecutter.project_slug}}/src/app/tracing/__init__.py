@@ -14,13 +14,13 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.web.request_summary import is_probe
 from app.logging.setup import LogContext
 from app.settings import Settings
 from app.tracing.http import W3C, traced_calls
 from app.tracing.redis import traced_commands  # option: redis
 from app.tracing.spans import LONGEST_TEXT, clean, fail
 from app.tracing.sql import traced_statements
+from app.web.request_summary import is_probe
 
 CONTEXT_HEADERS = {b"traceparent", b"tracestate"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
@@ -29,7 +29,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 def trace_requests(app: FastAPI, settings: Settings) -> None:
     """Add the layer that makes a span of every request but probes; without an endpoint, none."""
     if settings.otel_exporter_otlp_endpoint is not None:
-        app.add_middleware(TraceLayer)
+        app.add_middleware(TracingMiddleware)
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator[Tracer | None]:
             yield tracer
 
 
-class TraceLayer:
+class TracingMiddleware:
     """A span for every request, and its trace id for every log line in it."""
 
     def __init__(self, app: ASGIApp) -> None:

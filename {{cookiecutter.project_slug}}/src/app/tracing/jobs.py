@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from app.logging.setup import LogContext
 from app.jobs import attempts
 from app.jobs.definition import Job, Message
+from app.logging.setup import LogContext
 from app.tracing.http import W3C
 from app.tracing.spans import clean, fail, replaced
 

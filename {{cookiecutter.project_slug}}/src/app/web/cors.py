@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from app.errors import Problem
-from app.web.problems import render
 from app.settings import Settings
+from app.web.problems import render
 
 EXPOSED = [
     "ETag",

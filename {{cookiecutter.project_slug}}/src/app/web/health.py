@@ -14,10 +14,10 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from app.web.operator_token import SentToken, TokenRequired, require_token
 from app.errors import NotFound, Unavailable
-from app.web.problems import responses
 from app.settings import SERVICE_NAME, Settings
+from app.web.operator_token import SentToken, TokenRequired, require_token
+from app.web.problems import responses
 
 log = structlog.get_logger()
 
@@ -198,13 +198,13 @@ async def get_health(request: Request) -> Health:
     return health
 
 
-HealthOfService = Annotated[Health, Depends(get_health)]
+HealthDep = Annotated[Health, Depends(get_health)]
 TAG = {"name": "health", "description": "Probes of load balancers and orchestrators."}
 router = APIRouter(prefix="/health", tags=[TAG["name"]])
 
 
 @router.get("")
-async def read_health(health: HealthOfService) -> Summary:
+async def read_health(health: HealthDep) -> Summary:
     """Return the name and version of the service; `draining` precedes its end.
 
     Checks no dependencies.
@@ -219,13 +219,13 @@ async def check_liveness() -> Live:
 
 
 @router.get("/ready", responses=responses(NotReady))
-async def check_readiness(health: HealthOfService) -> Readiness:
+async def check_readiness(health: HealthDep) -> Readiness:
     """Send requests here only while this succeeds."""
     return await health.readiness()
 
 
 @router.get("/startup", responses=responses(NotReady))
-async def check_startup(health: HealthOfService) -> Started:
+async def check_startup(health: HealthDep) -> Started:
     """Succeed for good once this replica has been ready."""
     if not health.is_started:
         await health.readiness()
@@ -233,7 +233,7 @@ async def check_startup(health: HealthOfService) -> Started:
 
 
 @router.get("/detailed", responses=responses(TokenRequired, NotFound))
-async def read_health_details(health: HealthOfService, token: SentToken) -> Details:
+async def read_health_details(health: HealthDep, token: SentToken) -> Details:
     """Return the state of every component; closed in production unless HEALTH_TOKEN is set."""
     require_token(health.settings, health.settings.health_token, token)
     return Details(

@@ -14,14 +14,14 @@ import structlog
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.web.cors import allow_origins
 from app.errors import Problem
-from app.web.request_summary import Exchange, Observer
-from app.web.hosts import HostCheck
 from app.logging.setup import LogContext
+from app.settings import Settings
+from app.web.cors import allow_origins
+from app.web.hosts import HostCheck
 from app.web.problems import render
 from app.web.request_body import RequestBody
-from app.settings import Settings
+from app.web.request_summary import RequestHook, RequestSummary
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class ContentTooLarge(Problem):
     title = "Content Too Large"
 
 
-class RequestLayer:
+class RequestMiddleware:
     """The outermost layer: see the module."""
 
     def __init__(
@@ -58,8 +58,8 @@ class RequestLayer:
         *,
         settings: Settings,
         is_draining: Callable[[], bool],
-        arrivals: Sequence[Observer],
-        observers: Sequence[Observer],
+        on_request_start: Sequence[RequestHook],
+        on_request_end: Sequence[RequestHook],
     ) -> None:
         """Wrap an application.
 
@@ -67,8 +67,8 @@ class RequestLayer:
             app: what is inside.
             settings: hosts, origins and the body limit.
             is_draining: whether clients should come back to another replica.
-            arrivals: called with every exchange when it begins.
-            observers: called with every finished exchange.
+            on_request_start: hooks that run when a request arrives.
+            on_request_end: hooks that run when a request has ended.
         """
         self._app = app
         self._settings = settings
@@ -77,8 +77,8 @@ class RequestLayer:
         # A cache must not give an answer of the one kind to a client of the other.
         self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
         self._is_draining = is_draining
-        self._arrivals = arrivals
-        self._observers = observers
+        self._on_request_start = on_request_start
+        self._on_request_end = on_request_end
         self._max_body_bytes = settings.max_body_bytes
         self._host_check = HostCheck(settings.allowed_hosts)
 
@@ -90,7 +90,7 @@ class RequestLayer:
         # Of several with one name the first, which is the one that requests show of them.
         headers = dict(reversed(scope["headers"]))
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        exchange = Exchange(scope["method"], scope["path"])
+        summary = RequestSummary(scope["method"], scope["path"])
         extra_headers = self._headers(scope, request_id)
         app = self._negotiating
         if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
@@ -98,43 +98,43 @@ class RequestLayer:
             extra_headers.append(self._vary)
         body = None
         if b"content-length" in headers or b"transfer-encoding" in headers:
-            body = RequestBody(receive, send, exchange, headers, self._settings)
+            body = RequestBody(receive, send, summary, headers, self._settings)
             receive, send = body.receive, body.send
 
         async def send_and_observe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
+                summary.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *extra_headers]
                 if self._is_draining():  # so that clients come back to another replica
                     message["headers"].append((b"connection", b"close"))
             else:
-                exchange.response_bytes += len(message.get("body", b""))
+                summary.response_bytes += len(message.get("body", b""))
             await send(message)
             # Not when the application returns: background tasks come before.
-            exchange.duration_seconds = _since(started)
+            summary.duration_seconds = _since(started)
 
-        is_head = exchange.method == "HEAD"  # answered as GET, without the body (RFC 9110, 9.3.2)
+        is_head = summary.method == "HEAD"  # answered as GET, without the body (RFC 9110, 9.3.2)
         inner = {**scope, "method": "GET"} if is_head else scope
         answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
         with LogContext(request_id=request_id):
             try:
-                _tell(self._arrivals, exchange)
+                _run(self._on_request_start, summary)
                 app = self._refusal(scope, headers) or app
                 await app(inner, receive, answer)
             except Exception as error:
-                exchange.error = error
+                summary.error = error
                 # Here rather than in a handler: Starlette calls one for Exception outside of all
                 # middleware, without request id or CORS headers, and raises again.
                 log.exception("unhandled exception")
-                if exchange.status:
+                if summary.status:
                     raise  # half an answer is out: the server closes the connection
                 await self._answer(Problem())(inner, receive, answer)
             finally:
                 # Until the connection was lost, if no answer was sent.
-                exchange.duration_seconds = exchange.duration_seconds or _since(started)
+                summary.duration_seconds = summary.duration_seconds or _since(started)
                 scope["route"] = route = inner.get("route")  # for the layers outside
-                exchange.route = getattr(route, "path", None)
-                _tell(self._observers, exchange)
+                summary.route = getattr(route, "path", None)
+                _run(self._on_request_end, summary)
         if body is not None:
             await body.finish()
 
@@ -161,9 +161,9 @@ class RequestLayer:
         return headers
 
 
-def _tell(observers: Sequence[Observer], exchange: Exchange) -> None:
-    for observe in observers:
-        observe(exchange)
+def _run(hooks: Sequence[RequestHook], summary: RequestSummary) -> None:
+    for hook in hooks:
+        hook(summary)
 
 
 def _since(started: float) -> float:

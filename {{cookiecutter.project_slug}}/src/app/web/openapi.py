@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.discovery import feature_modules
+from app.discovery import find_modules
+from app.settings import SERVICE_NAME
 from app.web.health import TAG as HEALTH_TAG
 from app.web.problems import ProblemDocument
-from app.settings import SERVICE_NAME
 
 FIRST_AUTHOR = re.compile(r"(?:(?P<name>[^<>]+) <)?(?P<email>[^<>, ]+@[^<>, ]+)")
 
@@ -26,7 +26,7 @@ def describe_service() -> dict[str, Any]:
     if "License-Expression" in about:
         license_id = about["License-Expression"]
         license_info = {"name": license_id.removeprefix("LicenseRef-"), "identifier": license_id}
-    routes = feature_modules("routes")
+    routes = find_modules("routes")
     return {
         "description": about["Summary"],
         "version": about["Version"],

@@ -7,8 +7,8 @@ from contextlib import suppress
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
-from app.web.request_summary import Exchange
 from app.settings import Settings
+from app.web.request_summary import RequestSummary
 
 
 class RequestBody:
@@ -23,7 +23,7 @@ class RequestBody:
         self,
         receive: Receive,
         send: Send,
-        exchange: Exchange,
+        summary: RequestSummary,
         headers: dict[bytes, bytes],
         settings: Settings,
     ) -> None:
@@ -32,13 +32,13 @@ class RequestBody:
         Args:
             receive: of the server.
             send: of the server.
-            exchange: whose status says whether an answer has begun.
+            summary: whose status says whether an answer has begun.
             headers: of the request.
             settings: with the limits. More bytes are refused with 413, more time with 408.
         """
         self._receive = receive
         self._send = send
-        self._exchange = exchange
+        self._exchange = summary
         self._bytes_left = settings.max_body_bytes
         self._seconds_left = settings.request_body_timeout_seconds
         self._awaits_consent = b"expect" in headers  # the client sends after `100 Continue` only

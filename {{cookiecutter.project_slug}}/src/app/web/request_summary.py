@@ -21,7 +21,7 @@ PROBE = re.compile(rf"({'|'.join(PROBES)})(/|\Z)")
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestSummary:
     """When a request arrives, the answer's fields are empty."""
 
     method: str
@@ -33,7 +33,7 @@ class Exchange:
     error: Exception | None = None  # what nothing handled, and a 500 answered
 
 
-Observer = Callable[[Exchange], None]
+RequestHook = Callable[[RequestSummary], None]
 
 
 def is_probe(path: str) -> bool:
@@ -41,22 +41,22 @@ def is_probe(path: str) -> bool:
     return PROBE.match(path) is not None
 
 
-def access_log(settings: Settings) -> Observer:
+def access_log(settings: Settings) -> RequestHook:
     """One line a request; probes that succeed would drown the rest, so they are debug lines."""
     shows_all = settings.log_level == "debug"
 
-    def log_access(exchange: Exchange) -> None:
-        is_quiet = exchange.status < HTTPStatus.BAD_REQUEST and is_probe(exchange.path)
+    def log_access(summary: RequestSummary) -> None:
+        is_quiet = summary.status < HTTPStatus.BAD_REQUEST and is_probe(summary.path)
         if is_quiet and not shows_all:
             return  # before the line is put together
         (log.debug if is_quiet else log.info)(
             "request",
-            method=exchange.method,
-            path=exchange.path[:LONGEST_LOGGED_PATH],
-            route=exchange.route,
-            status=exchange.status,
-            duration_ms=round(exchange.duration_seconds * 1000, 2),
-            bytes=exchange.response_bytes,
+            method=summary.method,
+            path=summary.path[:LONGEST_LOGGED_PATH],
+            route=summary.route,
+            status=summary.status,
+            duration_ms=round(summary.duration_seconds * 1000, 2),
+            bytes=summary.response_bytes,
         )
 
     return log_access

@@ -17,10 +17,10 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from app.web.health import Health
-from app.web.hosts import TARGET_URL
 from app.metrics.prometheus import shared_metrics  # option: metrics
 from app.settings import Settings
+from app.web.health import Health
+from app.web.hosts import TARGET_URL
 
 log = structlog.get_logger()
 

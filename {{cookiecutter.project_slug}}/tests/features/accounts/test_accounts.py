@@ -9,9 +9,9 @@ import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy import text
 
-from app.features.accounts.passwords import Passwords
 from app.db.database import Database, open_database
 from app.db.engine import create_engine
+from app.features.accounts.passwords import Passwords
 from app.main import create_app
 from app.settings import Settings
 from conftest import is_problem, running
@@ -198,7 +198,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
             yield database
 
     async def seen(_self: Passwords, *arguments: str | None) -> Any:
-        in_use.append(databases[0].turns.in_use)
+        in_use.append(databases[0].limiter.in_use)
         return "hash" if len(arguments) == 1 else (True, None)
 
     monkeypatch.setattr("app.main.open_database", open_and_remember)

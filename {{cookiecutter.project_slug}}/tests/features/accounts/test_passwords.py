@@ -6,9 +6,9 @@ import pytest
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
+from app.errors import Unavailable
 from app.features.accounts import passwords as module
 from app.features.accounts.passwords import NOBODYS_HASH, Passwords
-from app.errors import Unavailable
 
 RIGHT = "a nanosecond is 30 cm"
 

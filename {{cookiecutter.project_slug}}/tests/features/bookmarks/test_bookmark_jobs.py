@@ -1,11 +1,11 @@
 import pytest
 from httpx import AsyncClient
 
-from app.features.bookmarks.jobs import find_twins
 from app.db.database import open_database
-from app.settings import Settings
+from app.features.bookmarks.jobs import find_duplicates
 from app.jobs.definition import Message
 from app.jobs.queue import Queue
+from app.settings import Settings
 
 TWINS = ["http://a.example/x", "https://www.a.example/x/", "http://www.a.example/x"]
 OTHERS = ["https://a.example/x/y", "https://b.example/x", "https://a.example/x?y=1"]
@@ -19,7 +19,7 @@ async def test_bookmarks_of_the_same_page_are_found(
         response = await client.post("/bookmarks", json={"url": url, "title": "A page"})
         ids[url] = response.json()["id"]
     async with open_database(settings) as database, database.transaction() as transaction:
-        found = await find_twins.run(transaction, bookmark_id=ids["https://a.example/x"])
+        found = await find_duplicates.run(transaction, bookmark_id=ids["https://a.example/x"])
     assert set(found) == {ids[url] for url in TWINS}
 
 
@@ -37,7 +37,10 @@ async def test_a_new_bookmark_enqueues_the_search_and_a_refused_one_does_not(
     key = created.json()["id"]
     assert sent == [
         Message(
-            "bookmarks.find_twins", f"bookmarks.find_twins:{key}", {"bookmark_id": key}, "request-7"
+            "bookmarks.find_duplicates",
+            f"bookmarks.find_duplicates:{key}",
+            {"bookmark_id": key},
+            "request-7",
         )
     ]
     assert (await client.post("/bookmarks", json=new)).status_code == 409

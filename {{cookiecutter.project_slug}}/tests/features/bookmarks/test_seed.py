@@ -1,5 +1,5 @@
-from app.features.bookmarks.seed import SEED, seed
 from app.db.database import open_database
+from app.features.bookmarks.seed import SEED, seed
 from app.settings import Settings
 
 

@@ -11,12 +11,12 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from app.db.database import open_database
-from app.main import create_app
 from app.db.migrate import migrate
+from app.db.schema_version import MigrationError
 from app.features.passages.models import DIMENSIONS
 from app.features.passages.schemas import MAX_NEAREST, PassageInput
 from app.features.passages.service import NEAREST, DimensionsMismatch, check_column, create
-from app.db.schema_version import MigrationError
+from app.main import create_app
 from app.settings import Settings
 from conftest import is_problem, running, settings_for
 from processes import APP, ROOT, add_migration, environment

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.features.webhooks.settings import Source, parse_secrets
 from app.features.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
 from app.features.webhooks.meta import split
+from app.features.webhooks.settings import Source, parse_secrets
 from app.features.webhooks.signatures import is_body_signed
 from conftest import settings_for
 

@@ -15,12 +15,12 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from app.db.database import Database, Transaction, open_database
-from app.web.dependencies import open_transaction
-from app.main import create_app
-from app.settings import Settings
 from app.features.webhooks import service
 from app.features.webhooks.kinds import NewEvent
 from app.features.webhooks.process import Event
+from app.main import create_app
+from app.settings import Settings
+from app.web.dependencies import open_transaction
 from conftest import is_problem, running, settings_for
 
 META, NEW_META, GITHUB, NEW_GITHUB = (

@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import text
 
 from app.db.database import Database, open_database
-from app.settings import Settings
-from app.jobs.attempts import attempt
-from app.jobs.definition import Message
 from app.features.webhooks.jobs import process_deliveries
 from app.features.webhooks.service import STORE
 from app.features.webhooks.signatures import sign
+from app.jobs.attempts import attempt
+from app.jobs.definition import Message
+from app.settings import Settings
 from conftest import Lines
 from own_valkey import own_valkey
 from processes import APP, STARTUP, Service, environment, wait_until

@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from app.db.database import Database, Transaction, open_database
-from app.web.dependencies import open_transaction
 from app.errors import Unavailable
-from app.main import create_app
-from app.settings import Settings
 from app.features.webhooks import service
 from app.features.webhooks.process import Event
 from app.features.webhooks.service import STORE, TAKE
 from app.features.webhooks.signatures import sign
+from app.main import create_app
+from app.settings import Settings
+from app.web.dependencies import open_transaction
 from conftest import is_problem, running, settings_for
 
 PROBLEM = "application/problem+json"

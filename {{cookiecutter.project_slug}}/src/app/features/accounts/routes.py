@@ -9,11 +9,11 @@ from app.auth.tokens import Access, Caller, install_access
 from app.features.accounts import service
 from app.features.accounts.passwords import Passwords
 from app.features.accounts.schemas import Account, Login, Registration, SessionToken, Tokens
+from app.rate_limit.middleware import Limit  # option: rate_limit
+from app.settings import Settings
 from app.web.dependencies import Reader
 from app.web.problems import responses
-from app.rate_limit.middleware import Limit  # option: rate_limit
 from app.web.routing import include
-from app.settings import Settings
 
 TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
 router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
@@ -42,7 +42,7 @@ async def get_accounts(request: Request) -> Accounts:
     return accounts
 
 
-AccountsOfService = Annotated[Accounts, Depends(get_accounts)]
+AccountsDep = Annotated[Accounts, Depends(get_accounts)]
 
 
 @router.post(
@@ -51,9 +51,7 @@ AccountsOfService = Annotated[Accounts, Depends(get_accounts)]
     dependencies=[Limit("10/minute")],  # option: rate_limit
     responses=responses(service.DuplicateAccount),
 )
-async def register_account(
-    new: Registration, database: Reader, accounts: AccountsOfService
-) -> Account:
+async def register_account(new: Registration, database: Reader, accounts: AccountsDep) -> Account:
     """Register an e-mail address with a password."""
     return await service.register(
         database, accounts.passwords, new.email, new.password.get_secret_value()
@@ -68,7 +66,7 @@ async def register_account(
 async def log_in(
     login: Annotated[Login, Form()],
     database: Reader,
-    accounts: AccountsOfService,
+    accounts: AccountsDep,
     response: Response,
 ) -> Tokens:
     """Start a session with an e-mail address and a password (RFC 6749, 4.3)."""
@@ -84,7 +82,7 @@ async def log_in(
 
 @router.post("/refresh", responses=responses(service.SessionEnded))
 async def refresh_tokens(
-    sent: SessionToken, database: Reader, accounts: AccountsOfService, response: Response
+    sent: SessionToken, database: Reader, accounts: AccountsDep, response: Response
 ) -> Tokens:
     """Exchange a refresh token for new tokens. Sent a second time, it ends the session."""
     session = await service.refresh(database, sent.refresh_token, accounts.session_lifetime)

@@ -16,11 +16,11 @@ import structlog
 from sqlalchemy import Interval, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.database import Database
+from app.errors import Conflict, Unauthorized
 from app.features.accounts.models import AccountModel, SessionModel
 from app.features.accounts.passwords import Passwords
 from app.features.accounts.schemas import Account
-from app.db.database import Database
-from app.errors import Conflict, Unauthorized
 
 log = structlog.get_logger()
 

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.auth.tokens import AccountRequired  # option: auth
-from app.features.bookmarks import service
-from app.features.bookmarks.jobs import find_twins  # option: worker
-from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 from app.cache.read_through import invalidates, read_through  # option: redis
-from app.web.dependencies import Reader, WriteTransaction
 from app.errors import PreconditionFailed, PreconditionRequired
+from app.features.bookmarks import service
+from app.features.bookmarks.jobs import find_duplicates  # option: worker
+from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
+from app.jobs.queue import QueueDep  # option: worker
+from app.web.dependencies import Reader, WriteTransaction
 from app.web.problems import responses
-from app.jobs.queue import QueueOfService  # option: worker
 
 TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
 router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
@@ -87,14 +87,14 @@ async def list_bookmarks(
 async def create_bookmark(
     new: BookmarkInput,
     transaction: WriteTransaction,
-    queue: QueueOfService,  # option: worker
+    queue: QueueDep,  # option: worker
     request: Request,
     response: Response,
 ) -> Bookmark:
     """Store a bookmark. Its page must not be bookmarked yet."""
     bookmark = await service.create(transaction, new)
     key = str(bookmark.id)  # option: worker
-    queue.enqueue(transaction, find_twins, key=key, bookmark_id=key)  # option: worker
+    queue.enqueue(transaction, find_duplicates, key=key, bookmark_id=key)  # option: worker
     response.headers["Location"] = f"{request.scope['root_path']}/bookmarks/{bookmark.id}"
     response.headers["ETag"] = _etag(bookmark)
     return bookmark

@@ -1,8 +1,8 @@
 """Something to look at: `app seed`."""
 
+from app.db.database import Database
 from app.features.bookmarks import service
 from app.features.bookmarks.schemas import BookmarkInput
-from app.db.database import Database
 
 SEED = (
     ("https://www.postgresql.org/docs/current/", "The PostgreSQL manual"),

@@ -9,10 +9,10 @@ from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from app.features.bookmarks.models import BookmarkModel as Row
-from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 from app.db.database import Database, Transaction, violated_constraint
 from app.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
+from app.features.bookmarks.models import BookmarkModel as Row
+from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
 
 _COLUMNS = (Row.id, Row.url, Row.title, Row.version, Row.created_at, Row.updated_at)
 _FIND = select(*_COLUMNS).where(Row.id == bindparam("id"))

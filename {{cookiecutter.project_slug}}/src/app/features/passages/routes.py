@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from app.auth.tokens import AccountRequired  # option: auth
 from app.db.database import Database
-from app.web.dependencies import Reader, WriteTransaction
-from app.web.health import Check
 from app.features.passages import service
 from app.features.passages.schemas import Neighbours, Passage, PassageInput, Query
+from app.settings import Settings
+from app.web.dependencies import Reader, WriteTransaction
+from app.web.health import Check
 from app.web.problems import responses
 from app.web.routing import include
-from app.settings import Settings
 
 TAG = {"name": "passages", "description": "Text, found by its embedding."}
 router = APIRouter(prefix="/passages", tags=[TAG["name"]])

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.db.database import Database, Transaction
-from app.settings import Settings
+from app.features.webhooks.service import PROCESS_SECONDS, process_next
 from app.jobs.definition import job
 from app.jobs.queue import Queue, open_queue
-from app.features.webhooks.service import PROCESS_SECONDS, process_next
+from app.settings import Settings
 
 TURN_SECONDS = 10  # then another job gets its turn; what is left is done by the next one
 

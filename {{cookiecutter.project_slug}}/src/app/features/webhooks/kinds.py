@@ -7,8 +7,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, Field
 
-from app.features.webhooks.settings import KindName
 from app.features.webhooks import meta, signatures
+from app.features.webhooks.settings import KindName
 
 BODY_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 EVENT_TYPE = re.compile(r"[a-z_]{1,100}")

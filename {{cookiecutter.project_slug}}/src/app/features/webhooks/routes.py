@@ -14,15 +14,15 @@ from pydantic import BaseModel, Field, SecretStr
 from starlette.requests import ClientDisconnect
 
 from app.db.database import Database
-from app.web.dependencies import WriteTransaction
 from app.errors import NotFound, Problem
-from app.web.middleware import ContentTooLarge
-from app.web.problems import responses
-from app.settings import Settings
-from app.features.webhooks.settings import Source, parse_secrets
 from app.features.webhooks import service
 from app.features.webhooks.jobs import open_worker_processor  # option: worker
 from app.features.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
+from app.features.webhooks.settings import Source, parse_secrets
+from app.settings import Settings
+from app.web.dependencies import WriteTransaction
+from app.web.middleware import ContentTooLarge
+from app.web.problems import responses
 
 log = structlog.get_logger()
 
@@ -84,10 +84,10 @@ async def get_inbox(request: Request) -> Inbox:
     return inbox
 
 
-InboxOfService = Annotated[Inbox, Depends(get_inbox)]
+InboxDep = Annotated[Inbox, Depends(get_inbox)]
 
 
-async def find_source(source: str, inbox: InboxOfService) -> Source:
+async def find_source(source: str, inbox: InboxDep) -> Source:
     if source not in inbox.sources:
         raise UnknownSource
     return inbox.sources[source]
@@ -142,7 +142,7 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"type": "o
     openapi_extra={"requestBody": BODY},
 )
 async def receive_webhook(
-    delivery: VerifiedDelivery, transaction: WriteTransaction, inbox: InboxOfService
+    delivery: VerifiedDelivery, transaction: WriteTransaction, inbox: InboxDep
 ) -> Receipt:
     """Keep a delivery, to be processed in a moment; a repeated one is acknowledged, no more."""
     new_ids = await service.store(transaction, delivery.source, delivery.events)
@@ -161,7 +161,7 @@ async def receive_webhook(
     dependencies=[Depends(find_source)],
 )
 async def answer_challenge(
-    inbox: InboxOfService,
+    inbox: InboxDep,
     _mode: Annotated[Literal["subscribe"], Query(alias="hub.mode")],
     # echoed, so nothing but plain text of one line
     challenge: Annotated[str, Query(alias="hub.challenge", pattern=r"^[ -~]{1,200}$")],
