@@ -7,14 +7,14 @@ from ipaddress import IPv6Address
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from app.auth.tokens import Access
+from app.auth.tokens import AccessTokens
 from app.settings import Settings
 
 
 @pytest.fixture
 async def logged_in(service: AsyncClient, settings: Settings) -> AsyncIterator[None]:
     """The service's client sends an access token with every request."""
-    service.headers["Authorization"] = f"Bearer {Access(settings).issue(uuid.uuid4())}"
+    service.headers["Authorization"] = f"Bearer {AccessTokens(settings).issue(uuid.uuid4())}"
     yield
     del service.headers["Authorization"]
 

@@ -1,11 +1,11 @@
-"""Between the service and a server: a relay that counts round trips, or makes the link slow."""
+"""Between the service and a server: a proxy that counts round trips, or makes the link slow."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from app.db.engine import parse_postgres_url
+from app.db.url import parse_postgres_url
 
 CHUNK_BYTES = 65536
 HEADER_BYTES = 5  # of a message: its kind, and its length without the kind
@@ -16,10 +16,10 @@ Read = Callable[[], Awaitable[bytes]]  # b"" at the end
 Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 
 
-class ByteRelay:
+class DelayingProxy:
     """Passes bytes on, in order, each a fixed time after it came.
 
-    Only connecting itself is not slower: the kernel accepts before the relay can wait.
+    Only connecting itself is not slower: the kernel accepts before the proxy can wait.
     """
 
     def __init__(self, connect: Connect, *, delay_seconds: float = 0.0) -> None:
@@ -89,7 +89,7 @@ async def _receive(read: Read, line: asyncio.Queue[tuple[float, bytes]]) -> None
     line.put_nowait((loop.time(), b""))
 
 
-class Relay(ByteRelay):
+class CountingProxy(DelayingProxy):
     """Stands before PostgreSQL.
 
     Attributes:
@@ -123,10 +123,10 @@ class Relay(ByteRelay):
 
 
 @asynccontextmanager
-async def open_relay(
+async def open_counting_proxy(
     database_url: str, *, delay_seconds: float = 0.0
-) -> AsyncIterator[tuple[Relay, str]]:
-    """A relay, and the database's URL through it."""
-    relay = Relay(database_url, delay_seconds=delay_seconds)
-    async with relay.listening() as port:
-        yield relay, relay.url(port)
+) -> AsyncIterator[tuple[CountingProxy, str]]:
+    """A proxy, and the database's URL through it."""
+    proxy = CountingProxy(database_url, delay_seconds=delay_seconds)
+    async with proxy.listening() as port:
+        yield proxy, proxy.url(port)

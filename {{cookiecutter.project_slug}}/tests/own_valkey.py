@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from counting_proxy import ByteRelay
+from counting_proxy import DelayingProxy
 
 
 class Valkey:
@@ -29,12 +29,12 @@ class Valkey:
 
     @asynccontextmanager
     async def behind_a_slow_link(self, round_trip_seconds: float) -> AsyncIterator[str]:
-        """Its URL through a relay that delays each byte by half of a round trip."""
-        relay = ByteRelay(
+        """Its URL through a proxy that delays each byte by half of a round trip."""
+        proxy = DelayingProxy(
             lambda: asyncio.open_unix_connection(self._socket),
             delay_seconds=round_trip_seconds / 2,
         )
-        async with relay.listening() as port:
+        async with proxy.listening() as port:
             yield f"redis://127.0.0.1:{port}/1"
 
     def stop(self) -> None:

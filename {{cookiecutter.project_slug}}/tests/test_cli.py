@@ -19,7 +19,7 @@ NOTES = """
 from sqlalchemy import Text, TypeDecorator
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.database import Base
+from app.db.session import Base
 
 
 class Markdown(TypeDecorator):

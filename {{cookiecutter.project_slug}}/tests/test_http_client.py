@@ -1,5 +1,5 @@
 from app.http_client import open_http_client
-from app.logging.setup import LogContext
+from app.logging.context import LogContext
 from processes import Receiver
 
 

@@ -45,7 +45,7 @@ def test_every_problem_is_one_readable_line(monkeypatch: pytest.MonkeyPatch) -> 
         ({"DATABASE_URL": ""}, "DATABASE_URL is missing"),
         ({"DATABASE_URL": "postgresql://app:changeme@db/app"}, "placeholder"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS must name"),
-        ({"HEALTH_TOKEN": "short"}, "HEALTH_TOKEN: it must have 16 characters at least"),
+        ({"HEALTH_TOKEN": "short"}, "HEALTH_TOKEN: it must have at least 16 characters"),
         ({"WEBHOOK_SECRETS": "x"}, "WEBHOOK_SECRETS: it must be source:"),  # option: webhooks
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: auth
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "AUTH_KEYS has a placeholder"),  # option: auth

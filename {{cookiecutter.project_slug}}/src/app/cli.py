@@ -14,9 +14,9 @@ from typing import IO, Any, NoReturn
 import click
 import structlog
 
-from app.jobs.commands import scheduler, worker  # option: worker
 from app.logging.setup import configure_logs
 from app.settings import Settings, SettingsError, load_settings
+from app.worker_commands import scheduler, worker  # option: worker
 
 FAILED, BAD_CONFIGURATION = 1, 2
 APP = "app.main:create_served_app"
@@ -71,7 +71,7 @@ def _embedded() -> Iterator[dict[str, str]]:
 
 
 def _refuse_bad_urls(settings: Settings) -> None:
-    from app.db.engine import parse_postgres_url
+    from app.db.url import parse_postgres_url
 
     for name in ("database_url", "database_unpooled_url"):
         url = getattr(settings, name)
@@ -179,7 +179,7 @@ def migration(message: str) -> None:
 @main.command()
 def seed() -> None:
     """Add every feature's example data; what is there already stays."""
-    from app.db.database import open_database
+    from app.db.session import open_database
     from app.discovery import find_modules
 
     async def run(settings: Settings) -> int:
@@ -198,9 +198,10 @@ def check() -> None:
 
     async def run(settings: Settings) -> bool:
         app = create_app(settings)
-        async with app.router.lifespan_context(app):
-            app.state.health.allow_late_checks()
-            components = await app.state.health.components()
+        async with app.router.lifespan_context(app) as state:
+            assert state is not None
+            state["health"].allow_late_checks()
+            components = await state["health"].components()
         for name, component in components.items():
             note = component.reason or f"{component.latency_ms} ms"
             click.echo(f"{name:<12}{component.status:<8}{note}")

@@ -1,4 +1,4 @@
-"""What features have in common by name: found, not listed, so that none is forgotten."""
+"""Find the modules that every feature may have, such as `models`, `jobs` and `seed`."""
 
 import importlib
 import pkgutil
@@ -7,10 +7,16 @@ from importlib.resources import files
 from types import ModuleType
 
 import app
+import app.features
 
 
 def find_modules(name: str) -> Iterator[ModuleType]:
-    """Import the module of this name, such as `models`, of every feature that has one."""
-    for package in pkgutil.iter_modules(app.__path__):
-        if package.ispkg and (files(app) / package.name / f"{name}.py").is_file():
-            yield importlib.import_module(f"app.{package.name}.{name}")
+    """Import the module of this name from every package of `app` and of `app.features`.
+
+    Args:
+        name: of a module. A package without it is passed over.
+    """
+    for parent in (app, app.features):
+        for package in pkgutil.iter_modules(parent.__path__):
+            if package.ispkg and (files(parent) / package.name / f"{name}.py").is_file():
+                yield importlib.import_module(f"{parent.__name__}.{package.name}.{name}")

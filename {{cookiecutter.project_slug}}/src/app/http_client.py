@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from app.logging.setup import current_request_id
+from app.logging.context import current_request_id
 
 
 @asynccontextmanager

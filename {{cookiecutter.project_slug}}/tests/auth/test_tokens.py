@@ -7,16 +7,17 @@ import pytest
 from httpx import AsyncClient
 
 from app.auth.settings import parse_keys
-from app.auth.tokens import ALGORITHM, AUDIENCE, Access, InvalidToken
-from app.settings import SERVICE_NAME, Settings
+from app.auth.tokens import ALGORITHM, AUDIENCE, AccessTokens, InvalidAccessToken
+from app.service_info import SERVICE_NAME
+from app.settings import Settings
 from conftest import AUTH_KEYS, settings_for
 
 OLD, NEW = "old:" + "o1" * 20, "new:" + "n2" * 20
-SOMEBODY = uuid.UUID(int=7)
+ACCOUNT_ID = uuid.UUID(int=7)
 
 
-def access(keys: str | None = AUTH_KEYS) -> Access:
-    return Access(settings_for("postgresql://db/app", auth_keys=keys))
+def access_tokens(keys: str | None = AUTH_KEYS) -> AccessTokens:
+    return AccessTokens(settings_for("postgresql://db/app", auth_keys=keys))
 
 
 def token(**changes: Any) -> str:
@@ -28,7 +29,7 @@ def token(**changes: Any) -> str:
     claims = {
         "iss": SERVICE_NAME,
         "aud": AUDIENCE,
-        "sub": str(SOMEBODY),
+        "sub": str(ACCOUNT_ID),
         "iat": now,
         "exp": now + timedelta(minutes=5),
     } | changes
@@ -42,9 +43,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 def test_a_token_says_whose_it_is_and_is_good_as_long_as_the_settings_say(
     settings: Settings,
 ) -> None:
-    ours = Access(settings.model_copy(update={"access_token_minutes": 60}))
-    issued = ours.issue(SOMEBODY)
-    assert ours.identify(issued) == SOMEBODY
+    ours = AccessTokens(settings.model_copy(update={"access_token_minutes": 60}))
+    issued = ours.issue(ACCOUNT_ID)
+    assert ours.verify(issued) == ACCOUNT_ID
     claims = jwt.decode(issued, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 60 * 60
     assert set(claims) == {"iss", "aud", "sub", "iat", "exp"}
@@ -74,42 +75,42 @@ NOW = datetime.now(UTC)
     ],
 )
 def test_whatever_is_not_right_about_a_token_it_is_refused(changes: dict[str, Any]) -> None:
-    assert access().identify(token()) == SOMEBODY
-    with pytest.raises(InvalidToken):
-        access().identify(token(**changes))
+    assert access_tokens().verify(token()) == ACCOUNT_ID
+    with pytest.raises(InvalidAccessToken):
+        access_tokens().verify(token(**changes))
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "é", "..", "e30.e30.", "\x00"])
 def test_what_is_no_token_is_refused(text: str) -> None:
-    with pytest.raises(InvalidToken):
-        access().identify(text)
+    with pytest.raises(InvalidAccessToken):
+        access_tokens().verify(text)
 
 
 def test_a_token_that_was_tampered_with_is_refused() -> None:
     header, _, signature = token().split(".")
     _, claims, _ = token(sub=str(uuid.uuid4())).split(".")
-    with pytest.raises(InvalidToken):
-        access().identify(f"{header}.{claims}.{signature}")
+    with pytest.raises(InvalidAccessToken):
+        access_tokens().verify(f"{header}.{claims}.{signature}")
 
 
 def test_keys_are_rotated_without_anybody_noticing() -> None:
-    before, between, after = access(OLD), access(f"{NEW},{OLD}"), access(NEW)
-    old = before.issue(SOMEBODY)
-    assert between.identify(old) == SOMEBODY
-    new = between.issue(SOMEBODY)
+    before, between, after = access_tokens(OLD), access_tokens(f"{NEW},{OLD}"), access_tokens(NEW)
+    old = before.issue(ACCOUNT_ID)
+    assert between.verify(old) == ACCOUNT_ID
+    new = between.issue(ACCOUNT_ID)
     assert jwt.get_unverified_header(new)["kid"] == "new"
-    assert after.identify(new) == SOMEBODY
-    with pytest.raises(InvalidToken):
-        after.identify(old)
-    with pytest.raises(InvalidToken):
-        before.identify(new)
+    assert after.verify(new) == ACCOUNT_ID
+    with pytest.raises(InvalidAccessToken):
+        after.verify(old)
+    with pytest.raises(InvalidAccessToken):
+        before.verify(new)
 
 
 def test_without_keys_every_process_makes_up_its_own() -> None:
-    one, other = access(None), access(None)
-    assert one.identify(one.issue(SOMEBODY)) == SOMEBODY
-    with pytest.raises(InvalidToken):
-        other.identify(one.issue(SOMEBODY))
+    one, other = access_tokens(None), access_tokens(None)
+    assert one.verify(one.issue(ACCOUNT_ID)) == ACCOUNT_ID
+    with pytest.raises(InvalidAccessToken):
+        other.verify(one.issue(ACCOUNT_ID))
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from httpx import AsyncClient
 from redis.asyncio import Redis
-from test_cache import app_with_words, patience
+from test_read_through import app_with_words, generous_timeouts
 
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
 )
-__all__ = ["patience"]  # a fixture
+__all__ = ["generous_timeouts"]  # a fixture
 
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each probe makes a round of checks of its own, and each request tries Redis."""
-    monkeypatch.setattr("app.web.health.SHARED_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 0.0)
 
 

@@ -1,10 +1,12 @@
-"""Redis down means slower, never an error; what is cached is never older than the last change."""
+"""An outage of Redis slows requests and fails none. A cached value is never older than a change."""
 
 import asyncio
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
 
 import pytest
 from fastapi import FastAPI
@@ -13,12 +15,14 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 
 from app.cache.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
-from app.cache.read_through import TTL_SECONDS, Cache, invalidates, open_cache, read_through
+from app.cache.read_through import TTL_SECONDS, Cache, open_cache
+from app.db.session import open_database
 from app.errors import Conflict
 from app.main import create_app
-from app.settings import SERVICE_NAME, Settings
-from app.web.dependencies import WriteTransaction
-from app.web.health import Health
+from app.service_info import SERVICE_NAME
+from app.settings import Settings
+from app.web.checks import Health
+from app.web.dependencies import Session, from_state
 from conftest import running, settings_for
 from own_valkey import own_valkey
 
@@ -28,8 +32,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that is well has time to say so on a machine that is busy with other tests."""
+def generous_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a working Redis time to answer on a busy machine."""
     for limit in ("WAIT_SECONDS", "LATE_SECONDS", "POOL_WAIT_SECONDS"):
         monkeypatch.setattr(f"app.cache.circuit_breaker.{limit}", 20)
 
@@ -40,10 +44,18 @@ async def redis() -> AsyncIterator[Redis]:
         yield redis
 
 
+@asynccontextmanager
+async def open_test_cache(settings: Settings, health: Health) -> AsyncIterator[Cache]:
+    async with (
+        open_database(settings) as database,
+        open_cache(settings, database, health.add) as cache,
+    ):
+        yield cache
+
+
 @pytest.fixture
 async def cache(database_url: str) -> AsyncIterator[Cache]:
-    settings = settings_for(database_url)
-    async with open_cache(settings, Health(settings)) as cache:
+    async with open_test_cache(settings_for(database_url), Health()) as cache:
         yield cache
 
 
@@ -61,22 +73,36 @@ class Word(BaseModel):
     text: str
 
 
+CacheDep = Annotated[Cache, from_state("cache")]
+
+
+async def get(cache: Cache, key: str, loaded: str) -> str:
+    """Return the cached text, or store and return the loaded one."""
+
+    async def load() -> Word:
+        return Word(text=loaded)
+
+    return (await cache.get_or_load(key, Word, load)).text
+
+
 def app_with_words(settings: Settings) -> FastAPI:
-    """The service with words that are found, cached, changed and counted."""
+    """Return the service with routes that read and change cached words, and count the loads."""
     app = create_app(settings)
     words: dict[str, str] = {}
-    app.state.finds = 0
+    app.state.loads = 0
 
     @app.get("/words/{name}")
-    @read_through("word:{name}", Word)
-    async def find(name: str) -> Word:
-        app.state.finds += 1
-        return Word(text=words.get(name, "none yet"))
+    async def find(name: str, cache: CacheDep) -> Word:
+        async def load() -> Word:
+            app.state.loads += 1
+            return Word(text=words.get(name, "none yet"))
+
+        return await cache.get_or_load(f"word:{name}", Word, load)
 
     @app.put("/words/{name}")
-    @invalidates("word:{name}")
-    async def change(name: str, text: str, transaction: WriteTransaction) -> None:
-        await transaction.fetch(select(1))
+    async def change(name: str, text: str, session: Session, cache: CacheDep) -> None:
+        cache.invalidate_on_commit(session, f"word:{name}")
+        await session.execute(select(1))
         words[name] = text
         if text == "refused":
             raise Conflict
@@ -84,11 +110,11 @@ def app_with_words(settings: Settings) -> FastAPI:
     return app
 
 
-async def test_what_was_found_is_not_looked_for_again(app: FastAPI, key: str, redis: Redis) -> None:
+async def test_a_cached_value_is_not_loaded_again(app: FastAPI, key: str, redis: Redis) -> None:
     async with running(app) as client:
         answers = [(await client.get(f"/words/{key}")).json() for _ in range(3)]
     assert answers == [{"text": "none yet"}] * 3
-    assert app.state.finds == 1
+    assert app.state.loads == 1
     assert 0 < await redis.ttl(f"{SERVICE_NAME}:word:{key}") <= TTL_SECONDS
 
 
@@ -99,7 +125,9 @@ async def test_a_change_is_seen_by_the_next_reader(app: FastAPI, key: str) -> No
         assert (await client.get(f"/words/{key}")).json() == {"text": "new"}
 
 
-async def test_a_change_that_fails_forgets_nothing(app: FastAPI, key: str, redis: Redis) -> None:
+async def test_a_rolled_back_change_invalidates_nothing(
+    app: FastAPI, key: str, redis: Redis
+) -> None:
     async with running(app) as client:
         await client.get(f"/words/{key}")
         refused = await client.put(f"/words/{key}", params={"text": "refused"})
@@ -107,19 +135,22 @@ async def test_a_change_that_fails_forgets_nothing(app: FastAPI, key: str, redis
     assert await redis.get(f"{SERVICE_NAME}:word:{key}")
 
 
-async def test_a_slow_reader_cannot_bring_an_old_value_back(cache: Cache, key: str) -> None:
-    assert await cache.get(key) is None  # a reader misses, and fetches the old row ...
-    await cache.invalidate(key)  # ... the row is changed meanwhile ...
-    await cache.put(key, b"old")  # ... and the reader stores what it has.
-    assert await cache.get(key) is None
+async def test_a_slow_reader_cannot_store_an_old_value(cache: Cache, key: str) -> None:
+    async def load_while_the_row_changes() -> Word:
+        await cache.invalidate(key)
+        return Word(text="old")
+
+    assert (await cache.get_or_load(key, Word, load_while_the_row_changes)).text == "old"
+    assert await get(cache, key, "new") == "new"
 
 
-async def test_many_at_once_wait_for_a_connection_and_are_served(cache: Cache, key: str) -> None:
-    await cache.put(key, b"value")
-    assert await asyncio.gather(*(cache.get(key) for _ in range(64))) == [b"value"] * 64
+async def test_many_readers_wait_for_a_connection_and_are_served(cache: Cache, key: str) -> None:
+    await get(cache, key, "value")
+    found = await asyncio.gather(*(get(cache, key, "loaded") for _ in range(64)))
+    assert found == ["value"] * 64
 
 
-async def test_a_value_of_another_shape_is_looked_up_again(
+async def test_a_value_with_another_schema_is_loaded_again(
     app: FastAPI, key: str, redis: Redis
 ) -> None:
     await redis.set(f"{SERVICE_NAME}:word:{key}", '{"of another": "version"}', ex=60)
@@ -127,18 +158,18 @@ async def test_a_value_of_another_shape_is_looked_up_again(
         assert (await client.get(f"/words/{key}")).json() == {"text": "none yet"}
 
 
-async def test_an_invalidation_is_tried_even_while_redis_is_left_alone(
+async def test_invalidation_is_tried_during_the_pause_after_a_failure(
     cache: Cache, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await cache.put(key, b"value")
-    monkeypatch.setattr(cache.breaker, "_open_until", time.monotonic() + 60)  # after a failure
-    assert await cache.get(key) is None
+    await get(cache, key, "old")
+    monkeypatch.setattr(cache.breaker, "_open_until", time.monotonic() + 60)  # as after a failure
+    assert await get(cache, key, "loaded") == "loaded"
     await cache.invalidate(key)
     monkeypatch.setattr(cache.breaker, "_open_until", 0)
-    assert await cache.get(key) is None
+    assert await get(cache, key, "new") == "new"
 
 
-def test_a_url_that_is_none_is_refused_with_the_settings(database_url: str) -> None:
+def test_an_invalid_url_is_refused_with_the_settings(database_url: str) -> None:
     with pytest.raises(ValidationError, match="redis:// or rediss://"):
         settings_for(database_url, redis_url="localhost:6379")
 
@@ -147,16 +178,14 @@ async def test_without_a_url_nothing_is_cached_and_nothing_fails(
     database_url: str, key: str
 ) -> None:
     settings = settings_for(database_url, redis_url=None)
-    health = Health(settings)
-    async with open_cache(settings, health) as cache:
-        await cache.put(key, b"value")
-        assert await cache.get(key) is None
+    health = Health()
+    async with open_test_cache(settings, health) as cache:
+        assert await get(cache, key, "first") == "first"
+        assert await get(cache, key, "second") == "second"
         assert await health.components() == {}
 
 
-async def test_a_redis_that_is_down_costs_nothing_but_the_cache(
-    database_url: str, key: str
-) -> None:
+async def test_requests_succeed_while_redis_is_down(database_url: str, key: str) -> None:
     app = app_with_words(settings_for(database_url, redis_url="redis://127.0.0.1:1/0"))
     async with running(app) as client:
         for _ in range(3):
@@ -168,7 +197,7 @@ async def test_a_redis_that_is_down_costs_nothing_but_the_cache(
     assert ready.json()["components"]["redis"] == "failed"
 
 
-async def test_a_frozen_redis_slows_one_request_a_second_down(
+async def test_a_frozen_redis_delays_one_request_a_second(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.WAIT_SECONDS", WAIT_SECONDS)
@@ -181,10 +210,10 @@ async def test_a_frozen_redis_slows_one_request_a_second_down(
             for _ in range(20):
                 assert (await client.get(f"/words/{key}")).status_code == 200
             waited = time.monotonic() - started
-            assert waited < 20 * WAIT_SECONDS / 2  # with a wait for all, four times that
+            assert waited < 20 * WAIT_SECONDS / 2  # with a wait for each, four times that
             valkey.thaw()
             await asyncio.sleep(PAUSE_SECONDS + 0.1)
-            finds = app.state.finds
+            loads = app.state.loads
             await client.get(f"/words/{key}")
             await client.get(f"/words/{key}")
-    assert app.state.finds <= finds + 1
+    assert app.state.loads <= loads + 1

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from test_cache import app_with_words
+from test_read_through import app_with_words
 
 from conftest import running, settings_for
 from own_valkey import Valkey, own_valkey
@@ -39,10 +39,10 @@ async def are_all_cached(client: AsyncClient, app: FastAPI) -> bool:
     """Whether five reads at once are stored, and are then answered from the cache."""
     paths = [f"/words/{uuid.uuid4()}" for _ in range(5)]
     await asyncio.gather(*map(client.get, paths))
-    finds = app.state.finds
+    loads = app.state.loads
     answers = await asyncio.gather(*map(client.get, paths))
     assert {answer.status_code for answer in answers} == {200}
-    return bool(app.state.finds == finds)
+    return bool(app.state.loads == loads)
 
 
 async def until_nothing_is_dropped(is_complete: Callable[[], Awaitable[bool]]) -> None:

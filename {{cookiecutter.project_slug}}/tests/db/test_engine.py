@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import create_engine, parse_postgres_url
+from app.db.engine import create_engine
+from app.db.url import parse_postgres_url
 from conftest import settings_for
 from processes import own_postgres
 

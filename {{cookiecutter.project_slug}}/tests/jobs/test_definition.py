@@ -1,17 +1,17 @@
 from datetime import UTC, datetime
 
 from app.jobs.definition import (
-    LONGEST_PAUSE_SECONDS,
+    MAX_PAUSE_SECONDS,
     Message,
     due_message,
-    find_jobs,
     pause_after,
 )
+from app.jobs.registry import find_jobs
 
 
 def test_pauses_double_up_to_a_bound_and_differ() -> None:
     for attempt in range(1, 40):
-        longest = min(LONGEST_PAUSE_SECONDS, 2 ** (attempt - 1))
+        longest = min(MAX_PAUSE_SECONDS, 2 ** (attempt - 1))
         pauses = {pause_after(attempt) for _ in range(20)}
         assert all(longest / 2 <= pause <= longest for pause in pauses)
         assert len(pauses) > 1
@@ -19,7 +19,7 @@ def test_pauses_double_up_to_a_bound_and_differ() -> None:
 
 def test_the_jobs_of_every_feature_are_found_by_name() -> None:
     jobs = find_jobs()
-    assert jobs["tasks.delete_finished_jobs"].cron == "17 * * * *"
+    assert jobs["cleanup.delete_finished_jobs"].cron == "17 * * * *"
     assert all(name == job.name for name, job in jobs.items())
 
 

@@ -7,17 +7,19 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.database import Transaction, open_database
+from app.db.session import open_database
 from app.errors import Conflict
 from app.jobs.definition import Job, Message
 from app.jobs.queue import BACKENDS, SEND_SECONDS, Queue, open_queue
-from app.settings import SERVICE_NAME, Settings
+from app.service_info import SERVICE_NAME
+from app.settings import Settings
 from conftest import Lines, settings_for
 from own_valkey import own_valkey
 
 
-async def run(_transaction: Transaction, *, word: str) -> str:
+async def run(_session: AsyncSession, *, word: str) -> str:
     return word
 
 
@@ -33,49 +35,49 @@ async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(
         sent.append(message)
 
     async with open_database(settings) as database:
-        async with database.transaction() as transaction:
-            Queue(send).enqueue(transaction, JOB, key="1", word="a")
+        async with database.session() as session:
+            Queue(send).enqueue(session, JOB, key="1", word="a")
             assert sent == []
         assert sent == [Message("test.job", "test.job:1", {"word": "a"}, None)]
         with pytest.raises(Conflict):
-            async with database.transaction() as transaction:
-                Queue(send).enqueue(transaction, JOB, key="2", word="b")
+            async with database.session() as session:
+                Queue(send).enqueue(session, JOB, key="2", word="b")
                 raise Conflict
     assert len(sent) == 1
 
 
-async def enqueue(settings: Settings, library: str, monkeypatch: pytest.MonkeyPatch) -> float:
+async def enqueue(settings: Settings, backend: str, monkeypatch: pytest.MonkeyPatch) -> float:
     """Seconds that a commit with one job takes."""
-    monkeypatch.setattr("app.jobs.queue.BACKENDS", [library])
-    async with open_database(settings) as database, open_queue(settings) as queue:
+    monkeypatch.setattr("app.jobs.queue.BACKENDS", [backend])
+    async with open_database(settings) as database, open_queue(settings.redis_url) as queue:
         started = time.monotonic()
-        async with database.transaction() as transaction:
-            queue.enqueue(transaction, JOB, key="1", word="a")
+        async with database.session() as session:
+            queue.enqueue(session, JOB, key="1", word="a")
         return time.monotonic() - started
 
 
-@pytest.mark.parametrize("library", BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("trouble", ["stop", "freeze"])
 async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_names_the_job(
-    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, library: str, trouble: str
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, backend: str, trouble: str
 ) -> None:
     with own_valkey() as valkey:
         settings = settings_for(database_url, redis_url=valkey.url)
         getattr(valkey, trouble)()
-        assert await enqueue(settings, library, monkeypatch) < SEND_SECONDS + 2
+        assert await enqueue(settings, backend, monkeypatch) < SEND_SECONDS + 2
     (line,) = lines()
     assert (line["message"], line["level"]) == ("job not enqueued", "error")
     assert (line["job"], line["job_key"]) == ("test.job", "test.job:1")
     assert line["arguments"] == {"word": "a"}
 
 
-async def test_what_is_in_redis_is_of_this_service_and_of_this_library(
+async def test_what_is_in_redis_is_of_this_service_and_of_this_backend(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_valkey() as valkey:
         settings = settings_for(database_url, redis_url=valkey.url)
-        for library in BACKENDS:
-            await enqueue(settings, library, monkeypatch)
+        for backend in BACKENDS:
+            await enqueue(settings, backend, monkeypatch)
         async with Redis.from_url(valkey.url) as redis:
             keys = cast(list[bytes], await redis.keys())
     assert "job not enqueued" not in {line["message"] for line in lines()}
@@ -92,7 +94,7 @@ async def test_without_a_url_of_redis_the_log_names_the_job(
     assert (line["message"], line["reason"]) == ("job not enqueued", "REDIS_URL is not set")
 
 
-def test_the_library_is_imported_when_the_queue_is_opened_and_not_before() -> None:
+def test_the_backend_is_imported_when_the_queue_is_opened_and_not_before() -> None:
     program = "import sys, app.main, app.cli; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -11,7 +11,9 @@ import structlog
 from fastapi import BackgroundTasks
 from httpx import AsyncClient
 
-from app.logging.setup import REDACTED, LogContext, configure_logs
+from app.logging.context import LogContext
+from app.logging.redaction import REDACTED
+from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
 from conftest import Lines, running, settings_for

@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from app.db.database import open_database
-from app.errors import Unavailable
+from app.db.session import open_database
 from app.main import create_app
 from app.settings import Settings
-from app.web.dependencies import Reader, WriteTransaction
+from app.web.dependencies import DatabaseDep, Session
 from conftest import running, settings_for
 from processes import APP, ROOT, Service, environment, wait_until
+from sql import fetch
 
 IS_LINUX = sys.platform == "linux"
 TOKEN = "a-token-of-some-length"
@@ -87,14 +87,14 @@ def app_with_routes(settings: Settings, gate: Gate | None = None) -> FastAPI:
         raise RuntimeError
 
     @app.get("/held")
-    async def held(transaction: WriteTransaction) -> None:
-        await transaction.fetch(text("SELECT 1"))
+    async def held(session: Session) -> None:
+        await fetch(session, text("SELECT 1"))
         assert gate is not None
         await gate.wait()
 
     @app.get("/read")
-    async def read(reader: Reader) -> None:
-        await reader.fetch(text("SELECT 1"))
+    async def read(database: DatabaseDep) -> None:
+        await fetch(database, text("SELECT 1"))
 
     return app
 
@@ -204,7 +204,7 @@ async def test_a_wait_for_a_connection_is_measured_even_in_vain(database_url: st
     async with running(app_with_routes(small, gate)) as client:
         held = asyncio.create_task(client.get("/held"))
         await gate.is_reached.wait()
-        assert (await client.get("/read")).status_code == Unavailable.status
+        assert (await client.get("/read")).status_code == 503
         in_vain = await scrape(client)
         gate.is_open.set()
         await held
@@ -221,11 +221,11 @@ async def test_a_connection_that_breaks_is_not_counted_for_ever(settings: Settin
     app = app_with_routes(settings)
 
     @app.get("/cut-off")
-    async def cut_off(reader: Reader) -> None:
-        await reader.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    async def cut_off(database: DatabaseDep) -> None:
+        await fetch(database, text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     async with running(app) as client:
-        assert (await client.get("/cut-off")).status_code == Unavailable.status
+        assert (await client.get("/cut-off")).status_code == 503
         assert (await scrape(client)).value("database_pool_checked_out") == 0
         assert (await client.get("/read")).status_code == 200
         assert (await scrape(client)).value("database_pool_checked_out") == 0
@@ -269,7 +269,7 @@ async def test_metrics_are_closed_outside_development_without_the_token(
 
 
 def test_a_token_that_can_be_guessed_is_refused(database_url: str) -> None:
-    with pytest.raises(ValidationError, match="16 characters at least"):
+    with pytest.raises(ValidationError, match="at least 16 characters"):
         settings_for(database_url, metrics_token="short")
 
 
@@ -297,7 +297,7 @@ async def test_the_statements_of_the_page_for_the_night_run(settings: Settings) 
     assert len(statements) == 2
     async with open_database(settings) as database:
         for statement in statements:
-            await database.fetch(text(statement))
+            await fetch(database, text(statement))
 
 
 @contextmanager

@@ -15,11 +15,14 @@ from redis.asyncio import Redis
 
 from app.cache.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
 from app.cache.read_through import open_cache
+from app.db.session import open_database
 from app.errors import NotFound
 from app.main import create_app
-from app.rate_limit.middleware import Limit, Limiter, RateLimitStatus, client_of
+from app.rate_limit.client import client_of
+from app.rate_limit.dependencies import Limit
+from app.rate_limit.limiter import Limiter, RateLimitStatus
 from app.settings import Settings, SettingsError, load_settings
-from app.web.health import Health
+from app.web.checks import Health
 from conftest import Lines, running, settings_for
 from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment
@@ -30,8 +33,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that is well has time to say so on a machine that is busy with other tests."""
+def generous_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a working Redis time to answer on a busy machine."""
     for limit in ("WAIT_SECONDS", "LATE_SECONDS"):
         monkeypatch.setattr(f"app.cache.circuit_breaker.{limit}", 20)
 
@@ -88,15 +91,6 @@ async def test_every_answer_says_what_is_left(settings: Settings) -> None:
     assert all(match and 1 <= int(match[2]) <= 60 for match in left)
 
 
-async def test_head_counts_towards_the_limits_of_get(settings: Settings) -> None:
-    async with running(app_with_words(settings)) as client:
-        answers = [await client.request(method, "/words/a") for method in ("HEAD", "GET", "HEAD")]
-        refused = await client.head("/words")
-    assert [answer.status_code for answer in answers] == [200, 429, 429]
-    assert refused.status_code == 429
-    assert refused.headers["Retry-After"]
-
-
 async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
     settings: Settings,
 ) -> None:
@@ -131,9 +125,21 @@ async def test_a_request_too_many_is_logged_with_the_route_that_it_did_not_reach
     assert line["route"] == route
 
 
+async def test_head_counts_towards_the_limits_of_get(settings: Settings) -> None:
+    async with running(app_with_words(settings)) as client:
+        answers = [await client.request(method, "/words/a") for method in ("HEAD", "GET", "HEAD")]
+        refused = await client.head("/words")
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"]
+
+
 @pytest.fixture
 async def limiter(settings: Settings) -> AsyncIterator[Limiter]:
-    async with open_cache(settings, Health(settings)) as cache:
+    async with (
+        open_database(settings) as database,
+        open_cache(settings, database, Health().add) as cache,
+    ):
         yield Limiter(settings, cache.breaker)
 
 
@@ -144,7 +150,7 @@ async def test_when_the_window_is_over_counting_begins_anew(
     status = await limiter.count("default", limiter.default, "192.0.2.1")
     assert status is not None
     for later in (0, status.seconds_left - 2, status.seconds_left):
-        monkeypatch.setattr("app.rate_limit.middleware.time.time", lambda later=later: now + later)
+        monkeypatch.setattr("app.rate_limit.limiter.time.time", lambda later=later: now + later)
         status = await limiter.count("default", limiter.default, "192.0.2.1")
         assert status is not None
         counts.append(status.count)
@@ -155,7 +161,10 @@ async def test_a_crowd_waits_for_a_frozen_redis_together(
     settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.WAIT_SECONDS", WAIT_SECONDS)
-    async with open_cache(settings, Health(settings)) as cache:
+    async with (
+        open_database(settings) as database,
+        open_cache(settings, database, Health().add) as cache,
+    ):
         limiter = Limiter(settings, cache.breaker)
 
         async def count() -> RateLimitStatus | None:
@@ -254,7 +263,8 @@ async def test_the_problem_is_in_the_openapi_document(settings: Settings) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"), [(None, "REDIS_URL is not set"), ("redis://127.0.0.1:1/0", "Redis is away")]
+    ("url", "reason"),
+    [(None, "REDIS_URL is not set"), ("redis://127.0.0.1:1/0", "Redis is unavailable")],
 )
 async def test_without_redis_everything_passes_and_one_line_says_so(
     database_url: str, lines: Lines, url: str | None, reason: str
@@ -265,7 +275,7 @@ async def test_without_redis_everything_passes_and_one_line_says_so(
     assert [answer.status_code for answer in answers] == [200] * 6
     assert not any("RateLimit" in answer.headers for answer in answers)
     warnings = [line["message"] for line in lines() if line["level"] == "warn"]
-    assert [w for w in warnings if "rate" in w] == [f"nothing is rate-limited: {reason}"]
+    assert [w for w in warnings if "rate" in w] == [f"rate limiting is disabled: {reason}"]
 
 
 @pytest.mark.parametrize("limit", ["often", "0/minute", "10/fortnight", "10", "-1/second"])
@@ -283,7 +293,10 @@ def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_s
     database_url: str, valkey: Valkey
 ) -> None:
     env = environment(database_url, REDIS_URL=valkey.url, RATE_LIMIT="1000/minute")
-    lost, found = "nothing is rate-limited: Redis is away", "rate limits are back"
+    lost, found = (
+        "rate limiting is disabled: Redis is unavailable",
+        "rate limiting is enabled again",
+    )
     with Service([*APP, "serve"], env) as service:
         url = service.wait_until_ready()
         with httpx.Client(base_url=url) as client:

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.db.database import open_database
 from app.db.migrate import LOCK
+from app.db.session import open_database
 from conftest import settings_for
 from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
+from sql import fetch
 
 REPLICAS = 8
 CONCURRENTLY = """
@@ -71,7 +72,7 @@ def downgrade() -> None:
 
 async def query(url: str, statement: str) -> list[object]:
     async with open_database(settings_for(url)) as database:
-        return [next(iter(row.values())) for row in await database.fetch(text(statement))]
+        return [next(iter(row.values())) for row in await fetch(database, text(statement))]
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
     services = [replicas.enter_context(Service(STARTUP, env)) for _ in range(REPLICAS)]
     async with (
         open_database(settings_for(empty_database)) as database,
-        database.transaction() as old,
+        database.session() as old,
     ):
         # Somebody's snapshot that is open all the while: CONCURRENTLY has to wait for it.
         await old.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -179,12 +180,12 @@ async def test_sigterm_ends_a_migration_in_the_database_too(
 async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
     with own_postgres() as server:
         settings = settings_for(server.url)
-        async with open_database(settings) as database, database.transaction() as transaction:
+        async with open_database(settings) as database, database.session() as session:
             for statement in (
                 "CREATE TABLE alembic_version (version_num varchar(32))",
                 "CREATE ROLE powerless LOGIN",
             ):
-                await transaction.connection.execute(text(statement))
+                await session.execute(text(statement))
         url = server.url.replace("//postgres:@", "//powerless@")
         service = replicas.enter_context(Service(STARTUP, environment(url)))
         assert await asyncio.to_thread(service.wait) == 1

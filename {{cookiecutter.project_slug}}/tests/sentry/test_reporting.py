@@ -19,7 +19,8 @@ from sentry_sdk.utils import Dsn
 from app.errors import Conflict
 from app.main import create_app
 from app.sentry.reporting import FLUSH_SECONDS
-from app.settings import SERVICE_NAME, Settings
+from app.service_info import SERVICE_NAME
+from app.settings import Settings
 from conftest import Lines, running, settings_for
 from processes import APP, ROOT, Receiver, Service, environment
 

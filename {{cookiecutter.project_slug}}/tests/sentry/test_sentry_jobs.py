@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from test_reporting import dsn_of, events, receiver
 
-from app.db.database import Transaction
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
 from app.jobs.worker_context import open_worker_context
@@ -15,7 +15,7 @@ from processes import Receiver
 __all__ = ["receiver"]  # a fixture
 
 
-async def fail(_transaction: Transaction) -> None:
+async def fail(_session: AsyncSession) -> None:
     raise RuntimeError("of a job")
 
 

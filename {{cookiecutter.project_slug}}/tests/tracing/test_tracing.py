@@ -18,11 +18,12 @@ from sqlalchemy import Engine, text
 
 from app.http_client import open_http_client
 from app.main import create_app
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 from app.tracing.export import FLUSH_SECONDS
 from app.web.dependencies import Reader
 from conftest import running, settings_for
 from processes import APP, ROOT, Received, Receiver, Service, environment, wait_until
+from sql import fetch
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
@@ -42,7 +43,7 @@ def create_app(settings):
     @app.get("/ask/{word}")
     async def ask(word: str, request: Request) -> str:
         database = request.state.database
-        await database.fetch(text("SELECT CAST(:value AS text)"), {"value": "of-a-parameter"})
+        await fetch(database, text("SELECT CAST(:value AS text)"), {"value": "of-a-parameter"})
         async with httpx.AsyncClient() as client:
             await client.get(request.headers["X-Other"] + "/other?of=an-outer-query")
         return word
@@ -103,7 +104,7 @@ def app_of(database_url: str, collector: Receiver, **values: object) -> FastAPI:
 
     @app.get("/wrong")
     async def wrong(database: Reader) -> None:
-        await database.fetch(text("SELECT 1 / 0"))
+        await fetch(database, text("SELECT 1 / 0"))
 
     @app.get("/call")
     async def call(request: Request) -> int:

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from test_tracing import collector, spans
 
-from app.db.database import Transaction, open_database
+from app.db.session import open_database
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
 from app.jobs.queue import Queue
@@ -12,12 +12,13 @@ from app.settings import Settings
 from app.tracing import open_tracing
 from conftest import Lines, settings_for
 from processes import Receiver
+from sql import fetch
 
 __all__ = ["collector"]  # a fixture
 
 
-async def look(transaction: Transaction, *, fails: bool) -> None:
-    await transaction.fetch(select(1))
+async def look(session: AsyncSession, *, fails: bool) -> None:
+    await fetch(session, select(1))
     if fails:
         raise RuntimeError
 
@@ -43,7 +44,7 @@ async def enqueue(settings: Settings) -> Message:
     async with open_tracing(settings) as tracer, open_database(settings) as database:
         assert tracer is not None
         with tracer.start_as_current_span("request"):
-            async with database.transaction() as transaction:
+            async with database.session() as session:
                 Queue(send).enqueue(transaction, LOOK, key="1", fails=False)
     return sent[0]
 

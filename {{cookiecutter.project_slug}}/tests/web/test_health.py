@@ -5,12 +5,13 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import text
 
-from app.db.database import open_database
 from app.db.migrate import migrate
 from app.db.schema_version import Revisions
+from app.db.session import open_database
 from app.main import create_app
-from app.settings import SERVICE_NAME, Settings
-from app.web.health import Check, Health
+from app.service_info import SERVICE_NAME
+from app.settings import Settings
+from app.web.checks import Check, Health
 from conftest import new_database, running, settings_for
 from processes import own_postgres
 
@@ -21,12 +22,12 @@ TOKEN = "a-token-of-some-length"
 @pytest.fixture
 def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every probe makes a round of checks of its own."""
-    monkeypatch.setattr("app.web.health.SHARED_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
 
 
 @pytest.fixture
 def health(settings: Settings, unshared: None) -> Health:  # noqa: ARG001 - it patches
-    return Health(settings)
+    return Health()
 
 
 async def fine() -> None:
@@ -85,11 +86,11 @@ async def test_an_empty_database_is_behind_and_so_not_ready(empty_database: str)
 async def test_a_database_that_newer_code_migrated_is_ready() -> None:
     async with new_database() as url:
         await migrate(settings_for(url))
-        async with open_database(settings_for(url)) as database, database.transaction() as t:
+        async with open_database(settings_for(url)) as database, database.session() as t:
             table = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(32))"
-            await t.connection.execute(text(table))
-            await t.connection.execute(text("DELETE FROM alembic_version"))
-            await t.connection.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+            await t.execute(text(table))
+            await t.execute(text("DELETE FROM alembic_version"))
+            await t.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
         async with running(create_app(settings_for(url))) as client:
             assert (await client.get("/health/ready")).status_code == 200
 
@@ -151,7 +152,7 @@ async def test_checks_run_at_the_same_time(health: Health) -> None:
         await health.components()
 
 
-async def test_a_second_of_probes_is_one_round_of_checks(settings: Settings) -> None:
+async def test_a_second_of_probes_is_one_round_of_checks() -> None:
     rounds = 0
 
     async def count() -> None:
@@ -159,7 +160,7 @@ async def test_a_second_of_probes_is_one_round_of_checks(settings: Settings) -> 
         rounds += 1
         await asyncio.sleep(0.01)
 
-    health = Health(settings)
+    health = Health()
     health.add(Check("counted", count))
     await asyncio.gather(*(health.components() for _ in range(100)))
     await health.components()

@@ -12,11 +12,12 @@ from app.db.engine import create_engine
 from app.db.migrate import migrate
 from app.main import create_app
 from app.settings import Settings
-from app.web.dependencies import Reader, WriteTransaction
-from app.web.health import Check, Health
+from app.web.checks import Check, Health
+from app.web.dependencies import DatabaseDep, Session
 from conftest import running, settings_for
-from counting_proxy import ByteRelay
+from counting_proxy import DelayingProxy
 from processes import Postgres, own_postgres
+from sql import fetch
 
 READY_WITHIN_SECONDS = 10
 ONE = text("SELECT 1")
@@ -25,7 +26,7 @@ ONE = text("SELECT 1")
 @pytest.fixture(autouse=True)
 def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every probe makes a round of checks of its own."""
-    monkeypatch.setattr("app.web.health.SHARED_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
 
 
 class SlowDependency:
@@ -60,8 +61,8 @@ def dependency() -> SlowDependency:
 
 
 @pytest.fixture
-async def health(settings: Settings, dependency: SlowDependency) -> AsyncIterator[Health]:
-    health = Health(settings)
+async def health(dependency: SlowDependency) -> AsyncIterator[Health]:
+    health = Health()
     health.add(Check("slow", dependency.check, timeout_seconds=0.05))
     yield health
     await health.finish()
@@ -145,12 +146,12 @@ def app_with_statements(settings: Settings) -> FastAPI:
     app = create_app(settings)
 
     @app.get("/statement")
-    async def read(reader: Reader) -> int:
-        return len(await reader.fetch(ONE))
+    async def read(database: DatabaseDep) -> int:
+        return len(await fetch(database, ONE))
 
     @app.post("/statement")
-    async def write(transaction: WriteTransaction) -> int:
-        return len(await transaction.fetch(ONE))
+    async def write(session: Session) -> int:
+        return len(await fetch(session, ONE))
 
     return app
 
@@ -160,10 +161,10 @@ async def behind_a_slow_link(
     postgres: Postgres, role: str, round_trip_seconds: float
 ) -> AsyncIterator[Settings]:
     socket = f"{postgres.socket_folder}/.s.PGSQL.5432"
-    relay = ByteRelay(
+    proxy = DelayingProxy(
         lambda: asyncio.open_unix_connection(socket), delay_seconds=round_trip_seconds / 2
     )
-    async with relay.listening() as port:
+    async with proxy.listening() as port:
         yield settings_for(f"postgresql://{role}@127.0.0.1:{port}/postgres")
 
 

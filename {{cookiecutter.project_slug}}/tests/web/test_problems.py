@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import Conflict, Unavailable
 from app.main import create_app
 from app.settings import Settings
-from app.web.problems import LISTED_ERRORS
+from app.web.problems import MAX_LISTED_ERRORS
 from conftest import running
 
 
@@ -106,7 +106,7 @@ async def test_the_name_of_an_unknown_field_is_not_repeated(client: AsyncClient)
 async def test_of_very_many_errors_the_first_are_told(client: AsyncClient) -> None:
     response = await client.post("/strict", json=dict.fromkeys(map(str, range(1000)), 0))
     assert response.status_code == 422
-    assert len(response.json()["errors"]) == LISTED_ERRORS
+    assert len(response.json()["errors"]) == MAX_LISTED_ERRORS
 
 
 async def test_the_allowed_methods_are_still_named(client: AsyncClient) -> None:

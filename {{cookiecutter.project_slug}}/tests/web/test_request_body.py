@@ -40,8 +40,7 @@ class Client:
             app,
             settings=settings,
             is_draining=lambda: False,
-            on_request_start=[],
-            on_request_end=[],
+            hooks=RequestHooks(),
         )
         scope = {
             "type": "http",

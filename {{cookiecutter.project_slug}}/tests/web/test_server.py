@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.logging.setup import LogContext
-from app.settings import Settings
-from app.web.health import Health
+from app.logging.context import LogContext
+from app.web.checks import Health
 from app.web.server import ListenError, drain_on_sigterm, listen
 from conftest import Lines
 from processes import APP, ROOT, Service, environment, own_postgres, wait_until
@@ -207,12 +206,12 @@ def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
 
 
 async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
-    settings: Settings, lines: Lines
+    lines: Lines,
 ) -> None:
     stopped = asyncio.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        with drain_on_sigterm(Health(settings), 0), LogContext(request_id="of-somebody"):
+        with drain_on_sigterm(Health(), 0), LogContext(request_id="of-somebody"):
             signal.raise_signal(signal.SIGTERM)
             await asyncio.wait_for(stopped.wait(), 5)
     finally:

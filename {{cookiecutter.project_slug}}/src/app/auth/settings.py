@@ -1,7 +1,7 @@
-"""The settings of accounts: types for settings.py, each with what people read about it.
+"""Settings of accounts and access tokens.
 
-Keys have names, `2026-11:secret,2026-05:older-secret`: the first signs, all verify. So a key is
-replaced by putting a new one before it, and taken out when the tokens that it signed have expired.
+Keys have names, `2026-11:secret,2026-05:older-secret`: the first signs, all verify. To replace a
+key, put a new one before it, and remove it when the tokens that it signed have expired.
 """
 
 import re
@@ -9,9 +9,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from app.environment import EnvironmentSettings
+from app.settings_types import RANDOM_COMMAND, production
+
 KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,32}):(?P<secret>[^\s,]+)")
-SHORTEST_SECRET = 32  # characters: HS256 wants as many bits as it has itself (RFC 7518, 3.2)
-FEWEST_DIFFERENT = 10  # characters in a secret: a random one has more, even in hexadecimal
+MIN_SECRET_LENGTH = 32  # characters: HS256 needs a key of at least 256 bits (RFC 7518, 3.2)
+MIN_DISTINCT = 10  # different characters: a random secret has more, even in hexadecimal
 PLACEHOLDER = re.compile(
     r"change|secret|passw|example|placeholder|replace|development", re.IGNORECASE
 )
@@ -19,10 +22,10 @@ HOW = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))" makes a sec
 
 
 def parse_keys(text: str) -> dict[str, str]:
-    """Secrets by name, the one that signs first.
+    """Return the secrets by name, the one that signs first.
 
     Raises:
-        ValueError: it is no list of `name:secret`, a name occurs twice or a secret is short.
+        ValueError: the text is no list of `name:secret`, a name occurs twice or a secret is short.
     """
     keys: dict[str, str] = {}
     for item in text.split(","):
@@ -31,20 +34,10 @@ def parse_keys(text: str) -> dict[str, str]:
             raise ValueError("it must be name:secret, or several of them with commas between")
         if match["name"] in keys:
             raise ValueError(f"two keys have the name {match['name']}")
-        if len(match["secret"]) < SHORTEST_SECRET:
-            raise ValueError(f"a secret must have {SHORTEST_SECRET} characters at least; {HOW}")
+        if len(match["secret"]) < MIN_SECRET_LENGTH:
+            raise ValueError(f"a secret must have at least {MIN_SECRET_LENGTH} characters; {HOW}")
         keys[match["name"]] = match["secret"]
     return keys
-
-
-def weak_keys(keys: SecretStr | None) -> list[str]:
-    """What is wrong with keys that are no secret: fine on a laptop, refused elsewhere."""
-    if keys is None:
-        return [f"AUTH_KEYS is missing: set it to name:secret; {HOW}"]
-    secrets = parse_keys(keys.get_secret_value()).values()
-    if any(PLACEHOLDER.search(s) or len(set(s)) < FEWEST_DIFFERENT for s in secrets):
-        return [f"AUTH_KEYS has a placeholder for a secret; {HOW}"]
-    return []
 
 
 def _check(keys: SecretStr) -> SecretStr:
@@ -52,17 +45,27 @@ def _check(keys: SecretStr) -> SecretStr:
     return keys
 
 
-AuthKeys = Annotated[
-    Annotated[SecretStr, AfterValidator(_check)] | None,
-    Field(
-        description="What signs access tokens: name:secret, comma-separated. The first signs, all "
-        "verify; 32 characters up. Without it, development makes up one at every start."
-    ),
-]
-AccessTokenMinutes = Annotated[
-    int,
-    Field(ge=1, le=60, description="How long an access token is good, whatever happens meanwhile."),
-]
-SessionDays = Annotated[
-    int, Field(ge=1, le=365, description="How long somebody who does nothing stays logged in.")
-]
+class AuthSettings(EnvironmentSettings):
+    auth_keys: Annotated[SecretStr, AfterValidator(_check)] | None = Field(
+        None,
+        description="Keys that sign access tokens: name:secret, comma-separated. The first signs, "
+        "all verify; at least 32 characters. Without it, development generates one at every start.",
+        json_schema_extra=production(
+            f"A name, a colon and the output of {RANDOM_COMMAND}", required=True
+        ),
+    )
+    access_token_minutes: int = Field(
+        15, ge=1, le=60, description="Lifetime of an access token. It cannot be revoked earlier."
+    )
+    session_days: int = Field(
+        30, ge=1, le=365, description="Days without activity after which a session ends."
+    )
+
+    def insecure_values(self) -> list[str]:
+        found = super().insecure_values()
+        if self.auth_keys is None:
+            return [*found, f"AUTH_KEYS is missing: set it to name:secret; {HOW}"]
+        secrets = parse_keys(self.auth_keys.get_secret_value()).values()
+        if any(PLACEHOLDER.search(s) or len(set(s)) < MIN_DISTINCT for s in secrets):
+            found.append(f"AUTH_KEYS has a placeholder for a secret; {HOW}")
+        return found

@@ -1,48 +1,41 @@
-"""Who is calling: access tokens, given out at log-in and sent with every request.
+"""Access tokens: signed JWTs; `sub` is the account id.
 
-A token is a JSON Web Token that says whose it is, and its signature says that we said so. Reading
-one asks no database; the price is that it is good until it expires, so it expires soon.
+Verifying one needs no database. The price is that a token stays valid until it expires, so its
+lifetime is short.
 """
 
 import secrets
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
 
 import jwt
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import OAuth2PasswordBearer
 
-from app.auth.settings import parse_keys
-from app.errors import Unauthorized
-from app.settings import SERVICE_NAME, Settings
-from app.web.operator_token import TokenRequired
-from app.web.problems import responses
+from app.auth.settings import AuthSettings, parse_keys
+from app.service_info import SERVICE_NAME
 
 ALGORITHM = "HS256"
-AUDIENCE = "access"  # so that whatever else these keys sign one day is no access token
+AUDIENCE = "access"  # a token that these keys sign for another purpose is no access token
 LEEWAY_SECONDS = 10  # by which the clocks of replicas may differ
 
 
-class InvalidToken(Unauthorized):
-    title = "Invalid Token"
-    type = "urn:problem:invalid-token"
+class InvalidAccessToken(Exception):
+    """The token is expired, forged, or signed with a key that is no longer in use."""
 
 
-class Access:
-    """Gives out access tokens, and reads them."""
+class AccessTokens:
+    """Issue and verify access tokens."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AuthSettings) -> None:
         keys = settings.auth_keys
         self._keys = (
             parse_keys(keys.get_secret_value())
             if keys
-            else {"made-up": secrets.token_urlsafe(32)}  # settings.py refuses it in production
+            else {"generated": secrets.token_urlsafe(32)}  # production requires AUTH_KEYS
         )
         self.lifetime = timedelta(minutes=settings.access_token_minutes)
 
     def issue(self, account_id: uuid.UUID) -> str:
-        """A token of this account, signed with the first key."""
+        """Return a token of this account, signed with the first key."""
         name, secret = next(iter(self._keys.items()))
         now = datetime.now(UTC)
         claims = {
@@ -54,11 +47,11 @@ class Access:
         }
         return jwt.encode(claims, secret, ALGORITHM, headers={"kid": name})
 
-    def identify(self, token: str) -> uuid.UUID:
-        """Whose token it is.
+    def verify(self, token: str) -> uuid.UUID:
+        """Return the account id of a token.
 
         Raises:
-            InvalidToken: it is expired, or not one of ours, or its key is no longer in use.
+            InvalidAccessToken: the token is not valid.
         """
         try:
             claims = jwt.decode(
@@ -72,47 +65,4 @@ class Access:
             )
             return uuid.UUID(claims["sub"])
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
-            raise InvalidToken(
-                "The access token is expired or not valid: get a new one.",
-                challenge='Bearer error="invalid_token"',
-            ) from error
-
-
-_sent_token = OAuth2PasswordBearer("accounts/login", auto_error=False)
-
-
-async def identify_caller(
-    request: Request, token: Annotated[str | None, Depends(_sent_token)]
-) -> uuid.UUID:
-    """The account whose access token was sent.
-
-    Raises:
-        TokenRequired: there is none.
-        InvalidToken: it is good for nothing.
-    """
-    if token is None:
-        raise TokenRequired("Log in, and send the access token.")
-    access: Access = request.app.state.access
-    return access.identify(token)
-
-
-Caller = Annotated[uuid.UUID, Depends(identify_caller)]
-AccountRequired = Depends(identify_caller)
-
-
-def install_access(app: FastAPI, settings: Settings) -> Access:
-    """Let routes ask who is calling; in the OpenAPI document, those that do can answer 401."""
-    access = app.state.access = Access(settings)
-    describe = app.web.openapi
-    unauthorized = responses(TokenRequired, InvalidToken)[401]
-
-    def openapi() -> dict[str, Any]:
-        document = describe()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if "security" in operation:
-                    operation["responses"].setdefault("401", unauthorized)
-        return document
-
-    app.web.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
-    return access
+            raise InvalidAccessToken from error

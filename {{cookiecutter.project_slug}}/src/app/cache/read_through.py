@@ -1,61 +1,73 @@
-"""A read-through cache on Redis or Valkey. Without it the service is slower, never wrong or down.
+"""A read-through cache on Redis or Valkey. An outage of Redis makes the service slower, not wrong.
 
-Invalidation leaves a mark for a moment instead of deleting, and values are only written where
-nothing is: a reader that fetched the old row just before a change cannot store it just after.
+Invalidation writes an empty marker for a moment instead of deleting, and a value is only stored
+where no entry is: a reader that loaded the old row just before a change cannot store it just after.
 """
 
-import functools
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from math import ceil
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable, create_pool
-from app.settings import SERVICE_NAME, Settings
-from app.web.dependencies import WriteTransaction
-from app.web.health import Check, Health
+from app.cache.settings import RedisSettings
+from app.db.session import Database, after_commit
+from app.service_info import SERVICE_NAME
+from app.web.checks import Check
 
-P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
-R = TypeVar("R")
 
-TTL_SECONDS = 60  # bounds staleness when an invalidation is lost with a failing Redis
-MARK = b""
-# A mark outlives any read: the longest statement, and a write that is late (LATE_SECONDS).
-MARK_MARGIN_SECONDS = 5
+POOL_SIZE = 32
+TTL_SECONDS = 60  # bounds the age of a value whose invalidation was lost in an outage
+MARKER = b""
+# A marker lives longer than any load: the longest statement, and a late write (LATE_SECONDS).
+MARKER_MARGIN_SECONDS = 5
 
 
 class Cache:
-    """Values by key; every operation succeeds, whether Redis answers or not."""
+    """Values by key. Every operation succeeds, whether Redis answers or not."""
 
-    def __init__(self, breaker: CircuitBreaker | None, *, mark_seconds: int = 10) -> None:
+    def __init__(self, breaker: CircuitBreaker | None, *, marker_seconds: int = 10) -> None:
         self.breaker = breaker
-        self._mark_seconds = mark_seconds
+        self._marker_seconds = marker_seconds
 
-    async def get(self, key: str) -> bytes | None:
-        value = await self._attempt(lambda redis: redis.get(_name(key)))
-        return value or None  # a mark is as good as nothing
+    async def get_or_load(self, key: str, model: type[M], load: Callable[[], Awaitable[M]]) -> M:
+        """Return the cached value, or load and store it.
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Store for a minute, unless something is there: a newer value, or an invalidation."""
-        await self._attempt(lambda redis: redis.set(_name(key), value, nx=True, ex=TTL_SECONDS))
+        Args:
+            key: names the value.
+            model: the type of the value. It is stored as JSON.
+            load: returns the value from the database. Its errors pass through.
+        """
+        name = _name(key)
+        stored = await self._attempt(lambda redis: redis.get(name))
+        if stored:
+            with suppress(ValidationError):  # stored by a version with another schema
+                return model.model_validate_json(stored)
+        loaded = await load()
+        value = loaded.model_dump_json().encode()
+        await self._attempt(lambda redis: redis.set(name, value, nx=True, ex=TTL_SECONDS))
+        return loaded
 
     async def invalidate(self, key: str) -> None:
-        """Forget a value; worth a try even if Redis failed a moment ago."""
+        """Remove a value. This tries even if Redis failed a moment ago."""
         await self._attempt(lambda redis: self._mark(redis, _name(key)), even_open=True)
+
+    def invalidate_on_commit(self, session: AsyncSession, key: str) -> None:
+        """Remove a value as soon as the session's transaction is committed."""
+        after_commit(session, partial(self.invalidate, key))
 
     async def _mark(self, redis: Redis, name: str) -> None:
         try:
-            await redis.set(name, MARK, ex=self._mark_seconds)
+            await redis.set(name, MARKER, ex=self._marker_seconds)
         except OutOfMemoryError:
-            await redis.delete(name)  # a full Redis refuses to write, and it still deletes
+            await redis.delete(name)  # a full Redis refuses to write, and still deletes
 
     async def _attempt(
         self, command: Callable[[Redis], Awaitable[Any]], *, even_open: bool = False
@@ -72,89 +84,30 @@ def _name(key: str) -> str:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings, health: Health) -> AsyncIterator[Cache]:
-    """Connect on first use; without REDIS_URL, a cache that never holds anything, and no check."""
+async def open_cache(
+    settings: RedisSettings, database: Database, add_check: Callable[[Check], None]
+) -> AsyncIterator[Cache]:
+    """Open a cache. It connects on first use, and without REDIS_URL it never holds a value.
+
+    Args:
+        settings: the URL.
+        database: values are loaded from it.
+        add_check: called with the health check of Redis.
+    """
     if settings.redis_url is None:
         yield Cache(None)
         return
-    pool = create_pool(settings.redis_url.get_secret_value(), settings.database_pool_size)
-    mark_seconds = ceil(settings.database_statement_timeout_seconds) + MARK_MARGIN_SECONDS
+    pool = create_pool(settings.redis_url.get_secret_value(), POOL_SIZE)
+    marker_seconds = ceil(database.statement_timeout_seconds) + MARKER_MARGIN_SECONDS
     async with Redis.from_pool(pool) as redis:
         breaker = CircuitBreaker(redis)
-        health.add(Check("redis", partial(check_writes, redis), critical=False))
+        add_check(Check("redis", partial(check_writes, redis), critical=False))
         try:
-            yield Cache(breaker, mark_seconds=mark_seconds)
+            yield Cache(breaker, marker_seconds=marker_seconds)
         finally:
             await breaker.close()
 
 
 async def check_writes(redis: Redis) -> None:
-    """Write a key that expires: a Redis that is full, or a replica, answers a PING all the same."""
+    """Write a key that expires. A Redis that is full, or a replica, would still answer a PING."""
     await redis.set(_name("health-check"), b"", ex=TTL_SECONDS)
-
-
-async def get_cache(request: Request) -> Cache:
-    cache: Cache = request.state.cache
-    return cache
-
-
-CacheDep = Annotated[Cache, Depends(get_cache)]
-
-
-def read_through(
-    key: str, model: type[M]
-) -> Callable[[Callable[P, Awaitable[M]]], Callable[..., Awaitable[M]]]:
-    """Decorate a dependency or route that finds one thing: look into the cache first.
-
-    Args:
-        key: with the function's parameters in braces, as in "order:{order_id}".
-        model: what the function returns, and what is stored, as JSON.
-    """
-
-    def decorate(find: Callable[P, Awaitable[M]]) -> Callable[..., Awaitable[M]]:
-        @functools.wraps(find)
-        async def find_cached(*, _cache: Cache, **kwargs: Any) -> M:
-            name = key.format(**kwargs)
-            stored = await _cache.get(name)
-            if stored is not None:
-                with suppress(ValidationError):  # stored by a version with another shape
-                    return model.model_validate_json(stored)
-            found = await find(**kwargs)  # type: ignore[call-arg]  # FastAPI calls by keyword only: P has no positional part
-            await _cache.put(name, found.model_dump_json().encode())
-            return found
-
-        return _with_parameters(find_cached, _cache=CacheDep)
-
-    return decorate
-
-
-def invalidates(
-    key: str,
-) -> Callable[[Callable[P, Awaitable[R]]], Callable[..., Awaitable[R]]]:
-    """Decorate a route that changes one thing: forget it once the change is committed."""
-
-    def decorate(change: Callable[P, Awaitable[R]]) -> Callable[..., Awaitable[R]]:
-        @functools.wraps(change)
-        async def change_and_forget(
-            *, _cache: Cache, _transaction: WriteTransaction, **kwargs: Any
-        ) -> R:
-            name = key.format(**kwargs)
-            _transaction.after_commit(lambda: _cache.invalidate(name))
-            return await change(**kwargs)  # type: ignore[call-arg]  # FastAPI calls by keyword only: P has no positional part
-
-        return _with_parameters(change_and_forget, _cache=CacheDep, _transaction=WriteTransaction)
-
-    return decorate
-
-
-def _with_parameters(function: Callable[..., R], **annotations: Any) -> Callable[..., R]:
-    """Let FastAPI inject more into a wrapper; within one request it injects the same objects."""
-    signature = inspect.signature(function)
-    extra = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
-        for name, annotation in annotations.items()
-    ]
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect.signature() prefers it, but no type declares it
-        parameters=[*signature.parameters.values(), *extra]
-    )
-    return function

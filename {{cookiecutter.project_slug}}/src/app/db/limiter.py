@@ -1,8 +1,8 @@
-"""Who may have a database connection next: first come, first served, and for so long.
+"""FIFO limiter with a timeout for database connections.
 
-SQLAlchemy's pool lets newcomers overtake those that wait, which makes the slowest requests many
-times slower than the others, and waiting in it costs as much as a query. It never has to wait
-behind this.
+In SQLAlchemy's pool, new requests overtake waiting ones, which makes the slowest requests many
+times slower than the others. Waiting in it also costs as much as a query. Behind this limiter the
+pool never has to wait.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 
 class ConnectionLimiter:
-    """As many at once as there are connections.
+    """Admit as many requests at once as the pool has connections.
 
     Attributes:
-        size: how many there are.
-        in_use: how many of them are used now.
-        on_acquire: called with the seconds that each turn took to come, even if it did not come.
-        on_release: called after each turn.
+        size: the number of connections.
+        in_use: how many of them are in use now.
+        on_acquire: called with the seconds that each acquire() took, also when it timed out.
+        on_release: called after each release().
     """
 
     def __init__(self, size: int, wait_seconds: float) -> None:
@@ -29,10 +29,10 @@ class ConnectionLimiter:
         self._free = asyncio.Semaphore(size)
 
     async def acquire(self) -> None:
-        """Wait for a turn.
+        """Wait for a free connection, first in, first out.
 
         Raises:
-            TimeoutError: none came in time.
+            TimeoutError: no connection was free in time.
         """
         started = time.perf_counter()
         try:
@@ -40,17 +40,17 @@ class ConnectionLimiter:
                 async with asyncio.timeout(self._wait_seconds):
                     await self._free.acquire()
             else:
-                await self._free.acquire()  # at once: nothing to time
+                await self._free.acquire()  # returns at once, so it needs no timeout
             self.in_use += 1
         except TimeoutError:
             raise TimeoutError(f"no connection was free within {self._wait_seconds:g} s") from None
         finally:
             waited = time.perf_counter() - started
-            for observe in self.on_acquire:
-                observe(waited)
+            for hook in self.on_acquire:
+                hook(waited)
 
     def release(self) -> None:
         self.in_use -= 1
         self._free.release()
-        for observe in self.on_release:
-            observe()
+        for hook in self.on_release:
+            hook()

@@ -22,11 +22,12 @@ from sqlalchemy import Connection, MetaData, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app
-from app.db.database import Base
 from app.db.engine import create_engine
+from app.db.model import Model
 from app.db.schema_version import MigrationError, Revisions, load_revisions, read_revision
+from app.db.settings import DatabaseSettings
 from app.discovery import find_modules
-from app.settings import SERVICE_NAME, Settings
+from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
@@ -45,10 +46,10 @@ def alembic_config(connection: Connection | None = None) -> Config:
 def load_models() -> MetaData:
     """The tables of every feature."""
     list(find_modules("models"))
-    return Base.metadata
+    return Model.metadata
 
 
-async def migrate(settings: Settings) -> None:
+async def migrate(settings: DatabaseSettings) -> None:
     """Bring the database to the last migration; wait for it, and for other replicas, within bounds.
 
     Raises:
@@ -62,7 +63,7 @@ async def migrate(settings: Settings) -> None:
         raise MigrationError(_reason(error)) from error
 
 
-async def _migrate_to(settings: Settings, revisions: Revisions) -> None:
+async def _migrate_to(settings: DatabaseSettings, revisions: Revisions) -> None:
     async with _connect(settings) as connection:
         try:
             async with asyncio.timeout(
@@ -98,7 +99,7 @@ async def _is_done(connection: AsyncConnection, revisions: Revisions) -> bool:
 
 
 @asynccontextmanager
-async def _connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
+async def _connect(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
     """Wait for the database with growing pauses; the connection is in autocommit."""
     engine = create_engine(settings, pool_size=1, for_migrations=True)
     deadline = time.monotonic() + settings.database_wait_seconds
@@ -137,7 +138,7 @@ async def _take_lock(connection: AsyncConnection, wait_seconds: float) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _upgrade(settings: Settings) -> None:
+async def _upgrade(settings: DatabaseSettings) -> None:
     engine = create_engine(settings, pool_size=1, for_migrations=True)
     try:
         async with engine.connect() as connection:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app.db.engine import create_engine
 from app.db.migrate import alembic_config
 from app.db.schema_version import MigrationError, load_revisions, read_revision
-from app.settings import Settings
+from app.db.settings import DatabaseSettings
 
 
 class NewMigration(NamedTuple):
@@ -21,7 +21,7 @@ class NewMigration(NamedTuple):
     is_empty: bool  # models and database agree
 
 
-async def write_migration(settings: Settings, message: str) -> NewMigration:
+async def write_migration(settings: DatabaseSettings, message: str) -> NewMigration:
     """Write the next migration from the difference between models and database.
 
     Args:

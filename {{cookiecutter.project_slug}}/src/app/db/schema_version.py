@@ -13,7 +13,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app
-from app.db.database import Database
+from app.db.session import Database
 
 UNDEFINED_TABLE = "42P01"
 VERSIONS = files(app) / "migrations" / "versions"

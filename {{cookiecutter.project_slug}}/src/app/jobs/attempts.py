@@ -1,73 +1,63 @@
-"""Doing a job: in one transaction with the note that it is done, in bounded time.
+"""Run a job in one transaction with its idempotency record, in bounded time.
 
-So a job that is delivered twice is done once, whichever worker gets it: the second one waits for
-the first one's note, and finds it or does the job itself.
+A job that is delivered twice takes effect once: the second worker waits for the first one's
+record, and then finds it or runs the job itself.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert
 
-from app.db.database import Database
+from app.db.session import Database
 from app.jobs.definition import Job, Message, pause_after
-from app.jobs.models import FinishedJobModel as Row
-from app.logging.setup import LogContext
-from app.sentry.reporting import report_job  # option: sentry
+from app.jobs.models import FinishedJob
+from app.jobs.worker_context import WorkerContext
+from app.logging.context import LogContext
 
 log = structlog.get_logger()
 
-_BEGIN = insert(Row).on_conflict_do_nothing(index_elements=[Row.key]).returning(Row.key)
-_FINISH = (
-    update(Row)
-    .where(Row.key == bindparam("of_key"))
-    .values(result=bindparam("result", type_=JSONB))
-    .returning(Row.key)
+_BEGIN = (
+    insert(FinishedJob)
+    .on_conflict_do_nothing(index_elements=[FinishedJob.key])
+    .returning(FinishedJob.key)
 )
 
 
-@contextmanager
-def surroundings(_job: Job, _message: Message) -> Iterator[Callable[[Exception], None]]:
-    """Around an attempt and its lines in the log; what is yielded is told of a failure.
-
-    Nothing here: a seam for what observes.
-    """
-    yield lambda _error: None
-
-
-async def attempt(database: Database, job: Job, message: Message, number: int) -> float | None:
-    """Try once to do a job, and say in the log what came of it.
+async def attempt(context: WorkerContext, job: Job, message: Message, number: int) -> float | None:
+    """Try once to run a job, and log the result.
 
     Args:
-        database: for the job's transaction.
-        job: what to do.
-        message: for what.
+        context: the resources of the worker.
+        job: the job.
+        message: its arguments.
         number: of this attempt, from 1.
 
     Returns:
-        Seconds after which to try again; None if it is done, or failed for good.
+        Seconds until the next attempt; None if the job succeeded or has failed for good.
     """
     with ExitStack() as stack:
         if message.request_id:
             stack.enter_context(LogContext(request_id=message.request_id))
         stack.enter_context(LogContext(job=job.name, job_key=message.key))
-        observe_failure = stack.enter_context(surroundings(job, message))
+        observers = [stack.enter_context(around(job, message)) for around in context.middleware]
         try:
-            await _run(database, job, message)
+            await _run(context.database, job, message)
         except Exception as error:
-            observe_failure(error)
+            for observe in observers:
+                observe(error)
             if number == job.attempts:
-                report_job(error, job.name)  # option: sentry
+                for report in context.on_failure:
+                    report(error, job.name)
                 log.exception("job failed", attempt=number, arguments=message.arguments)
                 return None
             pause = pause_after(number)
             log.warning(
-                "job will be tried again",
+                "job will be retried",
                 attempt=number,
                 pause_seconds=round(pause, 1),
                 reason=f"{type(error).__name__}: {error}",
@@ -76,10 +66,10 @@ async def attempt(database: Database, job: Job, message: Message, number: int) -
     return None
 
 
-async def attempt_until_settled(database: Database, job: Job, message: Message) -> None:
-    """Try until it is done or failed for good."""
+async def attempt_until_settled(context: WorkerContext, job: Job, message: Message) -> None:
+    """Try until the job succeeds or has failed for good."""
     number = 1
-    while (pause := await attempt(database, job, message, number)) is not None:
+    while (pause := await attempt(context, job, message, number)) is not None:
         await asyncio.sleep(pause)
         number += 1
 
@@ -92,17 +82,19 @@ async def _run(database: Database, job: Job, message: Message) -> None:
         else:
             is_new, result = await _run_once(database, job, message)
             if not is_new:
-                log.info("job is done already")
+                log.info("job was done before")
                 return
     duration_ms = round((time.perf_counter() - started) * 1000, 2)
     log.info("job done", result=result, duration_ms=duration_ms)
 
 
 async def _run_once(database: Database, job: Job, message: Message) -> tuple[bool, Any]:
-    """Whether it had not been done before, and the result."""
-    async with database.transaction() as transaction:
-        if not await transaction.fetch(_BEGIN, {"key": message.key, "job": job.name}):
+    """Return whether the job had not been done before, and its result."""
+    async with database.session() as session:
+        record = {"key": message.key, "job": job.name}
+        if await session.scalar(_BEGIN, record) is None:
             return False, None
-        result = await job.run(transaction, **message.arguments)
-        await transaction.fetch(_FINISH, {"of_key": message.key, "result": result})
+        result = await job.run(session, **message.arguments)
+        finish = update(FinishedJob).where(FinishedJob.key == message.key).values(result=result)
+        await session.execute(finish.execution_options(synchronize_session=False))
     return True, result

@@ -28,11 +28,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.jobs.attempts import attempt
-from app.jobs.definition import LONGEST_PAUSE_SECONDS, Job, Message, due_message, find_jobs
+from app.jobs.definition import MAX_PAUSE_SECONDS, Job, Message, due_message
 from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
 from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
-from app.jobs.worker_context import open_worker_context
-from app.settings import SERVICE_NAME, Settings
+from app.jobs.registry import find_jobs
+from app.jobs.worker_context import WorkerConfig
+from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
@@ -41,9 +42,7 @@ LEASE_MARGIN_SECONDS = 30.0
 HARD_LIMIT_MARGIN_SECONDS = 10.0  # a job that blocks its loop is killed, with its process
 
 
-def _app(settings: Settings, *, timeout_seconds: float) -> Celery:
-    assert settings.redis_url is not None
-    url = settings.redis_url.get_secret_value()
+def _app(url: str, *, timeout_seconds: float) -> Celery:
     longest = max((job.timeout_seconds for job in find_jobs().values()), default=0)
     return Celery(
         SERVICE_NAME,
@@ -56,7 +55,7 @@ def _app(settings: Settings, *, timeout_seconds: float) -> Celery:
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": {
                 "global_keyprefix": f"{SERVICE_NAME}:celery:",  # others may use this Redis
-                "visibility_timeout": longest + LONGEST_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
+                "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
                 "unacked_restore_interval": 2,
                 "unacked_restore_throttle": 1,
                 "socket_timeout": timeout_seconds,
@@ -106,8 +105,8 @@ def _due(job: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[Send]:
-    app = _app(settings, timeout_seconds=SEND_SECONDS)
+async def open_sender(redis_url: str) -> AsyncIterator[Send]:
+    app = _app(redis_url, timeout_seconds=SEND_SECONDS)
 
     def send_now(message: Message) -> None:
         app.send_task(message.job, args=[asdict(message)], retry=False)
@@ -128,15 +127,15 @@ async def open_sender(settings: Settings) -> AsyncIterator[Send]:
 class JobProcess:
     """What a process of the pool holds: an event loop, and one connection to the database."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
         self._stack = AsyncExitStack()
 
     def open(self, **_: object) -> None:
         """After the fork: neither a loop nor a connection can be shared with another process."""
         self._runner = asyncio.Runner()
-        self._database = self._runner.run(
-            self._stack.enter_async_context(open_worker_context(self._settings, connections=1))
+        self._context = self._runner.run(
+            self._stack.enter_async_context(self._config.open_context(1))
         )
 
     def close(self, **_: object) -> None:
@@ -146,7 +145,7 @@ class JobProcess:
     def register(self, app: Celery, job: Job) -> None:
         def run(task: Task, message: dict[str, Any]) -> None:
             number = task.request.retries + 1
-            pause = self._runner.run(attempt(self._database, job, Message.of(message), number))
+            pause = self._runner.run(attempt(self._context, job, Message.of(message), number))
             if pause is not None:
                 try:
                     task.retry(countdown=pause)
@@ -162,25 +161,25 @@ class JobProcess:
         )
 
 
-def run_worker(settings: Settings) -> None:
-    logging.getLogger("celery").setLevel(logging.WARNING)  # says what attempt() says, less well
-    app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
-    process = JobProcess(settings)
+def run_worker(config: WorkerConfig) -> None:
+    logging.getLogger("celery").setLevel(logging.WARNING)  # attempt() logs the same with fields
+    app = _app(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
+    process = JobProcess(config)
     worker_process_init.connect(process.open, weak=False)
     worker_process_shutdown.connect(process.close, weak=False)
     for job in find_jobs().values():
         process.register(app, job)
-    app.steps["worker"].add(_beating("worker", settings))
+    app.steps["worker"].add(_beating("worker", config.redis_url))
     # Not the program's own class, which prints to standard output, and waits for ever on SIGTERM.
     worker = app.WorkController(
         app=app,
         pool_cls="prefork",
-        concurrency=settings.worker_concurrency,
+        concurrency=config.concurrency,
         without_gossip=True,
         without_heartbeat=True,
         without_mingle=True,
     )
-    _stop_on_signals(worker, settings.graceful_timeout_seconds)
+    _stop_on_signals(worker, config.graceful_timeout_seconds)
     log.info("worker started", jobs=sorted(find_jobs()))
     worker.start()
     log.info("worker stopped")
@@ -201,10 +200,9 @@ def _stop_on_signals(worker: Any, graceful_timeout_seconds: float) -> None:
     signal.signal(signal.SIGALRM, hand_back)
 
 
-def _beating(name: str, settings: Settings) -> type[bootsteps.StartStopStep]:
-    assert settings.redis_url is not None
+def _beating(name: str, redis_url: str) -> type[bootsteps.StartStopStep]:
     heartbeat = Heartbeat(name)
-    redis = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=TIMEOUT_SECONDS)
+    redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS)
 
     class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
         requires = ("celery.worker.components:Timer",)
@@ -216,16 +214,16 @@ def _beating(name: str, settings: Settings) -> type[bootsteps.StartStopStep]:
 
 
 def _beat(heartbeat: Heartbeat, redis: Redis) -> None:
-    """Give a sign of life, if Redis answers."""
+    """Touch the heartbeat if Redis answers."""
     try:
         redis.ping()
         heartbeat.beat()
     except RedisError as error:
-        log.warning("no sign of life", reason=f"{type(error).__name__}: {error}")
+        log.warning("no heartbeat", reason=f"{type(error).__name__}: {error}")
 
 
 class BeatingScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
-    """Celery's scheduler in memory, which needs no file, with a sign of life."""
+    """Celery's scheduler in memory, which needs no file, with a heartbeat."""
 
     heartbeat: Heartbeat
     redis: Redis
@@ -236,12 +234,10 @@ class BeatingScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         return interval
 
 
-def run_scheduler(settings: Settings) -> None:
-    assert settings.redis_url is not None
-    url = settings.redis_url.get_secret_value()
+def run_scheduler(redis_url: str) -> None:
     BeatingScheduler.heartbeat = Heartbeat("scheduler")
-    BeatingScheduler.redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS)
-    app = _app(settings, timeout_seconds=TIMEOUT_SECONDS)
+    BeatingScheduler.redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS)
+    app = _app(redis_url, timeout_seconds=TIMEOUT_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     due = {job.name: job.cron for job in find_jobs().values() if job.cron}

@@ -1,27 +1,36 @@
-"""The job that keeps the table of finished jobs small."""
+"""The job that deletes old idempotency records."""
 
 from datetime import timedelta
 
 from sqlalchemy import bindparam, delete, func, select
 
-from app.db.database import Database
+from app.db.session import Database
 from app.jobs.definition import job
-from app.jobs.models import FinishedJobModel as Row
+from app.jobs.models import FinishedJob
 
-KEPT_FOR = timedelta(days=7)  # far longer than anything waits to be delivered a second time
-MOST_AT_ONCE = 10_000  # so that no statement takes long
+RETENTION = timedelta(days=7)  # a message is delivered again within minutes at most
+BATCH_SIZE = 10_000  # so that no statement takes long
 
-_OLD = select(Row.key).where(Row.finished_at < func.now() - KEPT_FOR).limit(bindparam("most"))
-_FORGET = delete(Row).where(Row.key.in_(_OLD)).returning(Row.key)
+_OLD = (
+    select(FinishedJob.key)
+    .where(FinishedJob.finished_at < func.now() - RETENTION)
+    .limit(bindparam("batch_size"))
+)
+_DELETE = (
+    delete(FinishedJob)
+    .where(FinishedJob.key.in_(_OLD))
+    .returning(FinishedJob.key)
+    .execution_options(synchronize_session=False)
+)
 
 
 @job(cron="17 * * * *", has_own_transactions=True)
 async def delete_finished_jobs(database: Database) -> int:
-    """Delete the notes that nobody needs any more; how many there were."""
+    """Delete the records older than the retention, and return their number."""
     count = 0
     while True:
-        async with database.transaction() as transaction:
-            forgotten = await transaction.fetch(_FORGET, {"most": MOST_AT_ONCE})
-        if not forgotten:
+        async with database.session() as session:
+            deleted = (await session.scalars(_DELETE, {"batch_size": BATCH_SIZE})).all()
+        if not deleted:
             return count
-        count += len(forgotten)
+        count += len(deleted)

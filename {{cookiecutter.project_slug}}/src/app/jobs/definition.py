@@ -1,4 +1,4 @@
-"""What a job is. Features declare theirs in a module `jobs.py`, and know no library for queues."""
+"""Jobs. A feature declares its jobs in a module `jobs.py`, independent of the queue library."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -6,25 +6,23 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from app.discovery import find_modules
-
-LONGEST_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 60.0
 
 JobFunction = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work to be done once for each key.
+    """Work that takes effect once for each key.
 
     Args:
-        name: as the queue knows it; a new name orphans what is waiting under the old one.
-        run: called with a Transaction and the arguments by name; what it returns is kept, as JSON.
+        name: its name in the queue. A renamed job does not get messages with the old name.
+        run: called with a session and the arguments by name. Its result is stored as JSON.
         timeout_seconds: of one attempt.
         attempts: at most, the first one included.
-        cron: when it is due, in UTC; None if it is only ever enqueued.
-        has_own_transactions: run is called with the Database instead, however often it is
-            delivered, and sees to it itself that nothing happens twice.
+        cron: the schedule, in UTC; None if the job has none.
+        has_own_transactions: run is called with the Database instead, once for each delivery,
+            and must itself be idempotent.
     """
 
     name: str
@@ -42,10 +40,10 @@ def job(
     cron: str | None = None,
     has_own_transactions: bool = False,
 ) -> Callable[[JobFunction], Job]:
-    """Make a job of a function: see Job. Between eight attempts lie one to two minutes."""
+    """Declare a job: see Job for the arguments. Eight attempts take one to two minutes."""
 
     def decorate(run: JobFunction) -> Job:
-        feature = run.__module__.removeprefix("app.").removesuffix(".jobs")
+        feature = run.__module__.removesuffix(".jobs").rpartition(".")[2]
         name = f"{feature}.{run.__name__}"
         return Job(name, run, timeout_seconds, attempts, cron, has_own_transactions)
 
@@ -54,33 +52,27 @@ def job(
 
 @dataclass(frozen=True)
 class Message:
-    """What waits in the queue, as JSON."""
+    """The message of a job in the queue, as JSON."""
 
     job: str
-    key: str  # of two with the same, one is done
+    key: str  # of several messages with the same key, one takes effect
     arguments: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     trace_context: dict[str, str] = field(default_factory=dict)  # option: tracing
 
     @classmethod
     def of(cls, sent: dict[str, Any]) -> Self:
-        """What a queue delivers; a newer version may have sent it, with more fields."""
+        """Parse a message. It may come from a newer version, with more fields."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in sent.items() if name in known})
 
 
 def due_message(job: str) -> Message:
-    """For a job that is due now: the same, to the minute, whoever asks."""
+    """Return the message of a job that is due now. Two schedulers return the same in a minute."""
     return Message(job, f"{job}:{datetime.now(UTC):%Y-%m-%dT%H:%M}")
 
 
-def find_jobs() -> dict[str, Job]:
-    """Every feature's jobs, by name."""
-    found = (value for module in find_modules("jobs") for value in vars(module).values())
-    return {value.name: value for value in found if isinstance(value, Job)}
-
-
 def pause_after(attempt: int) -> float:
-    """Seconds before the next attempt: twice as long each time, and never the same for two."""
-    longest = min(LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1))
+    """Return the seconds before the next attempt: exponential, with jitter."""
+    longest = min(MAX_PAUSE_SECONDS, 2.0 ** (attempt - 1))
     return random.uniform(longest / 2, longest)  # noqa: S311 - not for cryptography

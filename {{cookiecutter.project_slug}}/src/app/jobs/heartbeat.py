@@ -1,20 +1,20 @@
-"""A sign of life for the container's health check, which has no HTTP to ask: a file's age."""
+"""The heartbeat of a process without HTTP: the age of a file, for the container's health check."""
 
 import tempfile
 import time
 from pathlib import Path
 
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 
 BEAT_SECONDS = 5.0
-OLDEST_SECONDS = 30.0
+MAX_AGE_SECONDS = 30.0
 
 
 class Heartbeat:
-    """The sign of life of one process of a container.
+    """The heartbeat of one process of a container.
 
     Args:
-        name: of what the process does.
+        name: of the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -24,9 +24,9 @@ class Heartbeat:
         self._file.touch()
 
     def problem(self) -> str | None:
-        """What is wrong; None while it lives."""
+        """Return the problem, or None if the heartbeat is recent."""
         try:
             age = time.time() - self._file.stat().st_mtime
         except FileNotFoundError:
-            return "no sign of life yet"
-        return None if age < OLDEST_SECONDS else f"no sign of life for {age:.0f} s"
+            return "no heartbeat yet"
+        return None if age < MAX_AGE_SECONDS else f"no heartbeat for {age:.0f} s"

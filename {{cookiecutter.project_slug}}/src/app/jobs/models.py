@@ -1,4 +1,4 @@
-"""The table."""
+"""The table of finished jobs."""
 
 from datetime import datetime
 from typing import Any
@@ -7,11 +7,11 @@ from sqlalchemy import TIMESTAMP, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.database import Base
+from app.db.model import Model
 
 
-class FinishedJobModel(Base):
-    """A note, written in the job's own transaction: who finds one has nothing left to do."""
+class FinishedJob(Model):
+    """The idempotency record of a job, written in the job's own transaction."""
 
     __tablename__ = "finished_jobs"
 

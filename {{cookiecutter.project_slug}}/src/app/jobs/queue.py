@@ -1,27 +1,28 @@
-"""Enqueuing: after the commit, so that what was rolled back enqueues nothing.
+"""The queue: jobs are enqueued after the commit, so a rolled-back request enqueues nothing.
 
-The answer does not depend on the queue: while Redis is away, jobs are lost, and the log says
-which. What must not be lost even then belongs into a table, in the transaction.
+The response does not depend on the queue. While Redis is down, jobs are lost and logged. Work that
+must not be lost belongs into a table, in the transaction.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from typing import Annotated, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
-from fastapi import Depends, Request
+from opentelemetry.propagate import inject  # option: tracing
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.database import Transaction
+from app.db.session import after_commit
 from app.jobs.definition import Job, Message
-from app.logging.setup import current_request_id
-from app.settings import Settings
-from app.tracing.http import W3C  # option: tracing
+from app.jobs.worker_context import WorkerConfig
+from app.logging.context import current_request_id
 
 log = structlog.get_logger()
 
-SEND_SECONDS = 0.5  # at most, added to a request while Redis does not answer
-# Each is a Library; the first one is used.
+SEND_SECONDS = 0.5  # maximum delay of a response while Redis does not answer
+# Each is a QueueBackend. The first one is used.
 BACKENDS = [
     "app.jobs.taskiq_worker",  # option: taskiq
     "app.jobs.celery_worker",  # option: celery
@@ -31,19 +32,19 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class QueueUnavailable(Exception):
-    """Redis did not take a message in time."""
+    """Redis did not accept a message in time."""
 
 
 class QueueBackend(Protocol):
-    """What a library for queues is used for."""
+    """A queue library."""
 
-    def open_sender(self, settings: Settings) -> AbstractAsyncContextManager[Send]:
-        """What is yielded puts a message into the queue, or raises QueueUnavailable."""
+    def open_sender(self, redis_url: str) -> AbstractAsyncContextManager[Send]:
+        """Open a function that puts a message into the queue, or raises QueueUnavailable."""
 
-    def run_worker(self, settings: Settings) -> None:
-        """Do jobs until SIGTERM; then those that run get `graceful_timeout_seconds`."""
+    def run_worker(self, config: WorkerConfig) -> None:
+        """Run jobs until SIGTERM. Running jobs then get `graceful_timeout_seconds`."""
 
-    def run_scheduler(self, settings: Settings) -> None:
+    def run_scheduler(self, redis_url: str) -> None:
         """Enqueue jobs when they are due, until SIGTERM."""
 
 
@@ -52,23 +53,28 @@ def load_backend() -> QueueBackend:
 
 
 class Queue:
-    """Where requests put jobs."""
+    """The queue that requests put jobs into.
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    Attributes:
+        is_connected: False without REDIS_URL. Every job is then lost and logged.
+    """
 
-    def enqueue(self, transaction: Transaction, job: Job, *, key: str, **arguments: Any) -> None:
-        """Put a job into the queue once the transaction is committed.
+    def __init__(self, send: Send | None) -> None:
+        self.is_connected = send is not None
+        self._send = send or _refuse
+
+    def enqueue(self, session: AsyncSession, job: Job, *, key: str, **arguments: Any) -> None:
+        """Put a job into the queue as soon as the session's transaction is committed.
 
         Args:
-            transaction: what it belongs to.
-            job: what is to be done.
-            key: of all its messages with the same key, one is done.
-            arguments: for the job; they travel as JSON.
+            session: the transaction that the job belongs to.
+            job: the job.
+            key: of several messages with the same key, one takes effect.
+            arguments: the arguments of the job, which travel as JSON.
         """
         message = Message(job.name, f"{job.name}:{key}", arguments, current_request_id())
-        W3C.inject(message.trace_context)  # option: tracing
-        transaction.after_commit(lambda: self._enqueue(message))
+        inject(message.trace_context)  # option: tracing
+        after_commit(session, lambda: self._enqueue(message))
 
     async def _enqueue(self, message: Message) -> None:
         try:
@@ -84,22 +90,18 @@ class Queue:
 
 
 @asynccontextmanager
-async def open_queue(settings: Settings) -> AsyncIterator[Queue]:
-    """Connect on first use; without REDIS_URL, a queue that takes nothing and says so."""
-    if settings.redis_url is None:
-        yield Queue(_refuse)
+async def open_queue(redis_url: SecretStr | None) -> AsyncIterator[Queue]:
+    """Open the queue. It connects on first use.
+
+    Args:
+        redis_url: the URL of Redis. Without it the queue accepts nothing, and logs each job.
+    """
+    if redis_url is None:
+        yield Queue(None)
         return
-    async with load_backend().open_sender(settings) as send:
+    async with load_backend().open_sender(redis_url.get_secret_value()) as send:
         yield Queue(send)
 
 
 async def _refuse(_message: Message) -> None:
     raise QueueUnavailable("REDIS_URL is not set")
-
-
-async def get_queue(request: Request) -> Queue:
-    queue: Queue = request.state.queue
-    return queue
-
-
-QueueDep = Annotated[Queue, Depends(get_queue)]

@@ -1,9 +1,7 @@
-"""What the environment says about workers."""
+"""Settings of workers."""
 
-from typing import Annotated
+from pydantic import BaseModel, Field
 
-from pydantic import Field
 
-WorkerConcurrency = Annotated[
-    int, Field(ge=1, le=500, description="Jobs that a worker does at once.")
-]
+class JobSettings(BaseModel):
+    worker_concurrency: int = Field(4, ge=1, le=500, description="Jobs that a worker runs at once.")

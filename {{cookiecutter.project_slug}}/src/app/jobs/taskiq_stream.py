@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 

@@ -29,29 +29,22 @@ from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 
-from app.db.database import Database
 from app.jobs.attempts import attempt_until_settled
-from app.jobs.definition import Job, Message, due_message, find_jobs
+from app.jobs.definition import Job, Message, due_message
 from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
 from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.jobs.registry import find_jobs
 from app.jobs.taskiq_stream import LeasedStreamBroker
-from app.jobs.worker_context import open_worker_context
-from app.settings import Settings
+from app.jobs.worker_context import WorkerConfig, WorkerContext
 
 log = structlog.get_logger()
 
 TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
 
 
-def _broker(settings: Settings, *, timeout_seconds: float) -> LeasedStreamBroker:
-    assert settings.redis_url is not None
-    url = settings.redis_url.get_secret_value()
-    return LeasedStreamBroker(url, timeout_seconds=timeout_seconds)
-
-
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[Send]:
-    broker = _broker(settings, timeout_seconds=SEND_SECONDS)
+async def open_sender(redis_url: str) -> AsyncIterator[Send]:
+    broker = LeasedStreamBroker(redis_url, timeout_seconds=SEND_SECONDS)
 
     async def send(message: Message) -> None:
         try:
@@ -68,30 +61,30 @@ async def open_sender(settings: Settings) -> AsyncIterator[Send]:
         await broker.connection_pool.disconnect()
 
 
-def run_worker(settings: Settings) -> None:
-    logging.getLogger("taskiq").setLevel(logging.WARNING)  # says what attempt() says, less well
-    asyncio.run(_work(settings))
+def run_worker(config: WorkerConfig) -> None:
+    logging.getLogger("taskiq").setLevel(logging.WARNING)  # attempt() logs the same with fields
+    asyncio.run(_work(config))
 
 
-def run_scheduler(settings: Settings) -> None:
+def run_scheduler(redis_url: str) -> None:
     logging.getLogger("taskiq").setLevel(logging.WARNING)
-    asyncio.run(_schedule(settings))
+    asyncio.run(_schedule(redis_url))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(config: WorkerConfig) -> None:
     stop = _stop_on_signals()
-    broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
+    broker = LeasedStreamBroker(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
     running: set[asyncio.Task[Any]] = set()
-    async with open_worker_context(settings, connections=settings.worker_concurrency) as database:
+    async with config.open_context(config.concurrency) as context:
         for job in find_jobs().values():
-            _register(broker, job, database, running)
+            _register(broker, job, context, running)
         receiver = Receiver(
             broker,
             validate_params=False,
             run_startup=False,
-            max_async_tasks=settings.worker_concurrency,
+            max_async_tasks=config.concurrency,
             ack_type=AcknowledgeType.MANUAL,
-            wait_tasks_timeout=settings.graceful_timeout_seconds,
+            wait_tasks_timeout=config.graceful_timeout_seconds,
         )
         is_over = asyncio.Event()  # until then, leases of running jobs are renewed
         beating = asyncio.create_task(_beat(Heartbeat("worker"), broker.renew, is_over))
@@ -107,18 +100,18 @@ async def _work(settings: Settings) -> None:
 
 
 def _register(
-    broker: AsyncBroker, job: Job, database: Database, running: set[asyncio.Task[Any]]
+    broker: AsyncBroker, job: Job, context: WorkerContext, running: set[asyncio.Task[Any]]
 ) -> None:
-    async def run(message: dict[str, Any], context: Annotated[Context, TaskiqDepends()]) -> None:
+    async def run(message: dict[str, Any], delivery: Annotated[Context, TaskiqDepends()]) -> None:
         task = asyncio.current_task()
         assert task is not None
         running.add(task)
         task.add_done_callback(running.discard)
         try:
-            await attempt_until_settled(database, job, Message.of(message))
+            await attempt_until_settled(context, job, Message.of(message))
         except asyncio.CancelledError:
-            return  # not acknowledged: it is somebody else's now
-        await context.ack()
+            return  # not acknowledged: another worker gets the message
+        await delivery.ack()
 
     broker.register_task(run, job.name)
 
@@ -135,9 +128,9 @@ async def _hand_back(broker: LeasedStreamBroker, running: set[asyncio.Task[Any]]
         await broker.release()
 
 
-async def _schedule(settings: Settings) -> None:
+async def _schedule(redis_url: str) -> None:
     stop = _stop_on_signals()
-    broker = _broker(settings, timeout_seconds=TIMEOUT_SECONDS)
+    broker = LeasedStreamBroker(redis_url, timeout_seconds=TIMEOUT_SECONDS)
     due = DueJobs()
     loop = SchedulerLoop(Scheduler(broker, [due]))
     scheduling = asyncio.create_task(
@@ -187,16 +180,16 @@ class Scheduler(TaskiqScheduler):
 async def _beat(
     heartbeat: Heartbeat, prove: Callable[[], Awaitable[None]], stop: asyncio.Event
 ) -> None:
-    """Give a sign of life for as long as it can be proven, until it is to stop.
+    """Touch the heartbeat while Redis answers, until the event is set.
 
-    To cancel it would not do: a client that waits for Redis with a timeout may swallow that.
+    Cancelling the task would not work: a client that waits for Redis with a timeout may swallow it.
     """
     while not stop.is_set():
         try:
             await prove()
             heartbeat.beat()
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("no sign of life", reason=f"{type(error).__name__}: {error}")
+            log.warning("no heartbeat", reason=f"{type(error).__name__}: {error}")
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
 

@@ -1,26 +1,45 @@
-"""What a process that does jobs has open, for as long as it does them."""
+"""The resources of a process that runs jobs."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 
-from app.db.database import Database, open_database
-from app.sentry.reporting import open_error_tracking  # option: sentry
-from app.settings import Settings
-from app.tracing import open_tracing  # option: tracing
-from app.tracing.jobs import traced_jobs  # option: tracing
+from app.db.session import Database
+from app.jobs.definition import Job, Message
+
+# Surrounds each attempt. It yields a function that is called with the error of a failed attempt.
+JobMiddleware = Callable[[Job, Message], AbstractContextManager[Callable[[Exception], None]]]
+# Called with the error of the last attempt, and with the name of the job.
+FailureHook = Callable[[Exception, str], None]
 
 
-@asynccontextmanager
-async def open_worker_context(settings: Settings, *, connections: int) -> AsyncIterator[Database]:
-    """Open the database and what observes jobs.
+@dataclass(frozen=True)
+class WorkerContext:
+    """The resources that jobs use.
 
     Args:
-        settings: where they are.
-        connections: to the database, as many as jobs at once.
+        database: has a connection for each concurrent job.
+        middleware: surrounds each attempt, the first one outermost.
+        on_failure: called when a job has failed for good.
     """
-    own = settings.model_copy(update={"database_pool_size": connections})
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        await enter(open_error_tracking(settings, []))  # option: sentry
-        stack.enter_context(traced_jobs(await enter(open_tracing(settings))))  # option: tracing
-        yield await enter(open_database(own))
+
+    database: Database
+    middleware: Sequence[JobMiddleware] = ()
+    on_failure: Sequence[FailureHook] = ()
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """The configuration of a worker.
+
+    Args:
+        redis_url: the URL of Redis.
+        concurrency: the number of concurrent jobs.
+        graceful_timeout_seconds: time for running jobs after SIGTERM.
+        open_context: opens the resources, with this many connections to the database.
+    """
+
+    redis_url: str
+    concurrency: int
+    graceful_timeout_seconds: float
+    open_context: Callable[[int], AbstractAsyncContextManager[WorkerContext]]

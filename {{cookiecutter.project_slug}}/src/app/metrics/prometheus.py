@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,15 +21,13 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from app.db.limiter import ConnectionLimiter
-from app.settings import Settings
-from app.web.operator_token import SentToken, require_token
-from app.web.request_summary import RequestHook, RequestSummary
-from app.web.routing import include
+from app.metrics.settings import MetricsSettings
+from app.service_info import service_version
+from app.web.request_summary import RequestSummary
 
 PATH = "/metrics"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
@@ -46,7 +43,7 @@ WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
 class Metrics:
     """What is counted in this process, and the text that says so for all processes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: MetricsSettings) -> None:
         self.settings = settings
         # Would be a second series for every one, which nothing here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
@@ -76,7 +73,7 @@ class Metrics:
             ("version", "commit"),
             registry=ours,
             multiprocess_mode="livemax",
-        ).labels(settings.version, settings.commit_sha).set(1)
+        ).labels(service_version(), settings.commit_sha).set(1)
         # Looking children up by their labels would cost more than counting.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         folder = os.environ.get(FOLDER)
@@ -88,12 +85,12 @@ class Metrics:
             self._exposed.register(LiveProcesses(Path(folder)))  # first: it forgets the dead
             MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
 
-    def arrive(self, summary: RequestSummary) -> None:
+    def count_start(self, summary: RequestSummary) -> None:
         """Count a request in; scrapes do not measure themselves."""
         if summary.path != PATH:
             self._in_flight.inc()
 
-    def observe(self, summary: RequestSummary) -> None:
+    def count_end(self, summary: RequestSummary) -> None:
         """Count a request out, with what came of it."""
         if summary.path == PATH:
             return
@@ -165,28 +162,3 @@ def shared_metrics() -> Iterator[None]:
     with TemporaryDirectory(prefix="metrics-") as folder:
         os.environ[FOLDER] = folder
         yield
-
-
-router = APIRouter(include_in_schema=False)
-
-
-@router.get(PATH)
-async def metrics(request: Request, token: SentToken) -> Response:
-    """For Prometheus; closed in production unless METRICS_TOKEN is set."""
-    metrics: Metrics = request.app.state.metrics
-    require_token(metrics.settings, metrics.settings.metrics_token, token)
-    return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def install_metrics(
-    app: FastAPI,
-    settings: Settings,
-    on_request_start: list[RequestHook],
-    on_request_end: list[RequestHook],
-) -> Metrics:
-    """Measure an application's requests, and answer at `/metrics`."""
-    metrics = app.state.metrics = Metrics(settings)
-    on_request_start.append(metrics.arrive)
-    on_request_end.append(metrics.observe)
-    include(app, router)
-    return metrics

@@ -1,9 +1,9 @@
-"""What the environment says about limits."""
+"""The setting of rate limits."""
 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 
 def _check(limit: str) -> str:
@@ -12,8 +12,8 @@ def _check(limit: str) -> str:
     return limit
 
 
-RateLimit = Annotated[
-    str,
-    AfterValidator(_check),
-    Field(description="Requests that a client may make: 600/minute; also /second, /hour or /day."),
-]
+class RateLimitSettings(BaseModel):
+    rate_limit: Annotated[str, AfterValidator(_check)] = Field(
+        "600/minute",
+        description="Requests that a client may make: 600/minute; also /second, /hour or /day.",
+    )

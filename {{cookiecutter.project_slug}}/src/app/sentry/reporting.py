@@ -1,7 +1,7 @@
-"""Errors that nothing handles, reported to Sentry or to what speaks its protocol.
+"""Report unhandled errors to Sentry, or to a server that speaks its protocol.
 
-The SDK's own integrations stay off: they take more than half of the throughput, and bodies,
-headers and variables with them. What is reported here is what the request layer saw.
+The integrations of the SDK stay off: they take more than half of the throughput, and send bodies,
+headers and variables. The request middleware and the workers report errors themselves.
 """
 
 import asyncio
@@ -16,41 +16,40 @@ import structlog
 from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
 
-from app.logging.setup import redact
-from app.settings import SERVICE_NAME, Settings
-from app.web.request_summary import RequestHook, RequestSummary
+from app.logging.redaction import redact
+from app.sentry.settings import SentrySettings
+from app.service_info import SERVICE_NAME, service_version
+from app.web.request_summary import RequestHooks, RequestSummary
 
 if TYPE_CHECKING:
-    from sentry_sdk.transport import HttpTransport
+    from sentry_sdk import HttpTransport
     from sentry_sdk.types import Event
 
 log = structlog.get_logger()
 
-FLUSH_SECONDS = 2.0  # at the end: longest wait for reports that are on their way
-SILENT_SECONDS = 60.0  # after a word about lost reports; errors may come by the thousand
+FLUSH_SECONDS = 2.0  # at the end: longest wait for reports that are being sent
+WARNING_INTERVAL_SECONDS = 60.0  # between warnings about lost reports
 
 
 @asynccontextmanager
-async def open_error_tracking(
-    settings: Settings, on_request_end: list[RequestHook]
-) -> AsyncIterator[None]:
-    """Report from now on, a start that fails as well; without SENTRY_DSN, do and import nothing.
+async def open_error_tracking(settings: SentrySettings, hooks: RequestHooks) -> AsyncIterator[None]:
+    """Report errors, also one that prevents the start. Without SENTRY_DSN, import nothing.
 
     Args:
-        settings: where to, and which version and environment this is.
-        on_request_end: of finished exchanges; one more is added.
+        settings: the DSN and the environment.
+        hooks: the reporter is added to them.
     """
     if settings.sentry_dsn is None:
         yield
         return
-    import sentry_sdk  # noqa: PLC0415 - it takes a tenth of a second, and memory
+    import sentry_sdk  # noqa: PLC0415 - the import takes a tenth of a second, and memory
 
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every retry
     sentry_sdk.init(
         settings.sentry_dsn.get_secret_value().strip(),
         environment=settings.environment,
-        release=f"{SERVICE_NAME}@{settings.version}+{settings.commit_sha}",
-        before_send=_without_secrets,
+        release=f"{SERVICE_NAME}@{service_version()}+{settings.commit_sha}",
+        before_send=_prepare,
         default_integrations=False,
         auto_enabling_integrations=False,
         auto_session_tracking=False,
@@ -63,64 +62,66 @@ async def open_error_tracking(
         spotlight=False,
         transport=_transport(),
     )
-    on_request_end.append(_report_exchange)
+    hooks.on_end.append(_report_request)
     try:
         yield
-    except Exception as error:  # whatever it is: it is raised again
+    except Exception as error:  # every error of the start is reported, and raised again
         _report(error, "start", {})
         raise
     finally:
-        on_request_end.remove(_report_exchange)
+        hooks.on_end.remove(_report_request)
         await asyncio.to_thread(sentry_sdk.get_client().close, FLUSH_SECONDS)
         sentry_sdk.get_global_scope().set_client(None)
 
 
 def _transport() -> "type[HttpTransport]":
-    """The SDK's own, which says nothing of a wrong key or a Sentry that is away; this one does."""
-    from sentry_sdk.transport import HttpTransport  # noqa: PLC0415 - slow to import, and unused without a DSN
+    """Return the SDK's transport, with a warning when Sentry is down or refuses the key."""
+    from sentry_sdk import HttpTransport  # noqa: PLC0415 - the import is slow
 
-    class Transport(HttpTransport):
-        _silent_until = 0.0
+    class WarningTransport(HttpTransport):
+        _next_warning = 0.0
 
         def on_dropped_event(self, reason: str) -> None:
-            if time.monotonic() >= self._silent_until:
-                self._silent_until = time.monotonic() + SILENT_SECONDS
+            if time.monotonic() >= self._next_warning:
+                self._next_warning = time.monotonic() + WARNING_INTERVAL_SECONDS
                 log.warning("reports are lost: Sentry does not accept them", reason=reason)
 
-    return Transport
+    return WarningTransport
 
 
-def _report_exchange(summary: RequestSummary) -> None:
+def _report_request(summary: RequestSummary) -> None:
     if summary.error is not None:
         route = summary.route or "(no route)"
-        about = {"method": summary.method, "route": route}
-        _report(summary.error, f"{summary.method} {route}", about | get_contextvars())
+        tags = {"method": summary.method, "route": route}
+        _report(summary.error, f"{summary.method} {route}", tags | get_contextvars())
 
 
 def report_job(error: Exception, job: str) -> None:
-    """Report a job that failed for good; without SENTRY_DSN, nothing."""
-    sdk = sys.modules.get("sentry_sdk")  # to import it would take a tenth of a second, for nothing
+    """Report a job that failed for good. Without SENTRY_DSN, do nothing.
+
+    Args:
+        error: the error of the last attempt.
+        job: the name of the job.
+    """
+    sdk = sys.modules.get("sentry_sdk")  # importing it takes a tenth of a second
     if sdk is not None and sdk.is_initialized():
         _report(error, job, get_contextvars())
 
 
 def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
-    import sentry_sdk  # noqa: PLC0415 - slow to import, and unused without a DSN
-    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - slow to import, and unused without a DSN
+    import sentry_sdk  # noqa: PLC0415 - the import is slow
 
-    event, hint = event_from_exception(
-        error,
-        client_options=sentry_sdk.get_client().options,
-        mechanism={"type": "app", "handled": False},
-    )
-    event["transaction"] = transaction
-    event["tags"] = tags
-    sentry_sdk.capture_event(event, hint)
+    with sentry_sdk.new_scope() as scope:
+        scope.set_transaction_name(transaction)
+        scope.set_tags(tags)
+        scope.capture_exception(error)
 
 
-def _without_secrets(event: "Event", _hint: dict[str, Any]) -> "Event":
-    """What goes for a log line goes for a report; and the machine's name may be a person's."""
-    event.pop("server_name", None)
+def _prepare(event: "Event", _hint: dict[str, Any]) -> "Event":
+    """Redact a report as a log line, and mark its error as unhandled."""
+    event.pop("server_name", None)  # the name of a machine may be that of a person
+    for value in event.get("exception", {}).get("values", []):
+        value["mechanism"] = {"type": "app", "handled": False}
     clean = cast("Event", redact(None, "", cast("EventDict", event)))
-    clean["release"] = event["release"]  # name@version looks like an e-mail address
+    clean["release"] = event["release"]  # name@version resembles an e-mail address
     return clean

@@ -1,15 +1,19 @@
-"""What the environment says about error tracking."""
+"""The setting of error reports."""
 
 from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from app.settings_types import url_of
+from app.environment import EnvironmentSettings
+from app.settings_types import production, url_of
 
-# A key, which once had a second half; a Sentry of one's own may be below a path.
+# A public key, with an optional second half. A self-hosted Sentry may be below a path.
 _REST = r"\w+(:\w+)?@[^/:]+(:\d+)?(/[\w.-]+)*/\d+"
 
-SentryDsn = Annotated[
-    Annotated[SecretStr, url_of("https", "http", rest=_REST)] | None,
-    Field(description="Sentry project that errors are reported to. Not set: nothing is reported."),
-]
+
+class SentrySettings(EnvironmentSettings):
+    sentry_dsn: Annotated[SecretStr, url_of("https", "http", rest=_REST)] | None = Field(
+        None,
+        description="Sentry project that errors are reported to. Not set: nothing is reported.",
+        json_schema_extra=production("In Sentry: the project's settings, Client Keys."),
+    )

@@ -14,10 +14,10 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logging.setup import LogContext
-from app.settings import Settings
+from app.logging.context import LogContext
 from app.tracing.http import W3C, traced_calls
 from app.tracing.redis import traced_commands  # option: redis
+from app.tracing.settings import TracingSettings
 from app.tracing.spans import LONGEST_TEXT, clean, fail
 from app.tracing.sql import traced_statements
 from app.web.request_summary import is_probe
@@ -26,14 +26,14 @@ CONTEXT_HEADERS = {b"traceparent", b"tracestate"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 
 
-def trace_requests(app: FastAPI, settings: Settings) -> None:
+def trace_requests(app: FastAPI, settings: TracingSettings) -> None:
     """Add the layer that makes a span of every request but probes; without an endpoint, none."""
     if settings.otel_exporter_otlp_endpoint is not None:
         app.add_middleware(TracingMiddleware)
 
 
 @asynccontextmanager
-async def open_tracing(settings: Settings) -> AsyncIterator[Tracer | None]:
+async def open_tracing(settings: TracingSettings) -> AsyncIterator[Tracer | None]:
     """Trace from now on; without OTEL_EXPORTER_OTLP_ENDPOINT, do and import nothing."""
     if settings.otel_exporter_otlp_endpoint is None:
         yield None

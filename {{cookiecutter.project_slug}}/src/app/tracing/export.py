@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Tracer
 
-from app.settings import SERVICE_NAME, Settings
+from app.service_info import SERVICE_NAME, service_version
+from app.tracing.settings import TracingSettings
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class Exporter(OTLPSpanExporter):
 
 
 @asynccontextmanager
-async def open_tracer(settings: Settings, endpoint: str) -> AsyncIterator[Tracer]:
+async def open_tracer(settings: TracingSettings, endpoint: str) -> AsyncIterator[Tracer]:
     """A tracer whose spans are sent in batches, by a thread; what a full queue cannot take is lost.
 
     Args:
@@ -52,7 +53,7 @@ async def open_tracer(settings: Settings, endpoint: str) -> AsyncIterator[Tracer
         resource=Resource.create(
             {
                 "service.name": SERVICE_NAME,
-                "service.version": settings.version,
+                "service.version": service_version(),
                 "deployment.environment.name": settings.environment,
                 "vcs.ref.head.revision": settings.commit_sha,
             }

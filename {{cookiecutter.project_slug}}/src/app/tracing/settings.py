@@ -1,20 +1,22 @@
-"""What the environment says about tracing."""
+"""Settings of tracing."""
 
 from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from app.settings_types import url_of
+from app.environment import EnvironmentSettings
+from app.settings_types import production, url_of
 
-Collector = Annotated[
-    Annotated[SecretStr, url_of("https", "http")] | None,
-    Field(description="OpenTelemetry collector that traces go to. Not set: no tracing."),
-]
-TraceRatio = Annotated[
-    float,
-    Field(
+
+class TracingSettings(EnvironmentSettings):
+    otel_exporter_otlp_endpoint: Annotated[SecretStr, url_of("https", "http")] | None = Field(
+        None,
+        description="OpenTelemetry collector that traces go to. Not set: no tracing.",
+        json_schema_extra=production("The address of your collector."),
+    )
+    trace_ratio: float = Field(
+        0.1,
         ge=0,
         le=1,
         description="Share of requests that are traced, of those that come without a trace.",
-    ),
-]
+    )

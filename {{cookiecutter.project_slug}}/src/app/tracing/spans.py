@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
-from app.logging.setup import redact
+from app.logging.redaction import redact
 
 LONGEST_TEXT = 2000
 

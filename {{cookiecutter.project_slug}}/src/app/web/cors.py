@@ -7,9 +7,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from app.errors import Problem
-from app.settings import Settings
-from app.web.problems import render
+from app.web.problems import Problem, render
+from app.web.settings import WebSettings
 
 EXPOSED = [
     "ETag",
@@ -37,7 +36,7 @@ class _CrossOrigin(CORSMiddleware):
         return render(OriginRefused("That origin, method or header is not allowed here."))
 
 
-def allow_origins(app: ASGIApp, settings: Settings) -> ASGIApp:
+def allow_origins(app: ASGIApp, settings: WebSettings) -> ASGIApp:
     """Let browsers of the origins that are allowed read an application's answers."""
     if not settings.cors_origins:
         return app

@@ -1,25 +1,52 @@
-"""What routes ask for: `Reader` to read, `WriteTransaction` to change something."""
+"""Dependencies for routes: `Session`, `ReadSession`, `ReadConnection` and objects of the lifespan.
+
+One request uses one of the three. Each holds a connection, and a request that waits for a second
+one while others do the same can run into the limit.
+"""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from app.db.database import Database, Transaction
-
-
-async def get_database(request: Request) -> Database:
-    database: Database = request.state.database
-    return database
+from app.db.session import Database
 
 
-async def open_transaction(request: Request) -> AsyncIterator[Transaction]:
-    database: Database = request.state.database
-    async with database.transaction() as transaction:
-        yield transaction
+def from_state(name: str) -> Any:
+    """Depend on an object that the lifespan in main.py opened.
+
+    Args:
+        name: its key in the state.
+    """
+
+    async def read_state(request: Request) -> Any:
+        return request.state[name]
+
+    return Depends(read_state)
 
 
-Reader = Annotated[Database, Depends(get_database)]
-# scope="function" commits before the response is sent; by default FastAPI would do so after,
-# and a client would be told of rows that were never stored.
-WriteTransaction = Annotated[Transaction, Depends(open_transaction, scope="function")]
+async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
+    database: Database = request.state["database"]
+    async with database.session() as session:
+        yield session
+
+
+async def open_read_session(request: Request) -> AsyncIterator[AsyncSession]:
+    database: Database = request.state["database"]
+    async with database.read_session() as session:
+        yield session
+
+
+async def open_read_connection(request: Request) -> AsyncIterator[AsyncConnection]:
+    database: Database = request.state["database"]
+    async with database.read_connection() as connection:
+        yield connection
+
+
+# scope="function" commits before the response is sent. By default FastAPI closes a dependency
+# after the response, and the client would see a success although the commit failed.
+Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
+ReadSession = Annotated[AsyncSession, Depends(open_read_session, scope="function")]
+ReadConnection = Annotated[AsyncConnection, Depends(open_read_connection, scope="function")]
+DatabaseDep = Annotated[Database, from_state("database")]

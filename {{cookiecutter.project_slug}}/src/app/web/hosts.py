@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from starlette.types import Scope
 
-from app.errors import Problem
+from app.web.problems import Problem
 from app.web.request_summary import is_probe
 
 # A name, or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2).

@@ -14,14 +14,14 @@ import structlog
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Problem
-from app.logging.setup import LogContext
-from app.settings import Settings
+from app.logging.context import LogContext
 from app.web.cors import allow_origins
 from app.web.hosts import HostCheck
-from app.web.problems import render
+from app.web.problems import Problem, render
 from app.web.request_body import RequestBody
-from app.web.request_summary import RequestHook, RequestSummary
+from app.web.request_summary import RequestHook, RequestHooks, RequestSummary
+from app.web.routes import ROUTE_TEMPLATE, route_template
+from app.web.settings import WebSettings
 
 log = structlog.get_logger()
 
@@ -56,19 +56,17 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         *,
-        settings: Settings,
+        settings: WebSettings,
         is_draining: Callable[[], bool],
-        on_request_start: Sequence[RequestHook],
-        on_request_end: Sequence[RequestHook],
+        hooks: RequestHooks,
     ) -> None:
         """Wrap an application.
 
         Args:
             app: what is inside.
             settings: hosts, origins and the body limit.
-            is_draining: whether clients should come back to another replica.
-            on_request_start: hooks that run when a request arrives.
-            on_request_end: hooks that run when a request has ended.
+            is_draining: whether clients should reconnect, to another replica.
+            hooks: called for every request.
         """
         self._app = app
         self._settings = settings
@@ -77,8 +75,7 @@ class RequestMiddleware:
         # A cache must not give an answer of the one kind to a client of the other.
         self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
         self._is_draining = is_draining
-        self._on_request_start = on_request_start
-        self._on_request_end = on_request_end
+        self._hooks = hooks
         self._max_body_bytes = settings.max_body_bytes
         self._host_check = HostCheck(settings.allowed_hosts)
 
@@ -118,7 +115,7 @@ class RequestMiddleware:
         answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
         with LogContext(request_id=request_id):
             try:
-                _run(self._on_request_start, summary)
+                _run(self._hooks.on_start, summary)
                 app = self._refusal(scope, headers) or app
                 await app(inner, receive, answer)
             except Exception as error:
@@ -132,9 +129,11 @@ class RequestMiddleware:
             finally:
                 # Until the connection was lost, if no answer was sent.
                 summary.duration_seconds = summary.duration_seconds or _since(started)
-                scope["route"] = route = inner.get("route")  # for the layers outside
-                summary.route = getattr(route, "path", None)
-                _run(self._on_request_end, summary)
+                summary.route = route_template(inner)
+                scope.setdefault("state", {})[ROUTE_TEMPLATE] = (
+                    summary.route
+                )  # for outer middleware
+                _run(self._hooks.on_end, summary)
         if body is not None:
             await body.finish()
 

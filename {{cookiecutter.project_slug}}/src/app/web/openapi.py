@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the service as a whole; routes describe themselves."""
+"""The parts of the OpenAPI document that describe the whole service."""
 
 import re
 from importlib.metadata import metadata
@@ -8,18 +8,17 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.discovery import find_modules
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 from app.web.health import TAG as HEALTH_TAG
-from app.web.problems import ProblemDocument
+from app.web.problems import UNAUTHORIZED, ProblemDocument
 
 FIRST_AUTHOR = re.compile(r"(?:(?P<name>[^<>]+) <)?(?P<email>[^<>, ]+@[^<>, ]+)")
 
 
 def describe_service() -> dict[str, Any]:
-    """Return arguments of FastAPI().
+    """Return arguments of `FastAPI()`.
 
-    They come from pyproject.toml, by way of the package's metadata, and from features: `TAG` of
-    their module `routes` describes their tag.
+    They come from the metadata of the package, and from `TAG` of each module `routes`.
     """
     about = metadata(SERVICE_NAME)
     license_info = None
@@ -38,7 +37,7 @@ def describe_service() -> dict[str, Any]:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """Return the function's name, after which generated clients name their own."""
+    """Return the name of the function. Generated clients name their functions after it."""
     return route.name
 
 
@@ -51,8 +50,8 @@ def find_contact() -> dict[str, str] | None:
 
 
 def extend_openapi(app: FastAPI) -> None:
-    """Add to the document what FastAPI() has no argument for."""
-    describe = app.web.openapi
+    """Add the parts for which `FastAPI()` has no argument."""
+    describe = app.openapi
     contact = find_contact()
 
     def openapi() -> dict[str, Any]:
@@ -63,6 +62,10 @@ def extend_openapi(app: FastAPI) -> None:
         document.setdefault("security", [])  # routes are open unless they require a token
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.setdefault("Problem", ProblemDocument.model_json_schema())
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if operation.get("security"):
+                    operation["responses"].setdefault("401", UNAUTHORIZED)
         return document
 
-    app.web.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document

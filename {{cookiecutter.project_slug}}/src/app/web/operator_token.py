@@ -1,4 +1,4 @@
-"""Tokens that open what only operators should see."""
+"""The operator token, which opens /health/detailed and other endpoints for operators."""
 
 import hmac
 from typing import Annotated
@@ -7,11 +7,11 @@ from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from app.errors import NotFound, Unauthorized
-from app.settings import Settings
+from app.environment import EnvironmentSettings
+from app.errors import NotAuthenticated, NotFound
 
 
-class TokenRequired(Unauthorized):
+class TokenRequired(NotAuthenticated):
     type = "urn:problem:token-required"
     title = "Token Required"
 
@@ -19,27 +19,29 @@ class TokenRequired(Unauthorized):
 _bearer = HTTPBearer(
     scheme_name="OperatorToken",
     description="The operator's token: HEALTH_TOKEN of the settings.",
-    auto_error=False,  # require_token() answers with a problem
+    auto_error=False,  # require_token() raises a problem
 )
 SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def require_token(
-    settings: Settings, token: SecretStr | None, sent: HTTPAuthorizationCredentials | None
+    settings: EnvironmentSettings,
+    token: SecretStr | None,
+    sent: HTTPAuthorizationCredentials | None,
 ) -> None:
-    """Let nobody in without the token; where none is set, everybody in development and tests.
+    """Check the token of a request. Without a configured token, development and tests are open.
 
     Args:
-        settings: say where this runs.
-        token: what opens it, if anything does.
-        sent: the bearer token that was sent, if any.
+        settings: the environment.
+        token: the configured token, if any.
+        sent: the bearer token of the request, if any.
 
     Raises:
-        NotFound: there is no token, so it is closed here.
-        TokenRequired: another token was sent, or none.
+        NotFound: no token is configured, so the endpoint is closed in this environment.
+        TokenRequired: the request has another token, or none.
     """
     if token is None:
-        if settings.environment in {"staging", "production"}:
+        if settings.is_deployed:
             raise NotFound
         return
     given = sent.credentials if sent else ""

@@ -1,5 +1,6 @@
-"""Problem documents (RFC 9457): the answer to everything that goes wrong."""
+"""Problem documents (RFC 9457): the response to every error."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -8,17 +9,51 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
-from app.errors import Problem, Unprocessable
-from app.logging.setup import current_value
+from app import errors
+from app.errors import ServiceError
+from app.logging.context import current_value
 
 MEDIA_TYPE = "application/problem+json"
-LISTED_ERRORS = 100  # of a body that does not fit; one of 1 MB can have a hundred thousand
+MAX_LISTED_ERRORS = 100  # a body of 1 MB can have a hundred thousand validation errors
+STATUS = {
+    errors.InvalidInput: 422,
+    errors.NotAuthenticated: 401,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.VersionMismatch: 412,
+    errors.Unavailable: 503,
+}
+
+
+class Problem(Exception):
+    """An error of HTTP itself, such as a missing header. Services raise a `ServiceError`.
+
+    Args:
+        detail: the reason, safe to show to the client.
+        headers: headers of the response.
+        extensions: further members of the problem document.
+    """
+
+    status: int = 500
+    title: str = "Internal Server Error"
+    type: str = "about:blank"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extensions: Any,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
 
 
 class ProblemDocument(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every response that is not a success."""
 
     model_config = ConfigDict(extra="allow", title="Problem")
 
@@ -27,28 +62,46 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str | None = None
     request_id: str | None = Field(None, description="Quote this when asking for help.")
-    trace_id: str | None = Field(None, description="Of the trace it is in.")  # option: tracing
+    trace_id: str | None = Field(None, description="Id of the trace.")  # option: tracing
 
 
-def render(problem: Problem) -> Response:
+def status_of(kind: type[Problem] | type[ServiceError]) -> int:
+    """Return the HTTP status of a kind of error. A kind without a status is a server error."""
+    if issubclass(kind, Problem):
+        return kind.status
+    return next((STATUS[base] for base in kind.__mro__ if base in STATUS), 500)
+
+
+def _headers(error: Problem | ServiceError) -> dict[str, str]:
+    if isinstance(error, Problem):
+        return error.headers
+    if isinstance(error, errors.NotAuthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.Unavailable):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    return {}
+
+
+def render(error: Problem | ServiceError) -> Response:
+    status = error.status if isinstance(error, Problem) else status_of(type(error))
     body = {
-        "type": problem.type,
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
+        "type": error.type,
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
         "request_id": current_value("request_id"),
         "trace_id": current_value("trace_id"),  # option: tracing
-        **problem.extensions,
+        **error.extensions,
     }
     content = orjson.dumps({key: value for key, value in body.items() if value is not None})
-    return Response(content, problem.status, problem.headers, MEDIA_TYPE)
+    return Response(content, status, _headers(error), MEDIA_TYPE)
 
 
-def responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """For a route's or router's `responses`: the problems it can answer with, documented."""
+def responses(*kinds: type[Problem] | type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """Document the errors of a route: use it for the argument `responses`."""
     titles: dict[int | str, list[str]] = {}
-    for problem in problems:
-        titles.setdefault(problem.status, []).append(problem.title)
+    for kind in kinds:
+        titles.setdefault(status_of(kind), []).append(kind.title)
     return {
         status: {"description": " or ".join(names), "content": _CONTENT}
         for status, names in titles.items()
@@ -56,6 +109,7 @@ def responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+UNAUTHORIZED = {"description": "Credentials are missing or invalid", "content": _CONTENT}
 EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
     422: {"description": "The request does not fit its schema", "content": _CONTENT},
     429: {"description": "Too many requests", "content": _CONTENT},  # option: rate_limit
@@ -64,58 +118,42 @@ EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
-    app.add_exception_handler(Problem, _on_problem)
+    """Respond to every error with a problem document."""
+    app.add_exception_handler(Problem, _on_error)
+    app.add_exception_handler(ServiceError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
-async def _on_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
+async def _on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem | ServiceError)
     return render(error)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if "Allow" in headers:
-        headers["Allow"] = _allowed_methods(request, headers["Allow"])
-    problem = Problem(headers=headers)
+    problem = Problem(headers=error.headers)
     problem.status = error.status_code
     problem.title = HTTPStatus(error.status_code).phrase
     return render(problem)
 
 
-def _allowed_methods(request: Request, of_one_route: str) -> str:
-    """Name the methods of every route with this path; the middleware answers HEAD where GET is."""
-    methods = set(of_one_route.split(", "))
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods.update(getattr(route, "methods", None) or ())
-    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-
-
-def _location(item: dict[str, Any]) -> tuple[str | int, ...]:
-    """Where it is wrong; the name of a field that should not be there is the client's own word."""
-    location: tuple[str | int, ...] = item["loc"]
-    return (*location[:-1], "*") if item["type"] == "extra_forbidden" else location
-
-
 async def _on_validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return render(
-        Unprocessable(
+        errors.InvalidInput(
             "The request does not fit its schema; see errors.",
-            errors=[
-                {
-                    "location": ".".join(map(str, _location(item))),
-                    # the one message of Pydantic's that repeats what was sent
-                    "message": "Unknown tag"
-                    if item["type"] == "union_tag_invalid"
-                    else item["msg"],
-                    "type": item["type"],
-                }
-                for item in error.errors()[:LISTED_ERRORS]
-            ],
+            errors=[_describe(item) for item in error.errors()[:MAX_LISTED_ERRORS]],
         )
     )
+
+
+def _describe(item: dict[str, Any]) -> dict[str, str]:
+    """Describe a validation error without repeating what the client sent."""
+    location = list(item["loc"])
+    message = item["msg"]
+    if item["type"] == "extra_forbidden":
+        location[-1] = "*"  # the client chose the name of the unknown field
+    if item["type"] == "union_tag_invalid":
+        message = "Unknown tag"  # Pydantic's message repeats the tag
+    return {"location": ".".join(map(str, location)), "message": message, "type": item["type"]}

@@ -7,8 +7,8 @@ from contextlib import suppress
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
-from app.settings import Settings
 from app.web.request_summary import RequestSummary
+from app.web.settings import WebSettings
 
 
 class RequestBody:
@@ -25,7 +25,7 @@ class RequestBody:
         send: Send,
         summary: RequestSummary,
         headers: dict[bytes, bytes],
-        settings: Settings,
+        settings: WebSettings,
     ) -> None:
         """Wrap the two channels of a request.
 
@@ -90,8 +90,10 @@ class RequestBody:
 
     async def _receive_within(self, seconds: float) -> Message:
         started = time.monotonic()
-        async with timeout(seconds):
-            message = await self._receive()
-        self._seconds_left -= time.monotonic() - started
+        try:
+            async with timeout(seconds):
+                message = await self._receive()
+        finally:
+            self._seconds_left -= time.monotonic() - started
         self._is_complete = not message.get("more_body")
         return message

@@ -1,18 +1,10 @@
-"""One request and its answer, as those see them who watch: the log, metrics, error reports."""
+"""The summary of a request, for hooks of the request middleware: log, metrics, error reports."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, field
 
-import structlog
-
-from app.settings import Settings
-
-log = structlog.get_logger()
-
-LONGEST_LOGGED_PATH = 500
-# Asked for by the platform, under names and addresses of its choosing, every few seconds.
+# Platforms request these paths every few seconds, with a Host header of their own.
 PROBES = [
     "/health",
     "/metrics",  # option: metrics
@@ -22,41 +14,33 @@ PROBE = re.compile(rf"({'|'.join(PROBES)})(/|\Z)")
 
 @dataclass(slots=True)
 class RequestSummary:
-    """When a request arrives, the answer's fields are empty."""
+    """One request. The fields of the response are set when the request has ended."""
 
     method: str
     path: str
-    route: str | None = None  # the template, `/orders/{order_id}`, if one matched
-    status: int = 0  # 0: the connection was lost before an answer
+    route: str | None = None  # the template, `/orders/{order_id}`, if a route matched
+    status: int = 0  # 0: the connection was lost before a response
     duration_seconds: float = 0.0
     response_bytes: int = 0
-    error: Exception | None = None  # what nothing handled, and a 500 answered
+    error: Exception | None = None  # an unhandled error, which was answered with a 500
 
 
 RequestHook = Callable[[RequestSummary], None]
 
 
+@dataclass
+class RequestHooks:
+    """Functions that the request middleware calls for every request.
+
+    Args:
+        on_start: called when a request arrives.
+        on_end: called when the response is complete, or the connection was lost.
+    """
+
+    on_start: list[RequestHook] = field(default_factory=list)
+    on_end: list[RequestHook] = field(default_factory=list)
+
+
 def is_probe(path: str) -> bool:
-    """Whether the platform asks: such are let in under any name, and left out of much."""
+    """Return whether the path is one of the probes."""
     return PROBE.match(path) is not None
-
-
-def access_log(settings: Settings) -> RequestHook:
-    """One line a request; probes that succeed would drown the rest, so they are debug lines."""
-    shows_all = settings.log_level == "debug"
-
-    def log_access(summary: RequestSummary) -> None:
-        is_quiet = summary.status < HTTPStatus.BAD_REQUEST and is_probe(summary.path)
-        if is_quiet and not shows_all:
-            return  # before the line is put together
-        (log.debug if is_quiet else log.info)(
-            "request",
-            method=summary.method,
-            path=summary.path[:LONGEST_LOGGED_PATH],
-            route=summary.route,
-            status=summary.status,
-            duration_ms=round(summary.duration_seconds * 1000, 2),
-            bytes=summary.response_bytes,
-        )
-
-    return log_access

@@ -18,9 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.metrics.prometheus import shared_metrics  # option: metrics
-from app.settings import Settings
-from app.web.health import Health
+from app.web.checks import Health
 from app.web.hosts import TARGET_URL
+from app.web.settings import WebSettings
 
 log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def serve(factory: str, settings: Settings, *, reload: bool = False) -> None:
+def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:

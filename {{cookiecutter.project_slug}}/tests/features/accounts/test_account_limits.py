@@ -25,9 +25,7 @@ async def test_whoever_tries_too_often_must_wait(
     status: int,
 ) -> None:
     now = time.time()
-    monkeypatch.setattr(
-        "app.rate_limit.middleware.time.time", lambda: now
-    )  # the minute does not end
+    monkeypatch.setattr("app.rate_limit.limiter.time.time", lambda: now)  # the minute does not end
     statuses = [(await stranger.post(path, **attempt)).status_code for _ in range(10)]
     assert statuses[1:] == [status] * 9
     refused = await stranger.post(path, **attempt)

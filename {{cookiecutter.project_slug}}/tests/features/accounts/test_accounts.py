@@ -9,8 +9,8 @@ import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy import text
 
-from app.db.database import Database, open_database
 from app.db.engine import create_engine
+from app.db.session import Database, open_database
 from app.features.accounts.passwords import Passwords
 from app.main import create_app
 from app.settings import Settings

@@ -8,7 +8,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.errors import Unavailable
 from app.features.accounts import passwords as module
-from app.features.accounts.passwords import NOBODYS_HASH, Passwords
+from app.features.accounts.passwords import UNKNOWN_ACCOUNT_HASH, Passwords
 
 RIGHT = "a nanosecond is 30 cm"
 
@@ -43,10 +43,10 @@ async def test_nobodys_hash_is_as_much_work_as_anybodys(monkeypatch: pytest.Monk
     stored = await passwords.hash(RIGHT)
     assert await passwords.verify("wrong", stored) == (False, None)
     assert await passwords.verify("wrong", None) == (False, None)
-    assert verified == [stored, NOBODYS_HASH]
+    assert verified == [stored, UNKNOWN_ACCOUNT_HASH]
     lengths = [[len(part) for part in text.split("$")] for text in verified]
     assert lengths[0] == lengths[1]
-    assert stored.split("$")[:4] == NOBODYS_HASH.split("$")[:4]
+    assert stored.split("$")[:4] == UNKNOWN_ACCOUNT_HASH.split("$")[:4]
 
 
 async def test_a_hash_of_an_older_kind_is_to_be_replaced() -> None:
@@ -79,7 +79,7 @@ async def test_hashing_leaves_the_event_loop_alone_and_only_a_few_run_at_once(
     monkeypatch.setattr(Argon2Hasher, "hash", lambda self, password, **_: slow(self, password))
     passwords = Passwords()
     await asyncio.gather(*(passwords.hash(RIGHT) for _ in range(10)))
-    assert most == module.AT_ONCE
+    assert most == module.MAX_THREADS
 
 
 async def test_a_crowd_is_turned_away_instead_of_queueing_for_ever(
@@ -87,7 +87,7 @@ async def test_a_crowd_is_turned_away_instead_of_queueing_for_ever(
 ) -> None:
     release = threading.Event()
     monkeypatch.setattr(Argon2Hasher, "hash", lambda *_, **__: str(release.wait()))
-    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.05)
     passwords = Passwords()
     try:
         async with asyncio.timeout(10):

@@ -5,7 +5,6 @@ import base64
 import json
 import re
 import secrets
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from sqlalchemy import text
 from app.db.engine import create_engine
 from app.settings import Settings
 from conftest import Lines, is_problem
+from processes import ROOT
 
 EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 
@@ -151,7 +151,7 @@ async def test_neither_passwords_nor_tokens_are_in_the_database(
     assert PASSWORD not in stored
 
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "accounts.md"
+PAGE = ROOT / "docs" / "accounts.md"
 
 
 async def test_the_statements_of_the_page_revoke_what_they_say(
@@ -181,7 +181,7 @@ async def test_the_log_says_what_happened_and_to_whom_only_by_number(
     await refresh(client, tokens["refresh_token"])
     logged = json.dumps(lines())
     ((account_id,),) = await execute(settings, "SELECT id FROM accounts")
-    assert "session ended: a token came twice" in logged
+    assert "session ended: refresh token reused" in logged
     assert str(account_id) in logged
     for secret in (EMAIL, "grace", PASSWORD, "not-this-one", *map(str, tokens.values())):
         assert secret in {"bearer", "900"} or secret not in logged

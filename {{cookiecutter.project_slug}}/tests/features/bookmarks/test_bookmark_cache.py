@@ -5,7 +5,7 @@ import pytest
 from httpx import AsyncClient
 from redis.asyncio import Redis
 
-from app.settings import SERVICE_NAME
+from app.service_info import SERVICE_NAME
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"

@@ -1,13 +1,13 @@
 import pytest
 from httpx import AsyncClient
 
-from app.db.database import open_database
+from app.db.session import open_database
 from app.features.bookmarks.jobs import find_duplicates
 from app.jobs.definition import Message
 from app.jobs.queue import Queue
 from app.settings import Settings
 
-TWINS = ["http://a.example/x", "https://www.a.example/x/", "http://www.a.example/x"]
+DUPLICATES = ["http://a.example/x", "https://www.a.example/x/", "http://www.a.example/x"]
 OTHERS = ["https://a.example/x/y", "https://b.example/x", "https://a.example/x?y=1"]
 
 
@@ -15,12 +15,12 @@ async def test_bookmarks_of_the_same_page_are_found(
     client: AsyncClient, settings: Settings
 ) -> None:
     ids = {}
-    for url in ["https://a.example/x", *TWINS, *OTHERS]:
+    for url in ["https://a.example/x", *DUPLICATES, *OTHERS]:
         response = await client.post("/bookmarks", json={"url": url, "title": "A page"})
         ids[url] = response.json()["id"]
-    async with open_database(settings) as database, database.transaction() as transaction:
-        found = await find_duplicates.run(transaction, bookmark_id=ids["https://a.example/x"])
-    assert set(found) == {ids[url] for url in TWINS}
+    async with open_database(settings) as database, database.session() as session:
+        found = await find_duplicates.run(session, bookmark_id=ids["https://a.example/x"])
+    assert set(found) == {ids[url] for url in DUPLICATES}
 
 
 async def test_a_new_bookmark_enqueues_the_search_and_a_refused_one_does_not(

@@ -1,37 +1,58 @@
-"""One round trip to read, and three to change: BEGIN, the statement, COMMIT."""
+"""The round trips of each request are asserted exactly: an N+1 query would add to them."""
 
 from httpx import AsyncClient
 
 from app.main import create_app
 from conftest import running, settings_for
-from counting_proxy import Relay, open_relay
-
-READ, CHANGE = 1, 3
+from counting_proxy import CountingProxy, open_counting_proxy
 
 
-async def cost(relay: Relay, client: AsyncClient, method: str, path: str, **more: object) -> int:
-    relay.round_trips = 0
+async def cost(
+    proxy: CountingProxy, client: AsyncClient, method: str, path: str, **more: object
+) -> int:
+    proxy.round_trips = 0
     response = await client.request(method, path, **more)  # type: ignore[arg-type]  # as httpx has it
     assert response.is_success, response.text
-    return relay.round_trips
+    return proxy.round_trips
 
 
-async def test_requests_take_no_more_round_trips_than_they_need(
+async def test_requests_take_exactly_these_round_trips(
     client: AsyncClient, database_url: str
 ) -> None:
     async with (
-        open_relay(database_url) as (relay, url),
+        open_counting_proxy(database_url) as (proxy, url),
         running(create_app(settings_for(url))) as own,
     ):
         own.headers = client.headers
-        for time in ("while statements are prepared", "from then on"):
-            costs = []
-            new = {"url": f"https://a.example/{time}", "title": "A"}
-            costs.append(await cost(relay, own, "POST", "/bookmarks", json=new))
-            place = f"/bookmarks/{(await own.get('/bookmarks')).json()['items'][0]['id']}"
-            costs.append(await cost(relay, own, "GET", place))
-            costs.append(await cost(relay, own, "GET", "/bookmarks?limit=1"))
+        for attempt in ("while statements are prepared", "afterwards"):
+            costs: dict[str, int] = {}
+            for number in range(3):
+                tags = [f"tag-{n}" for n in range(number)]
+                new = {"url": f"https://a.example/{attempt}/{number}", "title": "A", "tags": tags}
+                costs[f"create with {number} tags"] = await cost(
+                    proxy, own, "POST", "/bookmarks", json=new
+                )
+            listed = (await own.get("/bookmarks?limit=1")).json()["items"][0]
+            place = f"/bookmarks/{listed['id']}"
+            costs["read"] = await cost(proxy, own, "GET", place)
+            for limit in (1, 3):
+                costs[f"list of {limit}"] = await cost(
+                    proxy, own, "GET", f"/bookmarks?limit={limit}"
+                )
+            query = "/bookmarks?limit=3&tag=tag-0&sort=title&text=a"
+            costs["filter"] = await cost(proxy, own, "GET", query)
             seen = {"If-Match": '"1"'}
-            costs.append(await cost(relay, own, "PUT", place, json=new, headers=seen))
-            costs.append(await cost(relay, own, "DELETE", place, headers={"If-Match": '"2"'}))
-    assert costs == [CHANGE, READ, READ, CHANGE, CHANGE]
+            costs["replace"] = await cost(proxy, own, "PUT", place, json=new, headers=seen)
+            seen = {"If-Match": '"2"'}
+            costs["delete"] = await cost(proxy, own, "DELETE", place, headers=seen)
+    assert costs == {
+        "create with 0 tags": 3,  # BEGIN, INSERT, COMMIT
+        "create with 1 tags": 4,  # and the tags
+        "create with 2 tags": 4,
+        "read": 1,
+        "list of 1": 2,  # the bookmarks, and the tags of all of them
+        "list of 3": 2,
+        "filter": 2,
+        "replace": 5,  # BEGIN, SELECT FOR UPDATE, the tags, UPDATE, COMMIT
+        "delete": 6,  # BEGIN, SELECT FOR UPDATE, the tags, two DELETE, COMMIT
+    }

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import json
 import uuid
 from typing import Any
 
@@ -9,6 +10,7 @@ from httpx import AsyncClient
 from conftest import is_problem
 
 PROBLEM = "application/problem+json"
+ID = "00000000-0000-0000-0000-000000000007"
 
 
 async def create(client: AsyncClient, url: str, title: str = "A page") -> dict[str, Any]:
@@ -76,7 +78,7 @@ async def test_changing_to_a_url_that_is_taken_is_a_conflict(client: AsyncClient
         ("nonsense", 412, "unknown-version"),
     ],
 )
-async def test_nobody_overwrites_a_change_they_have_not_seen(
+async def test_a_change_without_the_current_version_is_refused(
     client: AsyncClient, method: str, if_match: str | None, status: int, name: str
 ) -> None:
     bookmark = await create(client, "https://a.example/x")
@@ -90,7 +92,7 @@ async def test_nobody_overwrites_a_change_they_have_not_seen(
     assert (await client.get(f"/bookmarks/{bookmark['id']}")).json() == bookmark
 
 
-async def test_of_two_changes_at_once_one_wins_and_one_is_told(client: AsyncClient) -> None:
+async def test_of_two_concurrent_changes_one_succeeds(client: AsyncClient) -> None:
     bookmark = await create(client, "https://a.example/x")
     place = f"/bookmarks/{bookmark['id']}"
     responses = await asyncio.gather(
@@ -128,7 +130,7 @@ async def test_an_unknown_bookmark_is_not_found(client: AsyncClient, method: str
         {"url": "https://a.example/x", "title": "nul \x00"},
     ],
 )
-async def test_what_is_no_bookmark_is_refused(client: AsyncClient, body: dict[str, str]) -> None:
+async def test_an_invalid_bookmark_is_refused(client: AsyncClient, body: dict[str, str]) -> None:
     response = await client.post("/bookmarks", json=body)
     assert response.status_code == 422
     assert response.headers["Content-Type"] == PROBLEM
@@ -161,8 +163,8 @@ async def test_a_last_page_that_is_full_has_no_next(client: AsyncClient) -> None
     assert (len(page["items"]), page["next_cursor"]) == (3, None)
 
 
-def cursor_of(time: str) -> str:
-    return base64.urlsafe_b64encode(f"{time} {uuid.UUID(int=7)}".encode()).decode()
+def cursor_of(value: object, sort: str = "-created_at", bookmark_id: object = ID) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, value, bookmark_id]).encode()).decode()
 
 
 @pytest.mark.parametrize(
@@ -171,11 +173,12 @@ def cursor_of(time: str) -> str:
         *("nonsense", "bm9uc2Vuc2U=", "eA", "%00", "MjAyNg== ", "é"),
         cursor_of("0001-01-01T00:00:00+23:59"),
         cursor_of("9999-12-31T23:59:59-23:59"),
+        cursor_of("A page", sort="title"),
+        cursor_of(7),
+        cursor_of("2026-01-01", bookmark_id=7),
     ],
 )
-async def test_a_cursor_that_was_never_given_out_is_refused(
-    client: AsyncClient, cursor: str
-) -> None:
+async def test_an_invalid_cursor_is_refused(client: AsyncClient, cursor: str) -> None:
     response = await client.get("/bookmarks", params={"cursor": cursor})
     assert is_problem(response, 422, "invalid-cursor")
 

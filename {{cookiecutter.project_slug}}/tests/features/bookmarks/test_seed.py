@@ -1,4 +1,4 @@
-from app.db.database import open_database
+from app.db.session import open_database
 from app.features.bookmarks.seed import SEED, seed
 from app.settings import Settings
 

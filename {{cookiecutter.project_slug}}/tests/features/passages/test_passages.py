@@ -10,9 +10,9 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import text
 
-from app.db.database import open_database
 from app.db.migrate import migrate
 from app.db.schema_version import MigrationError
+from app.db.session import open_database
 from app.features.passages.models import DIMENSIONS
 from app.features.passages.schemas import MAX_NEAREST, PassageInput
 from app.features.passages.service import NEAREST, DimensionsMismatch, check_column, create
@@ -20,6 +20,7 @@ from app.main import create_app
 from app.settings import Settings
 from conftest import is_problem, running, settings_for
 from processes import APP, ROOT, add_migration, environment
+from sql import fetch
 
 PROBLEM = "application/problem+json"
 
@@ -142,13 +143,13 @@ async def test_the_index_answers_and_finds_as_many_as_may_be_asked_for(
     for number in range(MAX_NEAREST + 10):
         await store(client, str(number), 1, number)
     values = {"embedding": embedding_of(1), "limit": MAX_NEAREST}
-    async with open_database(settings) as database, database.transaction() as transaction:
-        connection = transaction.connection
+    async with open_database(settings) as database, database.session() as session:
+        connection = await session.connection()
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         explain = f"EXPLAIN {NEAREST.compile(dialect=connection.dialect)}"
         plan = await connection.exec_driver_sql(explain, (str(embedding_of(1)), MAX_NEAREST))
         assert "Index Scan using ix_passages_embedding" in "\n".join(plan.scalars())
-        assert len(await transaction.fetch(NEAREST, values)) == MAX_NEAREST
+        assert len(await fetch(session, NEAREST, values)) == MAX_NEAREST
 
 
 async def test_embeddings_of_another_size_than_the_setting_take_no_traffic(
@@ -196,8 +197,8 @@ async def test_the_dimensions_are_changed_as_the_page_says(
     settings = settings_for(empty_database)
     await migrate(settings)
     old = PassageInput(text="of the old model", embedding=embedding_of(1))
-    async with open_database(settings) as database, database.transaction() as transaction:
-        await create(transaction, old, DIMENSIONS)
+    async with open_database(settings) as database, database.session() as session:
+        await create(session, old, DIMENSIONS)
     page = (ROOT / "docs" / "passages.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     block = re.sub("down_revision = .*", "down_revision = {after!r}", block)

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.database import Database, Transaction, open_database
+from app.db.session import Database, open_database
 from app.features.webhooks import service
 from app.features.webhooks.kinds import NewEvent
 from app.features.webhooks.process import Event
 from app.main import create_app
 from app.settings import Settings
-from app.web.dependencies import open_transaction
+from app.web.dependencies import open_session
 from conftest import is_problem, running, settings_for
+from sql import fetch
 
 META, NEW_META, GITHUB, NEW_GITHUB = (
     hashlib.md5(name, usedforsecurity=False).hexdigest() for name in (b"1", b"2", b"3", b"4")
@@ -65,7 +67,7 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     """What process() was called with; an event with `fail` in its body fails."""
     events: list[Event] = []
 
-    async def process(event: Event, _transaction: Transaction) -> None:
+    async def process(event: Event, _session: AsyncSession) -> None:
         events.append(event)
         if b"fail" in event.body:
             raise RuntimeError("no")
@@ -75,7 +77,7 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 async def rows(database: Database) -> list[dict[str, Any]]:
-    found = await database.fetch(text("SELECT * FROM webhook_deliveries ORDER BY received_at, id"))
+    found = await fetch(database, text("SELECT * FROM webhook_deliveries ORDER BY received_at, id"))
     return [dict(row) for row in found]
 
 
@@ -224,11 +226,11 @@ async def test_overlapping_batches_at_once_store_each_update_once(
 async def test_events_are_stored_in_the_order_of_their_ids(database: Database) -> None:
     """In any other order, two batches that have several in common can wait for each other."""
     events = [NewEvent(event_id, b"{}") for event_id in "cabed"]
-    async with database.transaction() as transaction:
-        assert sorted(await service.store(transaction, "whatsapp", events)) == list("abcde")
+    async with database.session() as session:
+        assert sorted(await service.store(session, "whatsapp", events)) == list("abcde")
         in_order = text("SELECT id FROM webhook_deliveries ORDER BY ctid")
-        assert [row["id"] for row in await transaction.fetch(in_order)] == list("abcde")
-        assert await service.store(transaction, "whatsapp", events[:2]) == []
+        assert [row["id"] for row in await fetch(session, in_order)] == list("abcde")
+        assert await service.store(session, "whatsapp", events[:2]) == []
 
 
 async def test_github_delivery_many_times_at_once_is_processed_once(
@@ -351,7 +353,7 @@ async def test_refused_delivery_takes_no_connection_and_without_headers_no_body_
         raise RuntimeError("a connection was asked for")
 
     app = create_app(settings_with_sources(database_url))
-    app.dependency_overrides[open_transaction] = no_connection
+    app.dependency_overrides[open_session] = no_connection
     async with running(app) as client:
         for source in ("whatsapp", "ci"):
             assert (await client.post(f"/webhooks/{source}", content=body())).status_code == 401

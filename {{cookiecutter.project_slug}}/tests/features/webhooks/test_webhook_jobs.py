@@ -11,16 +11,18 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.db.database import Database, open_database
+from app.db.session import Database, open_database
 from app.features.webhooks.jobs import process_deliveries
 from app.features.webhooks.service import STORE
 from app.features.webhooks.signatures import sign
 from app.jobs.attempts import attempt
 from app.jobs.definition import Message
+from app.jobs.worker_context import WorkerContext
 from app.settings import Settings
 from conftest import Lines
 from own_valkey import own_valkey
 from processes import APP, STARTUP, Service, environment, wait_until
+from sql import fetch
 
 KEY = bytes(32)
 SECRETS = "shop:whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -37,16 +39,16 @@ async def database(settings: Settings, clean_tables: None) -> AsyncIterator[Data
 async def test_the_job_processes_what_is_due_and_each_delivery_once(
     database: Database, lines: Lines
 ) -> None:
-    async with database.transaction() as transaction:
+    async with database.session() as session:
         for number in range(3):
             values = {"source": "shop", "id": f"msg_{number}", "body": b"{}"}
-            await transaction.fetch(STORE, values)
+            await fetch(session, STORE, values)
     message = Message(process_deliveries.name, "webhooks.process_deliveries:key")
     for _ in range(2):
-        assert await attempt(database, process_deliveries, message, 1) is None
+        assert await attempt(WorkerContext(database), process_deliveries, message, 1) is None
     results = [line["result"] for line in lines() if line["message"] == "job done"]
     assert results == [3, 0], "the same key again is no reason not to look"
-    rows = await database.fetch(_STATES)
+    rows = await fetch(database, _STATES)
     assert [(row.attempts, row.processed_at is not None) for row in rows] == [(1, True)] * 3
 
 

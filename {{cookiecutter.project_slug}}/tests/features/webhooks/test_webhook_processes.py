@@ -22,12 +22,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.db.database import open_database
 from app.db.migrate import migrate
+from app.db.session import open_database
 from app.features.webhooks.service import STORE
 from app.features.webhooks.signatures import sign
 from conftest import settings_for
 from processes import ROOT, STARTUP, Service, environment, wait_until
+from sql import fetch
 
 KEY = os.urandom(32)
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -37,7 +38,7 @@ SLOW = """
 import os
 import time
 
-async def process(event, transaction):
+async def process(event, session):
     log.info("webhook begun", id=event.id)
     time.sleep(float(os.environ.get("OF_THIS_TEST", "0")))
     log.info("webhook", source=event.source, id=event.id)
@@ -58,7 +59,7 @@ def services() -> Iterator[ExitStack]:
 async def attempts(url: str) -> list[tuple[int, bool]]:
     async with open_database(settings_for(url)) as database:
         statement = text("SELECT attempts, processed_at FROM webhook_deliveries")
-        rows = await database.fetch(statement)
+        rows = await fetch(database, statement)
     return [(row["attempts"], row["processed_at"] is not None) for row in rows]
 
 
@@ -139,9 +140,9 @@ async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
     await migrate(settings_for(empty_database))
     async with (
         open_database(settings_for(empty_database)) as database,
-        database.transaction() as transaction,
+        database.session() as session,
     ):
-        await transaction.fetch(STORE, {"source": "shop", "id": "msg_1", "body": b"{}"})
+        await fetch(session, STORE, {"source": "shop", "id": "msg_1", "body": b"{}"})
     module = source / "app" / "webhooks" / "process.py"
     module.write_text(module.read_text() + SLOW)
     env = env_for(empty_database, PYTHONPATH=str(source))
@@ -187,19 +188,21 @@ async def test_the_statements_of_the_page_do_what_it_says(empty_database: str) -
     await migrate(settings_for(empty_database))
     again, empty, delete = blocks("sql")
     async with open_database(settings_for(empty_database)) as database:
-        async with database.transaction() as transaction:
+        async with database.session() as session:
             for source, number in itertools.product(("shop", "whatsapp"), range(2)):
                 values = {"source": source, "id": str(number), "body": b"{}"}
-                await transaction.fetch(STORE, values)
-            execute = transaction.connection.execute
-            await execute(text("UPDATE webhook_deliveries SET due_at = NULL, attempts = 10"))
+                await fetch(session, STORE, values)
+            await session.execute(
+                text("UPDATE webhook_deliveries SET due_at = NULL, attempts = 10")
+            )
             old = "UPDATE webhook_deliveries SET processed_at = now() - interval '31 days'"
-            await execute(text(f"{old} WHERE id = '0'"))
+            await session.execute(text(f"{old} WHERE id = '0'"))
             for statement in (empty, delete, again):
-                await execute(text(statement))
+                await session.execute(text(statement))
         columns = "source, id, attempts, due_at IS NOT NULL AS is_due, body"
-        found = await database.fetch(
-            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id")  # noqa: S608 - of constants
+        found = await fetch(
+            database,
+            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id"),  # noqa: S608 - of constants
         )
     assert [list(row.values()) for row in found] == [
         ["shop", "1", 0, True, b"{}"],

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.db.database import Database, Transaction, open_database
+from app.db.session import Database, open_database
 from app.errors import Unavailable
 from app.features.webhooks import service
 from app.features.webhooks.process import Event
@@ -18,8 +19,9 @@ from app.features.webhooks.service import STORE, TAKE
 from app.features.webhooks.signatures import sign
 from app.main import create_app
 from app.settings import Settings
-from app.web.dependencies import open_transaction
+from app.web.dependencies import open_session
 from conftest import is_problem, running, settings_for
+from sql import fetch
 
 PROBLEM = "application/problem+json"
 SHOP, NEW_SHOP, BANK = (bytes([number] * 32) for number in range(3))
@@ -66,9 +68,9 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     """What process() was called with; an event with `fail` in its body fails."""
     events: list[Event] = []
 
-    async def process(event: Event, transaction: Transaction) -> None:
+    async def process(event: Event, session: AsyncSession) -> None:
         events.append(event)
-        await transaction.fetch(text("SELECT 1"))
+        await fetch(session, text("SELECT 1"))
         if b"fail" in event.body:
             raise RuntimeError("the warehouse is closed")
 
@@ -91,7 +93,7 @@ def signed(
 
 
 async def rows(database: Database) -> list[dict[str, Any]]:
-    found = await database.fetch(text("SELECT * FROM webhook_deliveries ORDER BY source, id"))
+    found = await fetch(database, text("SELECT * FROM webhook_deliveries ORDER BY source, id"))
     return [dict(row) for row in found]
 
 
@@ -228,7 +230,7 @@ async def test_without_the_secret_no_connection_is_had_and_without_headers_no_bo
         raise RuntimeError("a connection was asked for")
 
     app = create_app(settings_with_secrets(database_url, request_body_timeout_seconds=0.05))
-    app.dependency_overrides[open_transaction] = no_connection
+    app.dependency_overrides[open_session] = no_connection
     async with running(app) as client:
         stale = signed(age_seconds=310) | {"content": never()}
         assert (await client.post("/webhooks/shop", **stale)).status_code == 401
@@ -255,8 +257,8 @@ async def test_a_failure_is_noted_and_the_event_comes_again_later(
 
 
 async def make_due(database: Database) -> None:
-    async with database.transaction() as transaction:
-        await transaction.connection.execute(
+    async with database.session() as session:
+        await session.execute(
             text("UPDATE webhook_deliveries SET due_at = now() WHERE due_at IS NOT NULL")
         )
 
@@ -272,17 +274,17 @@ async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
     (row,) = await rows(database)
     assert (row["attempts"], row["due_at"]) == (service.MAX_ATTEMPTS, None)
     assert len(processed) == service.MAX_ATTEMPTS
-    (line,) = [line for line in logged if line["event"] == "webhook given up"]
+    (line,) = [line for line in logged if line["event"] == "webhook failed"]
     assert (line["log_level"], line["source"], line["id"]) == ("error", "shop", "msg_1")
 
 
 async def test_what_process_did_to_the_database_goes_with_its_failure(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def process(event: Event, transaction: Transaction) -> None:
+    async def process(event: Event, session: AsyncSession) -> None:
         values = {"source": "by process", "id": event.id, "body": b""}
-        await transaction.fetch(STORE, values)
-        await transaction.fetch(text("SELECT nothing FROM nowhere"))
+        await fetch(session, STORE, values)
+        await fetch(session, text("SELECT nothing FROM nowhere"))
 
     monkeypatch.setattr(service, "process", process)
     await client.post("/webhooks/shop", **signed())
@@ -294,7 +296,7 @@ async def test_what_process_did_to_the_database_goes_with_its_failure(
 async def test_an_attempt_is_bounded_in_time(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def process(_event: Event, _transaction: Transaction) -> None:
+    async def process(_event: Event, _session: AsyncSession) -> None:
         await asyncio.sleep(60)
 
     monkeypatch.setattr(service, "process", process)
@@ -317,10 +319,10 @@ async def test_one_that_fails_is_not_in_the_way_of_others(
 async def test_one_that_another_process_has_is_passed_over(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
-    async with database.transaction() as other:
-        await other.fetch(STORE, {"source": "shop", "id": "msg_0", "body": BODY})
-    async with database.transaction() as other:
-        (taken,) = await other.fetch(TAKE)
+    async with database.session() as other:
+        await fetch(other, STORE, {"source": "shop", "id": "msg_0", "body": BODY})
+    async with database.session() as other:
+        (taken,) = await fetch(other, TAKE)
         await client.post("/webhooks/shop", **signed())
         async with asyncio.timeout(30):
             while not processed:
@@ -360,9 +362,9 @@ async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
     monkeypatch.setattr(service, "process_next", process_next_or_fail)
     async with service.open_background_processor(database):
         for number in range(2):
-            async with database.transaction() as other:
+            async with database.session() as other:
                 values = {"source": "shop", "id": f"msg_{number}", "body": BODY}
-                await other.fetch(STORE, values)
+                await fetch(other, STORE, values)
             await until_done(database, number + 1)
     assert [event.id for event in processed] == ["msg_0", "msg_1"]
 
@@ -373,7 +375,7 @@ async def test_when_the_service_ends_an_attempt_ends_first_and_no_other_begins(
 ) -> None:
     begun = asyncio.Event()
 
-    async def process(_event: Event, _transaction: Transaction) -> None:
+    async def process(_event: Event, _session: AsyncSession) -> None:
         begun.set()
         await asyncio.sleep(0.3)
 
@@ -391,7 +393,7 @@ async def test_an_attempt_that_does_not_end_is_left_to_the_next_process(
 ) -> None:
     begun = asyncio.Event()
 
-    async def process(_event: Event, _transaction: Transaction) -> None:
+    async def process(_event: Event, _session: AsyncSession) -> None:
         begun.set()
         await asyncio.sleep(60)
 

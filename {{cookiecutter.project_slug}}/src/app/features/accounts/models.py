@@ -1,4 +1,4 @@
-"""The tables: people, and the sessions in which they are logged in."""
+"""The tables of accounts and of their log-in sessions."""
 
 import uuid
 from datetime import datetime
@@ -6,10 +6,10 @@ from datetime import datetime
 from sqlalchemy import TIMESTAMP, CheckConstraint, ForeignKey, LargeBinary, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.database import Base
+from app.db.model import Model
 
 
-class AccountModel(Base):
+class Account(Model):
     __tablename__ = "accounts"
 
     id: Mapped[uuid.UUID] = mapped_column(
@@ -24,8 +24,8 @@ class AccountModel(Base):
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_is_lower_case"),)
 
 
-class SessionModel(Base):
-    """From one log-in to its end, with whatever refresh tokens follow each other meanwhile."""
+class LoginSession(Model):
+    """A session from log-in to log-out. Its refresh token is replaced at each use."""
 
     __tablename__ = "sessions"
 
@@ -33,7 +33,7 @@ class SessionModel(Base):
     account_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("accounts.id", ondelete="CASCADE"), index=True
     )
-    digest: Mapped[bytes] = mapped_column(LargeBinary)  # of the one refresh token that is good
+    digest: Mapped[bytes] = mapped_column(LargeBinary)  # of the valid refresh token
     expires_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
     created_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.now()

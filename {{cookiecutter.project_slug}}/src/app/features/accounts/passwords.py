@@ -1,7 +1,7 @@
-"""Passwords, hashed with argon2id in threads of their own.
+"""Hash passwords with argon2id, in threads.
 
-One hash takes tens of milliseconds of a core and 19 MiB: the event loop must not wait for it, and
-a crowd at the log-in must take neither all cores nor all memory.
+One hash takes tens of milliseconds of a core and 19 MiB. Threads keep the event loop free, and
+their number bounds the cores and the memory that many log-ins at once can take.
 """
 
 import asyncio
@@ -17,53 +17,53 @@ from app.errors import Unavailable
 
 # OWASP's Password Storage Cheat Sheet; a hash made with less is replaced at the next log-in.
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
-AT_ONCE = 2  # in a process; the service has other things to do
-LONGEST_WAIT_SECONDS = 5.0  # then 503: waiting longer would only make the queue longer
+MAX_THREADS = 2  # in a process
+MAX_WAIT_SECONDS = 5.0  # then 503: a longer wait would only lengthen the queue
 
-# Nobody's: no password is known that has this hash. Verifying takes as long as for anybody's.
-NOBODYS_HASH = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
+# For unknown addresses. No password has this hash, and verifying takes as long as for any other.
+UNKNOWN_ACCOUNT_HASH = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
 
 R = TypeVar("R")
 
 
 class Passwords:
-    """Makes hashes, and compares passwords with them."""
+    """Hash and verify passwords."""
 
     def __init__(self) -> None:
         hasher = Argon2Hasher(memory_cost=MEMORY_KIB, time_cost=PASSES, parallelism=LANES)
         self._hasher = PasswordHash((hasher,))
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="passwords")
 
     async def hash(self, password: str) -> str:
-        """A hash to be stored.
+        """Return the hash to store.
 
         Raises:
-            Unavailable: too many are waiting for theirs.
+            Unavailable: the threads did not get to it in time.
         """
         return await self._run(self._hasher.hash, _normal(password))
 
     async def verify(self, password: str, stored: str | None) -> tuple[bool, str | None]:
-        """Compare a password with a hash; without one, take as long and say no.
+        """Compare a password with a hash. Without a hash the result is False after the same time.
 
         Returns:
-            Whether it is the password, and a better hash if the stored one is of an older kind.
+            Whether the password matches, and a new hash if the stored one has older parameters.
 
         Raises:
-            Unavailable: too many are waiting for theirs.
+            Unavailable: the threads did not get to it in time.
         """
         return await self._run(
-            self._hasher.verify_and_update, _normal(password), stored or NOBODYS_HASH
+            self._hasher.verify_and_update, _normal(password), stored or UNKNOWN_ACCOUNT_HASH
         )
 
     async def _run(self, function: Callable[..., R], *arguments: str) -> R:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 return await loop.run_in_executor(self._threads, function, *arguments)
         except TimeoutError as error:
-            raise Unavailable("Too many are logging in right now.") from error
+            raise Unavailable("Too many log-ins at once.") from error
 
 
 def _normal(password: str) -> str:
-    """One form for what keyboards type in several: NIST SP 800-63B-4, 3.1.1.2."""
+    """Normalize Unicode, as NIST SP 800-63B-4, 3.1.1.2 requires."""
     return unicodedata.normalize("NFKC", password)

@@ -1,107 +1,110 @@
-"""The routes."""
+"""The routes of accounts."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
+from fastapi import APIRouter, Form, Response
 
-from app.auth.tokens import Access, Caller, install_access
+from app.auth.dependencies import CurrentAccountId
+from app.auth.settings import AuthSettings
+from app.auth.tokens import AccessTokens
 from app.features.accounts import service
+from app.features.accounts.errors import DuplicateAccount, SessionEnded, WrongCredentials
 from app.features.accounts.passwords import Passwords
-from app.features.accounts.schemas import Account, Login, Registration, SessionToken, Tokens
-from app.rate_limit.middleware import Limit  # option: rate_limit
-from app.settings import Settings
-from app.web.dependencies import Reader
+from app.features.accounts.schemas import (
+    AccountRead,
+    LoginForm,
+    Registration,
+    SessionToken,
+    Tokens,
+)
+from app.rate_limit.dependencies import Limit  # option: rate_limit
+from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
 from app.web.problems import responses
-from app.web.routing import include
 
 TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
 router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
 
 
 class Accounts:
-    """What the routes work with."""
+    """The objects that the routes share."""
 
-    def __init__(self, settings: Settings, access: Access) -> None:
+    def __init__(self, settings: AuthSettings, tokens: AccessTokens) -> None:
         self.passwords = Passwords()
         self.session_lifetime = timedelta(days=settings.session_days)
-        self._access = access
+        self._tokens = tokens
 
-    def tokens(self, session: service.Session, response: Response) -> Tokens:
-        """The answer to whoever is logged in now; nobody may keep a copy (RFC 6749, 5.1)."""
+    def respond(self, login: service.Login, response: Response) -> Tokens:
+        """Return new tokens. No cache may store them (RFC 6749, 5.1)."""
         response.headers["Cache-Control"] = "no-store"
         return Tokens(
-            access_token=self._access.issue(session.account_id),
-            expires_in=int(self._access.lifetime.total_seconds()),
-            refresh_token=session.refresh_token,
+            access_token=self._tokens.issue(login.account_id),
+            expires_in=int(self._tokens.lifetime.total_seconds()),
+            refresh_token=login.refresh_token,
         )
 
 
-async def get_accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.accounts
-    return accounts
+AccountsDep = Annotated[Accounts, from_state("accounts")]
 
 
-AccountsDep = Annotated[Accounts, Depends(get_accounts)]
+def create_state(settings: AuthSettings) -> dict[str, Any]:
+    """Return the objects that the dependencies of accounts and access tokens need."""
+    tokens = AccessTokens(settings)
+    return {"access_tokens": tokens, "accounts": Accounts(settings, tokens)}
 
 
 @router.post(
     "",
     status_code=201,
     dependencies=[Limit("10/minute")],  # option: rate_limit
-    responses=responses(service.DuplicateAccount),
+    responses=responses(DuplicateAccount),
 )
-async def register_account(new: Registration, database: Reader, accounts: AccountsDep) -> Account:
+async def register_account(
+    new: Registration, database: DatabaseDep, accounts: AccountsDep
+) -> AccountRead:
     """Register an e-mail address with a password."""
-    return await service.register(
-        database, accounts.passwords, new.email, new.password.get_secret_value()
-    )
+    password = new.password.get_secret_value()
+    return await service.register(database, accounts.passwords, new.email, password)
 
 
 @router.post(
     "/login",
     dependencies=[Limit("10/minute")],  # option: rate_limit
-    responses=responses(service.WrongCredentials),
+    responses=responses(WrongCredentials),
 )
 async def log_in(
-    login: Annotated[Login, Form()],
-    database: Reader,
+    form: Annotated[LoginForm, Form()],
+    database: DatabaseDep,
     accounts: AccountsDep,
     response: Response,
 ) -> Tokens:
     """Start a session with an e-mail address and a password (RFC 6749, 4.3)."""
-    session = await service.log_in(
+    login = await service.log_in(
         database,
         accounts.passwords,
-        login.username,
-        login.password.get_secret_value(),
+        form.username,
+        form.password.get_secret_value(),
         accounts.session_lifetime,
     )
-    return accounts.tokens(session, response)
+    return accounts.respond(login, response)
 
 
-@router.post("/refresh", responses=responses(service.SessionEnded))
+@router.post("/refresh", responses=responses(SessionEnded))
 async def refresh_tokens(
-    sent: SessionToken, database: Reader, accounts: AccountsDep, response: Response
+    sent: SessionToken, database: DatabaseDep, accounts: AccountsDep, response: Response
 ) -> Tokens:
     """Exchange a refresh token for new tokens. Sent a second time, it ends the session."""
-    session = await service.refresh(database, sent.refresh_token, accounts.session_lifetime)
-    return accounts.tokens(session, response)
+    login = await service.refresh(database, sent.refresh_token, accounts.session_lifetime)
+    return accounts.respond(login, response)
 
 
 @router.post("/logout", status_code=204)
-async def log_out(sent: SessionToken, database: Reader) -> None:
-    """End the session of a refresh token; its access tokens stay valid until they expire."""
-    await service.log_out(database, sent.refresh_token)
+async def log_out(sent: SessionToken, session: Session) -> None:
+    """End the session of a refresh token. Its access tokens stay valid until they expire."""
+    await service.log_out(session, sent.refresh_token)
 
 
 @router.get("/me")
-async def read_own_account(caller: Caller, database: Reader) -> Account:
+async def read_own_account(account_id: CurrentAccountId, connection: ReadConnection) -> AccountRead:
     """Return the account of the access token."""
-    return await service.find(database, caller)
-
-
-def install_accounts(app: FastAPI, settings: Settings) -> None:
-    """Serve accounts, and let other routes ask who is calling."""
-    app.state.accounts = Accounts(settings, install_access(app, settings))
-    include(app, router)
+    return await service.find(connection, account_id)

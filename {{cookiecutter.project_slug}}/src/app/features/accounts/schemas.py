@@ -1,4 +1,4 @@
-"""What goes in and out."""
+"""Requests and responses."""
 
 import uuid
 from datetime import datetime
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Secret, StringConstraints
 
-SHORTEST_PASSWORD = 15  # where it is the only factor: NIST SP 800-63B-4, 3.1.1.2
-LONGEST_PASSWORD = 128  # NIST wants 64 at least; unbounded, it would be work for nothing
+MIN_PASSWORD_LENGTH = 15  # for a single factor: NIST SP 800-63B-4, 3.1.1.2
+MAX_PASSWORD_LENGTH = 128  # NIST requires that at least 64 are accepted
 
-# What browsers take for an e-mail address (the HTML standard, 4.10.5.1.5). Only ASCII, so that
+# The e-mail addresses that browsers accept (the HTML standard, 4.10.5.1.5). Only ASCII, so that
 # there is one lower case and no look-alikes; domains of other alphabets have an xn-- form.
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$"
@@ -17,9 +17,11 @@ Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=_EMAIL),
 ]
-Password = Secret[Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PASSWORD)]]
+Password = Secret[Annotated[str, StringConstraints(min_length=1, max_length=MAX_PASSWORD_LENGTH)]]
 NewPassword = Secret[
-    Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+    Annotated[
+        str, StringConstraints(min_length=MIN_PASSWORD_LENGTH, max_length=MAX_PASSWORD_LENGTH)
+    ]
 ]
 RefreshToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{64}$")]
 
@@ -31,7 +33,7 @@ class Registration(BaseModel):
     password: NewPassword = Field(examples=["a nanosecond is 30 cm"])
 
 
-class Account(BaseModel):
+class AccountRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: uuid.UUID
@@ -39,8 +41,8 @@ class Account(BaseModel):
     created_at: datetime
 
 
-class Login(BaseModel):
-    """The password grant of OAuth 2.0 (RFC 6749, 4.3.2); its other fields mean nothing here."""
+class LoginForm(BaseModel):
+    """The password grant of OAuth 2.0 (RFC 6749, 4.3.2); the service ignores its other fields."""
 
     grant_type: Literal["password"] = "password"
     username: Email = Field(description="The e-mail address.")
@@ -57,6 +59,6 @@ class Tokens(BaseModel):
     """As OAuth 2.0 has it (RFC 6749, 5.1)."""
 
     access_token: str = Field(description="Send it as `Authorization: Bearer ...`.")
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - no secret: what RFC 6750 calls this kind of token
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of this kind of token in RFC 6750
     expires_in: int = Field(description="Seconds for which the access token is good.")
-    refresh_token: str = Field(description="Good once, for new tokens.")
+    refresh_token: str = Field(description="Valid for one use.")

@@ -1,198 +1,168 @@
-"""The rules: who may log in, and how long that lasts.
+"""The rules of accounts, log-in and refresh tokens.
 
-A session begins with a log-in. It has one refresh token at a time, which is good once: it is
-exchanged for the next. Whoever sends an earlier one has it from somewhere, and nobody can tell
-which of the two is the thief: the session ends for both (RFC 9700, 4.14.2).
+A session begins with a log-in and has one valid refresh token at a time. Each refresh replaces it.
+A token that is used twice was stolen, either from the client or by the client's own copy. The
+session then ends for both (RFC 9700, 4.14.2).
 """
 
-import hashlib
-import secrets
 import uuid
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from sqlalchemy import Interval, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from app.db.database import Database
-from app.errors import Conflict, Unauthorized
-from app.features.accounts.models import AccountModel, SessionModel
+from app.db.session import Database
+from app.features.accounts.errors import (
+    DuplicateAccount,
+    SessionEnded,
+    UnknownAccount,
+    WrongCredentials,
+)
+from app.features.accounts.models import Account, LoginSession
 from app.features.accounts.passwords import Passwords
-from app.features.accounts.schemas import Account
+from app.features.accounts.refresh_token import new_refresh_token, parse_refresh_token
+from app.features.accounts.schemas import AccountRead
 
 log = structlog.get_logger()
 
-SECRET_BYTES = 32  # 256 random bits: a plain digest is enough, there is nothing to guess
-
-_COLUMNS = (AccountModel.id, AccountModel.email, AccountModel.created_at)
+_COLUMNS = (Account.id, Account.email, Account.created_at)
 _REGISTER = (
-    insert(AccountModel)
-    .on_conflict_do_nothing(index_elements=[AccountModel.email])
-    .returning(*_COLUMNS)
+    insert(Account).on_conflict_do_nothing(index_elements=[Account.email]).returning(*_COLUMNS)
 )
-_FIND = select(*_COLUMNS).where(AccountModel.id == bindparam("id"))
-_FIND_HASH = select(AccountModel.id, AccountModel.password_hash).where(
-    AccountModel.email == bindparam("email")
-)
-_REHASH = (
-    update(AccountModel)
-    .where(AccountModel.id == bindparam("of_id"))
-    .values(password_hash=bindparam("password_hash"))
-    .returning(AccountModel.id)
-)
+_FIND = select(*_COLUMNS).where(Account.id == bindparam("id"))
+_FIND_HASH = select(Account.id, Account.password_hash).where(Account.email == bindparam("email"))
 _EXPIRES_AT = func.now() + bindparam("lifetime", type_=Interval)
-_BEGIN = insert(SessionModel).values(expires_at=_EXPIRES_AT).returning(SessionModel.id)
 _ROTATE = (
-    update(SessionModel)
+    update(LoginSession)
     .where(
-        SessionModel.id == bindparam("of_id"),
-        SessionModel.digest == bindparam("old_digest"),
-        SessionModel.expires_at > func.now(),
+        LoginSession.id == bindparam("of_id"),
+        LoginSession.digest == bindparam("old_digest"),
+        LoginSession.expires_at > func.now(),
     )
     .values(digest=bindparam("new_digest"), expires_at=_EXPIRES_AT)
-    .returning(SessionModel.account_id)
+    .returning(LoginSession.account_id)
+    .execution_options(synchronize_session=False)
 )
 _END = (
-    delete(SessionModel)
-    .where(SessionModel.id == bindparam("id"))
-    .returning(SessionModel.account_id, (SessionModel.expires_at > func.now()).label("is_live"))
+    delete(LoginSession)
+    .where(LoginSession.id == bindparam("id"))
+    .returning(LoginSession.account_id, (LoginSession.expires_at > func.now()).label("is_live"))
+    .execution_options(synchronize_session=False)
 )
-_END_EXPIRED = (
-    delete(SessionModel)
-    .where(
-        SessionModel.account_id == bindparam("account_id"), SessionModel.expires_at <= func.now()
-    )
-    .returning(SessionModel.id)
-)
-
-
-class DuplicateAccount(Conflict):
-    type = "urn:problem:duplicate-account"
-    title = "Duplicate Account"
-
-
-class UnknownAccount(Unauthorized):
-    type = "urn:problem:unknown-account"
-    title = "Unknown Account"
-
-
-class WrongCredentials(Unauthorized):
-    type = "urn:problem:wrong-credentials"
-    title = "Wrong Credentials"
-
-
-class SessionEnded(Unauthorized):
-    type = "urn:problem:session-ended"
-    title = "Session Ended"
 
 
 @dataclass(frozen=True)
-class Session:
-    """What somebody who is logged in gets: who they are, and the next refresh token."""
+class Login:
+    """The result of a log-in or a refresh."""
 
     account_id: uuid.UUID
     refresh_token: str
 
 
-async def register(database: Database, passwords: Passwords, email: str, password: str) -> Account:
-    """Make an account.
+async def register(
+    database: Database, passwords: Passwords, email: str, password: str
+) -> AccountRead:
+    """Create an account.
 
-    The hash is made before a connection is taken, and taken or not the address costs the same.
+    The password is hashed before a connection is taken, and whether or not the address is free.
 
     Raises:
-        DuplicateAccount: somebody has one with this address.
+        DuplicateAccount: an account has this address.
     """
     new = {"email": email, "password_hash": await passwords.hash(password)}
-    async with database.transaction() as transaction:
-        rows = await transaction.fetch(_REGISTER, new)
-    if not rows:
+    async with database.session() as session:
+        row = (await session.execute(_REGISTER, new)).mappings().one_or_none()
+    if row is None:
         raise DuplicateAccount("There is an account with this e-mail address.")
-    return Account.model_validate(rows[0])
+    return AccountRead.model_validate(row)
 
 
-async def find(database: Database, account_id: uuid.UUID) -> Account:
-    rows = await database.fetch(_FIND, {"id": account_id})
-    if not rows:
+async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRead:
+    """Return an account.
+
+    Raises:
+        UnknownAccount: the account was deleted.
+    """
+    row = (await connection.execute(_FIND, {"id": account_id})).mappings().one_or_none()
+    if row is None:
         raise UnknownAccount("There is no such account any more.")
-    return Account.model_validate(rows[0])
+    return AccountRead.model_validate(row)
 
 
 async def log_in(
     database: Database, passwords: Passwords, email: str, password: str, lifetime: timedelta
-) -> Session:
-    """Begin a session; the account's expired ones are cleared away.
+) -> Login:
+    """Begin a session, and delete the account's expired ones.
 
     Args:
-        database: where accounts are. No connection is held while the password is verified.
-        passwords: verify them.
-        email: of the account.
-        password: as it was typed.
+        database: no connection is held while the password is verified.
+        passwords: verifies the password.
+        email: the address of the account.
+        password: the password.
         lifetime: of the session, unless it is refreshed.
 
     Raises:
-        WrongCredentials: whichever of the two is wrong, and after the same time.
+        WrongCredentials: the address or the password is wrong. Both take the same time.
     """
-    rows = await database.fetch(_FIND_HASH, {"email": email})
-    stored = rows[0]["password_hash"] if rows else None
+    async with database.read_connection() as connection:
+        found = (await connection.execute(_FIND_HASH, {"email": email})).one_or_none()
+    stored = found.password_hash if found else None
     is_right, better_hash = await passwords.verify(password, stored)
-    if not rows or not is_right:
+    if found is None or not is_right:
         raise WrongCredentials("The e-mail address or the password is wrong.")
-    account_id: uuid.UUID = rows[0]["id"]
     session_id = uuid.uuid4()
-    token, digest = _new_token(session_id)
-    async with database.transaction() as transaction:
+    token, digest = new_refresh_token(session_id)
+    async with database.session() as session:
         if better_hash:
-            rehashed = {"of_id": account_id, "password_hash": better_hash}
-            await transaction.fetch(_REHASH, rehashed)
-        await transaction.fetch(_END_EXPIRED, {"account_id": account_id})
-        new = {"id": session_id, "account_id": account_id, "digest": digest, "lifetime": lifetime}
-        await transaction.fetch(_BEGIN, new)
-    return Session(account_id, token)
+            rehash = update(Account).where(Account.id == found.id)
+            await session.execute(rehash.values(password_hash=better_hash))
+        await session.execute(
+            delete(LoginSession).where(
+                LoginSession.account_id == found.id, LoginSession.expires_at <= func.now()
+            )
+        )
+        session.add(
+            LoginSession(
+                id=session_id,
+                account_id=found.id,
+                digest=digest,
+                expires_at=func.now() + lifetime,
+            )
+        )
+    return Login(found.id, token)
 
 
-async def refresh(database: Database, token: str, lifetime: timedelta) -> Session:
-    """Exchange a refresh token for the next one.
-
-    Of two who send the same token at once, the second finds that it has changed.
+async def refresh(database: Database, token: str, lifetime: timedelta) -> Login:
+    """Exchange a refresh token for the next one. Of two concurrent uses one succeeds.
 
     Raises:
-        SessionEnded: it is unknown or expired, or was used before, which ends the session.
+        SessionEnded: the token is unknown or expired, or was used before, which ends the session.
     """
-    session_id, old_digest = _read_token(token)
-    next_token, new_digest = _new_token(session_id)
-    exchange = {
+    session_id, old_digest = parse_refresh_token(token)
+    next_token, new_digest = new_refresh_token(session_id)
+    rotation = {
         "of_id": session_id,
         "old_digest": old_digest,
         "new_digest": new_digest,
         "lifetime": lifetime,
     }
-    async with database.transaction() as transaction:
-        rotated = await transaction.fetch(_ROTATE, exchange)
-        ended = [] if rotated else await transaction.fetch(_END, {"id": session_id})
-    # Only now, because raising inside of the transaction would bring the session back.
-    if rotated:
-        return Session(rotated[0]["account_id"], next_token)
-    if ended and ended[0]["is_live"]:
-        log.warning("session ended: a token came twice", account_id=str(ended[0]["account_id"]))
+    async with database.session() as session:
+        rotated = (await session.execute(_ROTATE, rotation)).one_or_none()
+        ended = None
+        if rotated is None:
+            ended = (await session.execute(_END, {"id": session_id})).one_or_none()
+    # Raised after the commit: inside of the transaction it would roll the deletion back.
+    if rotated is not None:
+        return Login(rotated.account_id, next_token)
+    if ended is not None and ended.is_live:
+        log.warning("session ended: refresh token reused", account_id=str(ended.account_id))
     raise SessionEnded("Log in again.")
 
 
-async def log_out(database: Database, token: str) -> None:
-    """End the session of a refresh token, if it has not ended yet; an earlier one will do."""
-    session_id, _ = _read_token(token)
-    async with database.transaction() as transaction:
-        await transaction.fetch(_END, {"id": session_id})
-
-
-def _new_token(session_id: uuid.UUID) -> tuple[str, bytes]:
-    """A refresh token, which has the session's id and a secret, and the digest to be stored."""
-    secret = secrets.token_bytes(SECRET_BYTES)
-    token = urlsafe_b64encode(session_id.bytes + secret).decode()
-    return token, hashlib.sha256(secret).digest()
-
-
-def _read_token(token: str) -> tuple[uuid.UUID, bytes]:
-    content = urlsafe_b64decode(token)
-    return uuid.UUID(bytes=content[:16]), hashlib.sha256(content[16:]).digest()
+async def log_out(session: AsyncSession, token: str) -> None:
+    """End the session of a refresh token, if it has not ended yet. An earlier token works too."""
+    session_id, _ = parse_refresh_token(token)
+    await session.execute(_END, {"id": session_id})

@@ -1,35 +1,35 @@
-"""What is done about a bookmark after the answer."""
+"""Work on a bookmark that is done after the response."""
 
 import uuid
 
 from sqlalchemy import Function, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.db.database import Transaction
-from app.features.bookmarks.models import BookmarkModel as Row
+from app.features.bookmarks.models import Bookmark
 from app.jobs.definition import job
 
 MAX_DUPLICATES = 10
 
 
 def _page(url: InstrumentedAttribute[str]) -> Function[str]:
-    """An address without what seldom makes another page of it."""
+    """Return the parts of a URL that name the page: no scheme, no `www.`, no final slash."""
     return func.regexp_replace(url, r"^https?://(www\.)?|/$", "", "g")
 
 
-_OWN_PAGE = select(_page(Row.url)).where(Row.id == bindparam("of_id")).scalar_subquery()
+_OWN_PAGE = select(_page(Bookmark.url)).where(Bookmark.id == bindparam("of_id")).scalar_subquery()
 _DUPLICATES = (
-    select(Row.id)
-    .where(_page(Row.url) == _OWN_PAGE, Row.id != bindparam("of_id"))
+    select(Bookmark.id)
+    .where(_page(Bookmark.url) == _OWN_PAGE, Bookmark.id != bindparam("of_id"))
     .limit(MAX_DUPLICATES)
 )
 
 
 @job()
-async def find_duplicates(transaction: Transaction, *, bookmark_id: str) -> list[str]:
-    """Bookmarks that probably are of the same page, by http or https, with or without www.
+async def find_duplicates(session: AsyncSession, *, bookmark_id: str) -> list[str]:
+    """Return the ids of bookmarks that are probably of the same page.
 
-    It looks at every bookmark, which takes too long for a request.
+    The query reads every bookmark, which takes too long for a request.
     """
-    rows = await transaction.fetch(_DUPLICATES, {"of_id": uuid.UUID(bookmark_id)})
-    return [str(row.id) for row in rows]
+    found = await session.scalars(_DUPLICATES, {"of_id": uuid.UUID(bookmark_id)})
+    return [str(duplicate) for duplicate in found]

@@ -1,15 +1,15 @@
-"""The table."""
+"""The tables of bookmarks and of their tags."""
 
 import uuid
 from datetime import datetime
 
-from sqlalchemy import TIMESTAMP, BigInteger, Index, Text, func, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import TIMESTAMP, BigInteger, ForeignKey, Index, Text, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.db.database import Base
+from app.db.model import Model
 
 
-class BookmarkModel(Base):
+class Bookmark(Model):
     __tablename__ = "bookmarks"
 
     id: Mapped[uuid.UUID] = mapped_column(
@@ -22,7 +22,23 @@ class BookmarkModel(Base):
         TIMESTAMP(timezone=True), server_default=func.now()
     )
     updated_at: Mapped[datetime] = mapped_column(
-        TIMESTAMP(timezone=True), server_default=func.now()
+        TIMESTAMP(timezone=True), server_default=func.now(), onupdate=func.now()
+    )
+    # lazy="raise": a query that needs the tags must load them explicitly, so N+1 cannot happen.
+    tags: Mapped[list["BookmarkTag"]] = relationship(
+        cascade="all, delete-orphan", lazy="raise", order_by="BookmarkTag.name"
     )
 
-    __table_args__ = (Index(None, "created_at", "id"),)  # the order of pages
+    # One index for each order of pages.
+    __table_args__ = (Index(None, "created_at", "id"), Index(None, "title", "id"))
+
+
+class BookmarkTag(Model):
+    __tablename__ = "bookmark_tags"
+
+    bookmark_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("bookmarks.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+
+    __table_args__ = (Index(None, "name"),)

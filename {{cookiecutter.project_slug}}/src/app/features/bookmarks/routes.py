@@ -1,4 +1,4 @@
-"""The routes."""
+"""The routes of bookmarks."""
 
 import re
 import uuid
@@ -6,20 +6,30 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from app.auth.tokens import AccountRequired  # option: auth
-from app.cache.read_through import invalidates, read_through  # option: redis
-from app.errors import PreconditionFailed, PreconditionRequired
+from app.auth.dependencies import AccountRequired  # option: auth
+from app.cache.read_through import Cache  # option: redis
 from app.features.bookmarks import service
-from app.features.bookmarks.jobs import find_duplicates  # option: worker
-from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
-from app.jobs.queue import QueueDep  # option: worker
-from app.web.dependencies import Reader, WriteTransaction
-from app.web.problems import responses
+from app.features.bookmarks.errors import (
+    BookmarkChanged,
+    BookmarkNotFound,
+    DuplicateBookmark,
+    InvalidCursor,
+)
+from app.features.bookmarks.schemas import (
+    BookmarkInput,
+    BookmarkPage,
+    BookmarkQuery,
+    BookmarkRead,
+)
+from app.jobs.queue import Queue  # option: worker
+from app.web.dependencies import DatabaseDep, ReadSession, Session, from_state
+from app.web.problems import Problem, responses
 
 TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
 router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
-
-# Required for clients. To FastAPI it is optional: it would answer 422, and the status is 428.
+CacheDep = Annotated[Cache, from_state("cache")]  # option: redis
+QueueDep = Annotated[Queue, from_state("queue")]  # option: worker
+# Required for clients. FastAPI would answer a missing header with 422, and the status is 428.
 IF_MATCH = {
     "parameters": [
         {
@@ -33,25 +43,22 @@ IF_MATCH = {
 }
 
 
-class VersionRequired(PreconditionRequired):
+class VersionRequired(Problem):
+    status = 428
     type = "urn:problem:version-required"
     title = "Version Required"
 
 
-class UnknownVersion(PreconditionFailed):
+class UnknownVersion(Problem):
+    status = 412
     type = "urn:problem:unknown-version"
     title = "Unknown Version"
 
 
-@read_through("bookmark:{bookmark_id}", Bookmark)  # option: redis
-async def find_bookmark(bookmark_id: uuid.UUID, database: Reader) -> Bookmark:
-    return await service.find(database, bookmark_id)
-
-
-async def seen_version(
+async def read_if_match(
     if_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> int:
-    """The version that the client has seen, from `If-Match` (RFC 9110, 13.1.1)."""
+    """Return the version in `If-Match` (RFC 9110, 13.1.1)."""
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag you have read.")
     match = re.fullmatch(r'"(\d{1,18})"', if_match.strip())
@@ -60,75 +67,85 @@ async def seen_version(
     return int(match[1])
 
 
-FoundBookmark = Annotated[Bookmark, Depends(find_bookmark)]
-SeenVersion = Annotated[int, Depends(seen_version)]
+IfMatch = Annotated[int, Depends(read_if_match)]
 
 
-def _etag(bookmark: Bookmark) -> str:
-    return f'"{bookmark.version}"'
+def _set_etag(response: Response, bookmark: BookmarkRead) -> None:
+    response.headers["ETag"] = f'"{bookmark.version}"'
 
 
-@router.get("")
+@router.get("", responses=responses(InvalidCursor))
 async def list_bookmarks(
-    database: Reader,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    session: ReadSession, query: Annotated[BookmarkQuery, Query()]
 ) -> BookmarkPage:
-    """Return a page of bookmarks, the newest first."""
-    return await service.find_page(database, cursor, limit)
+    """Return a page of bookmarks, by default the newest first."""
+    return await service.find_page(session, query)
 
 
 @router.post(
     "",
     status_code=201,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(service.DuplicateBookmark),
+    responses=responses(DuplicateBookmark),
 )
 async def create_bookmark(
     new: BookmarkInput,
-    transaction: WriteTransaction,
+    session: Session,
     queue: QueueDep,  # option: worker
     request: Request,
     response: Response,
-) -> Bookmark:
+) -> BookmarkRead:
     """Store a bookmark. Its page must not be bookmarked yet."""
-    bookmark = await service.create(transaction, new)
-    key = str(bookmark.id)  # option: worker
-    queue.enqueue(transaction, find_duplicates, key=key, bookmark_id=key)  # option: worker
+    bookmark = await service.create(
+        session,
+        new,
+        queue,  # option: worker
+    )
     response.headers["Location"] = f"{request.scope['root_path']}/bookmarks/{bookmark.id}"
-    response.headers["ETag"] = _etag(bookmark)
+    _set_etag(response, bookmark)
     return bookmark
 
 
-@router.get("/{bookmark_id}", responses=responses(service.BookmarkNotFound))
-async def read_bookmark(bookmark: FoundBookmark, response: Response) -> Bookmark:
-    """Return one bookmark; its `ETag` is what changing it requires."""
-    response.headers["ETag"] = _etag(bookmark)
+@router.get("/{bookmark_id}", responses=responses(BookmarkNotFound))
+async def read_bookmark(
+    bookmark_id: uuid.UUID,
+    database: DatabaseDep,
+    cache: CacheDep,  # option: redis
+    response: Response,
+) -> BookmarkRead:
+    """Return one bookmark. Changing it requires its `ETag`."""
+    bookmark = await service.find(
+        database,
+        bookmark_id,
+        cache,  # option: redis
+    )
+    _set_etag(response, bookmark)
     return bookmark
 
 
 @router.put(
     "/{bookmark_id}",
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(
-        service.BookmarkNotFound,
-        service.DuplicateBookmark,
-        service.BookmarkChanged,
-        VersionRequired,
-    ),
+    responses=responses(BookmarkNotFound, DuplicateBookmark, BookmarkChanged, VersionRequired),
     openapi_extra=IF_MATCH,
 )
-@invalidates("bookmark:{bookmark_id}")  # option: redis
 async def replace_bookmark(
     bookmark_id: uuid.UUID,
     new: BookmarkInput,
-    version: SeenVersion,
-    transaction: WriteTransaction,
+    version: IfMatch,
+    session: Session,
+    cache: CacheDep,  # option: redis
     response: Response,
-) -> Bookmark:
+) -> BookmarkRead:
     """Replace the content of a bookmark, if it is still the version that was read."""
-    bookmark = await service.replace(transaction, bookmark_id, version, new)
-    response.headers["ETag"] = _etag(bookmark)
+    bookmark = await service.replace(
+        session,
+        bookmark_id,
+        version,
+        new,
+        cache,  # option: redis
+    )
+    _set_etag(response, bookmark)
     return bookmark
 
 
@@ -136,12 +153,19 @@ async def replace_bookmark(
     "/{bookmark_id}",
     status_code=204,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(service.BookmarkNotFound, service.BookmarkChanged, VersionRequired),
+    responses=responses(BookmarkNotFound, BookmarkChanged, VersionRequired),
     openapi_extra=IF_MATCH,
 )
-@invalidates("bookmark:{bookmark_id}")  # option: redis
 async def delete_bookmark(
-    bookmark_id: uuid.UUID, version: SeenVersion, transaction: WriteTransaction
+    bookmark_id: uuid.UUID,
+    version: IfMatch,
+    session: Session,
+    cache: CacheDep,  # option: redis
 ) -> None:
     """Delete a bookmark, if it is still the version that was read."""
-    await service.remove(transaction, bookmark_id, version)
+    await service.delete(
+        session,
+        bookmark_id,
+        version,
+        cache,  # option: redis
+    )

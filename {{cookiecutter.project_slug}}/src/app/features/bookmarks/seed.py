@@ -1,25 +1,26 @@
-"""Something to look at: `app seed`."""
+"""Example data: `app seed`."""
 
-from app.db.database import Database
-from app.features.bookmarks import service
-from app.features.bookmarks.schemas import BookmarkInput
+from sqlalchemy import select
+
+from app.db.session import Database
+from app.features.bookmarks.models import Bookmark, BookmarkTag
 
 SEED = (
-    ("https://www.postgresql.org/docs/current/", "The PostgreSQL manual"),
-    ("https://fastapi.tiangolo.com/", "FastAPI"),
-    ("https://www.rfc-editor.org/rfc/rfc9457", "Problem Details for HTTP APIs"),
+    ("https://www.postgresql.org/docs/current/", "The PostgreSQL manual", ["database"]),
+    ("https://fastapi.tiangolo.com/", "FastAPI", ["http", "python"]),
+    ("https://www.rfc-editor.org/rfc/rfc9457", "Problem Details for HTTP APIs", ["http"]),
 )
 
 
 async def seed(database: Database) -> int:
-    """Add what is not there yet; how many that were."""
-    added = 0
-    for url, title in SEED:
-        try:
-            async with database.transaction() as transaction:
-                new = BookmarkInput.model_validate({"url": url, "title": title})
-                await service.create(transaction, new)
-                added += 1
-        except service.DuplicateBookmark:
-            continue
-    return added
+    """Add the bookmarks that are missing, and return their number."""
+    async with database.session() as session:
+        urls = [url for url, _, _ in SEED]
+        present = set(await session.scalars(select(Bookmark.url).where(Bookmark.url.in_(urls))))
+        missing = [
+            Bookmark(url=url, title=title, tags=[BookmarkTag(name=tag) for tag in tags])
+            for url, title, tags in SEED
+            if url not in present
+        ]
+        session.add_all(missing)
+    return len(missing)

@@ -1,148 +1,170 @@
-"""The rules: a page is kept once, and nobody overwrites a change they have not seen."""
+"""The rules: each page is stored once, and a change needs the version that the client has read."""
 
-import base64
-import binascii
 import uuid
-from datetime import UTC, datetime
+from functools import partial
 
-from sqlalchemy import bindparam, delete, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
 
-from app.db.database import Database, Transaction, violated_constraint
-from app.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
-from app.features.bookmarks.models import BookmarkModel as Row
-from app.features.bookmarks.schemas import Bookmark, BookmarkInput, BookmarkPage
-
-_COLUMNS = (Row.id, Row.url, Row.title, Row.version, Row.created_at, Row.updated_at)
-_FIND = select(*_COLUMNS).where(Row.id == bindparam("id"))
-_FIRST_PAGE = (
-    select(*_COLUMNS).order_by(Row.created_at.desc(), Row.id.desc()).limit(bindparam("limit"))
+from app.cache.read_through import Cache  # option: redis
+from app.db.session import Database, violated_constraint
+from app.features.bookmarks.cursor import decode_cursor, encode_cursor
+from app.features.bookmarks.errors import BookmarkChanged, BookmarkNotFound, DuplicateBookmark
+from app.features.bookmarks.jobs import find_duplicates  # option: worker
+from app.features.bookmarks.models import Bookmark, BookmarkTag
+from app.features.bookmarks.schemas import (
+    BookmarkInput,
+    BookmarkPage,
+    BookmarkQuery,
+    BookmarkRead,
 )
-_NEXT_PAGE = _FIRST_PAGE.where(
-    tuple_(Row.created_at, Row.id) < tuple_(bindparam("before_time"), bindparam("before_id"))
-)
-_CREATE = insert(Row).on_conflict_do_nothing(index_elements=[Row.url]).returning(*_COLUMNS)
-_AT_VERSION = (Row.id == bindparam("of_id"), Row.version == bindparam("at_version"))
-_REPLACE = (
-    update(Row)
-    .where(*_AT_VERSION)
-    .values(
-        url=bindparam("url"),
-        title=bindparam("title"),
-        version=Row.version + 1,
-        updated_at=func.now(),
-    )
-    .returning(*_COLUMNS)
-)
-_DELETE = delete(Row).where(*_AT_VERSION).returning(Row.id)
+from app.jobs.queue import Queue  # option: worker
+
+# The hot path. A Core statement that is built once costs about a third of loading the object with
+# a session: no statement is built, and no object is tracked.
+_TAGS = select(BookmarkTag.name).where(BookmarkTag.bookmark_id == Bookmark.id)
+_FIND = select(
+    *Bookmark.__table__.columns,
+    func.array(_TAGS.order_by(BookmarkTag.name).scalar_subquery()).label("tags"),
+).where(Bookmark.id == bindparam("id"))
+CACHE_KEY = "bookmark:{}"  # option: redis
 
 
-class BookmarkNotFound(NotFound):
-    type = "urn:problem:bookmark-not-found"
-    title = "Bookmark Not Found"
-
-
-class DuplicateBookmark(Conflict):
-    type = "urn:problem:duplicate-bookmark"
-    title = "Duplicate Bookmark"
-
-
-class BookmarkChanged(PreconditionFailed):
-    type = "urn:problem:bookmark-changed"
-    title = "Bookmark Changed"
-
-
-class InvalidCursor(Unprocessable):
-    type = "urn:problem:invalid-cursor"
-    title = "Invalid Cursor"
-
-
-async def find(database: Database, bookmark_id: uuid.UUID) -> Bookmark:
-    rows = await database.fetch(_FIND, {"id": bookmark_id})
-    if not rows:
-        raise BookmarkNotFound
-    return Bookmark.model_validate(rows[0])
-
-
-async def find_page(database: Database, cursor: str | None, limit: int) -> BookmarkPage:
-    """Newest first. Pages follow a position, not a number: rows added meanwhile shift nothing.
-
-    Args:
-        database: to read from.
-        cursor: `next_cursor` of the page before; None for the first.
-        limit: bookmarks at most.
+async def find(
+    database: Database,
+    bookmark_id: uuid.UUID,
+    cache: Cache,  # option: redis
+) -> BookmarkRead:
+    """Return a bookmark.
 
     Raises:
-        InvalidCursor: it was not made by this function.
+        BookmarkNotFound: no bookmark has this id.
     """
-    # One more tells whether there is a next page.
-    parameters: dict[str, object] = {"limit": limit + 1}
-    if cursor is not None:
-        parameters["before_time"], parameters["before_id"] = _decode_cursor(cursor)
-    rows = await database.fetch(_NEXT_PAGE if cursor else _FIRST_PAGE, parameters)
-    items = [Bookmark.model_validate(row) for row in rows[:limit]]
+    load = partial(_load, database, bookmark_id)
+    key = CACHE_KEY.format(bookmark_id)  # option: redis
+    load = partial(cache.get_or_load, key, BookmarkRead, load)  # option: redis
+    return await load()
+
+
+async def _load(database: Database, bookmark_id: uuid.UUID) -> BookmarkRead:
+    async with database.read_connection() as connection:
+        row = (await connection.execute(_FIND, {"id": bookmark_id})).mappings().one_or_none()
+    if row is None:
+        raise BookmarkNotFound
+    return BookmarkRead.model_validate(row)
+
+
+async def find_page(session: AsyncSession, query: BookmarkQuery) -> BookmarkPage:
+    """Return one page of a filtered and sorted list.
+
+    Pages follow a position, not a number: a bookmark that is added meanwhile shifts no page.
+
+    Raises:
+        InvalidCursor: the cursor is malformed, or belongs to another order.
+    """
+    field = Bookmark.title if query.sort.endswith("title") else Bookmark.created_at
+    position = tuple_(field, Bookmark.id)
+    is_descending = query.sort.startswith("-")
+    statement = select(Bookmark).options(selectinload(Bookmark.tags))
+    if query.tag is not None:
+        statement = statement.where(Bookmark.tags.any(BookmarkTag.name == query.tag))
+    if query.text is not None:
+        statement = statement.where(Bookmark.title.icontains(query.text, autoescape=True))
+    if query.cursor is not None:
+        last = decode_cursor(query.sort, query.cursor)
+        statement = statement.where(position < last if is_descending else position > last)
+    order = (field.desc(), Bookmark.id.desc()) if is_descending else (field, Bookmark.id)
+    # One more than the limit tells whether there is a next page.
+    statement = statement.order_by(*order).limit(query.limit + 1)
+    found = (await session.scalars(statement)).all()
+    items = [BookmarkRead.of(bookmark) for bookmark in found[: query.limit]]
+    has_more = len(found) > query.limit
     return BookmarkPage(
-        items=items, next_cursor=_encode_cursor(items[-1]) if len(rows) > limit else None
+        items=items, next_cursor=encode_cursor(query.sort, items[-1]) if has_more else None
     )
 
 
-async def create(transaction: Transaction, new: BookmarkInput) -> Bookmark:
-    rows = await transaction.fetch(_CREATE, {"url": str(new.url), "title": new.title})
-    if not rows:
-        raise DuplicateBookmark("This page is bookmarked already.")
-    return Bookmark.model_validate(rows[0])
+async def create(
+    session: AsyncSession,
+    new: BookmarkInput,
+    queue: Queue,  # option: worker
+) -> BookmarkRead:
+    """Store a bookmark with its tags.
+
+    Raises:
+        DuplicateBookmark: a bookmark of this page exists.
+    """
+    bookmark = Bookmark(url=str(new.url), title=new.title, tags=_tags(new))
+    session.add(bookmark)
+    await _flush(session)
+    key = str(bookmark.id)  # option: worker
+    queue.enqueue(session, find_duplicates, key=key, bookmark_id=key)  # option: worker
+    return BookmarkRead.of(bookmark)
 
 
 async def replace(
-    transaction: Transaction, bookmark_id: uuid.UUID, version: int, new: BookmarkInput
-) -> Bookmark:
-    """Change what the caller has seen.
-
-    Args:
-        transaction: to change it in.
-        bookmark_id: which one.
-        version: the one that the caller has seen.
-        new: all of its new content.
+    session: AsyncSession,
+    bookmark_id: uuid.UUID,
+    version: int,
+    new: BookmarkInput,
+    cache: Cache,  # option: redis
+) -> BookmarkRead:
+    """Replace the whole content of a bookmark, if this is still its version.
 
     Raises:
-        BookmarkNotFound, BookmarkChanged, DuplicateBookmark: as their names say.
+        BookmarkNotFound, BookmarkChanged, DuplicateBookmark
     """
-    parameters = {
-        "of_id": bookmark_id,
-        "at_version": version,
-        "url": str(new.url),
-        "title": new.title,
-    }
+    bookmark = await _lock(session, bookmark_id, version)
+    bookmark.url = str(new.url)
+    bookmark.title = new.title
+    bookmark.version += 1
+    kept = {tag.name: tag for tag in bookmark.tags}
+    bookmark.tags = [kept.get(tag.name, tag) for tag in _tags(new)]
+    await _flush(session)
+    cache.invalidate_on_commit(session, CACHE_KEY.format(bookmark_id))  # option: redis
+    return BookmarkRead.of(bookmark)
+
+
+async def delete(
+    session: AsyncSession,
+    bookmark_id: uuid.UUID,
+    version: int,
+    cache: Cache,  # option: redis
+) -> None:
+    """Delete a bookmark with its tags, if this is still its version.
+
+    Raises:
+        BookmarkNotFound, BookmarkChanged
+    """
+    await session.delete(await _lock(session, bookmark_id, version))
+    cache.invalidate_on_commit(session, CACHE_KEY.format(bookmark_id))  # option: redis
+
+
+async def _lock(session: AsyncSession, bookmark_id: uuid.UUID, version: int) -> Bookmark:
+    """Load a bookmark with its tags, and lock it until the end of the transaction."""
+    bookmark = await session.get(
+        Bookmark,
+        bookmark_id,
+        options=[selectinload(Bookmark.tags)],
+        with_for_update={"of": Bookmark},
+    )
+    if bookmark is None:
+        raise BookmarkNotFound
+    if bookmark.version != version:
+        raise BookmarkChanged("The bookmark has changed since you read it: read it again.")
+    return bookmark
+
+
+async def _flush(session: AsyncSession) -> None:
     try:
-        rows = await transaction.fetch(_REPLACE, parameters)
+        await session.flush()
     except IntegrityError as error:
         if violated_constraint(error) == "uq_bookmarks_url":
-            raise DuplicateBookmark("Another bookmark has this page.") from error
+            raise DuplicateBookmark("A bookmark of this page exists.") from error
         raise
-    if not rows:
-        await _explain_no_change(transaction, bookmark_id)
-    return Bookmark.model_validate(rows[0])
 
 
-async def remove(transaction: Transaction, bookmark_id: uuid.UUID, version: int) -> None:
-    if not await transaction.fetch(_DELETE, {"of_id": bookmark_id, "at_version": version}):
-        await _explain_no_change(transaction, bookmark_id)
-
-
-async def _explain_no_change(transaction: Transaction, bookmark_id: uuid.UUID) -> None:
-    if await transaction.fetch(_FIND, {"id": bookmark_id}):
-        raise BookmarkChanged("Somebody changed it since you read it: read it again.")
-    raise BookmarkNotFound
-
-
-def _encode_cursor(last: Bookmark) -> str:
-    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
-    try:
-        text, _, bookmark_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return datetime.fromisoformat(text).astimezone(UTC), uuid.UUID(bookmark_id)
-    except (binascii.Error, ValueError, OverflowError) as error:
-        raise InvalidCursor("Send the `next_cursor` of an earlier page, unchanged.") from error
+def _tags(new: BookmarkInput) -> list[BookmarkTag]:
+    return [BookmarkTag(name=name) for name in sorted(set(new.tags))]

@@ -1,4 +1,4 @@
-"""The table."""
+"""The table of passages."""
 
 import uuid
 from datetime import datetime
@@ -7,12 +7,12 @@ from pgvector.sqlalchemy import Vector
 from sqlalchemy import TIMESTAMP, Index, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.database import Base
+from app.db.model import Model
 
 DIMENSIONS = 1536  # of the column; docs/passages.md says how to change it
 
 
-class PassageModel(Base):
+class Passage(Model):
     __tablename__ = "passages"
 
     id: Mapped[uuid.UUID] = mapped_column(

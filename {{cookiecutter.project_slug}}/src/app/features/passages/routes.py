@@ -1,83 +1,81 @@
-"""The routes."""
+"""The routes of passages."""
 
 import uuid
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from app.auth.tokens import AccountRequired  # option: auth
-from app.db.database import Database
+from app.auth.dependencies import AccountRequired  # option: auth
+from app.db.session import Database
 from app.features.passages import service
-from app.features.passages.schemas import Neighbours, Passage, PassageInput, Query
-from app.settings import Settings
-from app.web.dependencies import Reader, WriteTransaction
-from app.web.health import Check
+from app.features.passages.errors import PassageNotFound, WrongDimensions
+from app.features.passages.schemas import NearestQuery, Neighbours, PassageInput, PassageRead
+from app.features.passages.settings import PassageSettings
+from app.web.checks import Check
+from app.web.dependencies import ReadConnection, Session, from_state
 from app.web.problems import responses
-from app.web.routing import include
 
 TAG = {"name": "passages", "description": "Text, found by its embedding."}
 router = APIRouter(prefix="/passages", tags=[TAG["name"]])
-
-
-async def get_dimensions(request: Request) -> int:
-    dimensions: int = request.app.state.embedding_dimensions
-    return dimensions
-
-
-Dimensions = Annotated[int, Depends(get_dimensions)]
+DimensionsDep = Annotated[int, from_state("embedding_dimensions")]
 
 
 @router.post(
     "",
     status_code=201,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(service.WrongDimensions),
+    responses=responses(WrongDimensions),
 )
 async def create_passage(
     new: PassageInput,
-    dimensions: Dimensions,
-    transaction: WriteTransaction,
+    dimensions: DimensionsDep,
+    session: Session,
     request: Request,
     response: Response,
-) -> Passage:
+) -> PassageRead:
     """Store a passage with its embedding."""
-    passage = await service.create(transaction, new, dimensions)
+    passage = await service.create(session, new, dimensions)
     response.headers["Location"] = f"{request.scope['root_path']}/passages/{passage.id}"
     return passage
 
 
-@router.post("/nearest", responses=responses(service.WrongDimensions))
+@router.post("/nearest", responses=responses(WrongDimensions))
 async def find_nearest_passages(
-    query: Query, dimensions: Dimensions, database: Reader
+    query: NearestQuery, dimensions: DimensionsDep, connection: ReadConnection
 ) -> Neighbours:
-    """Return the passages nearest to an embedding; a POST, since it is too long for a URL."""
-    return await service.find_nearest(database, query, dimensions)
+    """Return the passages nearest to an embedding. A POST, since it is too long for a URL."""
+    return await service.find_nearest(connection, query, dimensions)
 
 
-@router.get("/{passage_id}", responses=responses(service.PassageNotFound))
-async def read_passage(passage_id: uuid.UUID, database: Reader) -> Passage:
+@router.get("/{passage_id}", responses=responses(PassageNotFound))
+async def read_passage(passage_id: uuid.UUID, connection: ReadConnection) -> PassageRead:
     """Return one passage, without its embedding."""
-    return await service.find(database, passage_id)
+    return await service.find(connection, passage_id)
 
 
 @router.delete(
     "/{passage_id}",
     status_code=204,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(service.PassageNotFound),
+    responses=responses(PassageNotFound),
 )
-async def delete_passage(passage_id: uuid.UUID, transaction: WriteTransaction) -> None:
+async def delete_passage(passage_id: uuid.UUID, session: Session) -> None:
     """Delete a passage."""
-    await service.remove(transaction, passage_id)
+    await service.remove(session, passage_id)
 
 
-def install_passages(app: FastAPI, settings: Settings) -> None:
-    app.state.embedding_dimensions = settings.embedding_dimensions
-    include(app, router)
+def create_state(
+    settings: PassageSettings, database: Database, add_check: Callable[[Check], None]
+) -> dict[str, Any]:
+    """Return the objects that the dependencies of passages need.
 
-
-def column_check(database: Database, settings: Settings) -> Check:
-    """Whether the column fits the setting: a replica that would fail gets no requests."""
-    check = partial(service.check_column, database, settings.embedding_dimensions)
-    return Check("embeddings", check)
+    Args:
+        settings: the dimensions of embeddings.
+        database: has the column.
+        add_check: called with a check of the setting against the column.
+    """
+    dimensions = settings.embedding_dimensions
+    add_check(Check("embeddings", partial(service.check_column, database, dimensions)))
+    return {"embedding_dimensions": dimensions}

@@ -1,4 +1,4 @@
-"""What goes in and out."""
+"""Requests and responses."""
 
 import math
 import uuid
@@ -7,27 +7,27 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-MAX_DIMENSIONS = 2000  # an HNSW index takes no more
-MAX_NEAREST = 40  # an HNSW index finds no more than hnsw.ef_search rows, which is 40
-LARGEST_REAL = 3.4e38
+MAX_DIMENSIONS = 2000  # the limit of an HNSW index
+MAX_NEAREST = 40  # the default of hnsw.ef_search, which limits the rows that the index finds
+MAX_REAL = 3.4e38
 
 
-def _at_length_one(embedding: list[float]) -> list[float]:
-    """The cosine looks at the direction only; at length one no number over- or underflows."""
+def _normalize(embedding: list[float]) -> list[float]:
+    """Normalize to length one. The cosine distance stays the same, and no number overflows."""
     length = math.hypot(*embedding)
     if length == 0:
-        raise ValueError("an embedding of noughts points nowhere")
+        raise ValueError("the embedding must not be all zeros")
     return [number / length for number in embedding]
 
 
 Embedding = Annotated[
-    list[Annotated[float, Field(ge=-LARGEST_REAL, le=LARGEST_REAL, allow_inf_nan=False)]],
+    list[Annotated[float, Field(ge=-MAX_REAL, le=MAX_REAL, allow_inf_nan=False)]],
     Field(
         min_length=1,
         max_length=MAX_DIMENSIONS,
-        description="Of one model for all passages; as many numbers as EMBEDDING_DIMENSIONS says.",
+        description="From the same model for all passages, with EMBEDDING_DIMENSIONS numbers.",
     ),
-    AfterValidator(_at_length_one),
+    AfterValidator(_normalize),
 ]
 PassageText = Annotated[
     str,
@@ -45,7 +45,7 @@ class PassageInput(BaseModel):
     embedding: Embedding
 
 
-class Passage(BaseModel):
+class PassageRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: uuid.UUID
@@ -53,15 +53,15 @@ class Passage(BaseModel):
     created_at: datetime
 
 
-class Query(BaseModel):
+class NearestQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     embedding: Embedding
     limit: int = Field(10, ge=1, le=MAX_NEAREST)
 
 
-class Neighbour(Passage):
-    distance: float = Field(description="Of cosines: 0 is the same direction, 2 the opposite.")
+class Neighbour(PassageRead):
+    distance: float = Field(description="Cosine distance: 0 is the same direction, 2 the opposite.")
 
 
 class Neighbours(BaseModel):

@@ -1,21 +1,25 @@
-"""The rules: all embeddings have as many numbers as the column, and the nearest come first."""
+"""The rules: every embedding has the dimensions of the column, and a search returns the nearest."""
 
 import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, delete, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from app.db.database import Database, Transaction
-from app.errors import NotFound, Unprocessable
-from app.features.passages.models import PassageModel as Row
-from app.features.passages.schemas import Neighbour, Neighbours, Passage, PassageInput, Query
+from app.db.session import Database
+from app.features.passages.errors import PassageNotFound, WrongDimensions
+from app.features.passages.models import Passage
+from app.features.passages.schemas import (
+    NearestQuery,
+    Neighbour,
+    Neighbours,
+    PassageInput,
+    PassageRead,
+)
 
-_COLUMNS = (Row.id, Row.text, Row.created_at)
-_CREATE = insert(Row).returning(*_COLUMNS)
-_FIND = select(*_COLUMNS).where(Row.id == bindparam("id"))
-_DELETE = delete(Row).where(Row.id == bindparam("of_id")).returning(Row.id)
-_DISTANCE = Row.embedding.cosine_distance(bindparam("embedding", type_=Row.embedding.type))
+_COLUMNS = (Passage.id, Passage.text, Passage.created_at)
+_FIND = select(*_COLUMNS).where(Passage.id == bindparam("id"))
+_DISTANCE = Passage.embedding.cosine_distance(bindparam("embedding", type_=Passage.embedding.type))
 NEAREST = (
     select(*_COLUMNS, _DISTANCE.label("distance")).order_by(_DISTANCE).limit(bindparam("limit"))
 )
@@ -26,25 +30,15 @@ _COLUMN_DIMENSIONS = text(
 )
 
 
-class PassageNotFound(NotFound):
-    type = "urn:problem:passage-not-found"
-    title = "Passage Not Found"
-
-
-class WrongDimensions(Unprocessable):
-    type = "urn:problem:wrong-dimensions"
-    title = "Wrong Dimensions"
-
-
 class DimensionsMismatch(Exception):
-    """The column holds embeddings of another size than EMBEDDING_DIMENSIONS says."""
+    """The column has other dimensions than EMBEDDING_DIMENSIONS."""
 
 
 async def check_column(database: Database, dimensions: int) -> None:
-    """For readiness and `app check`.
+    """Check the setting against the column, for readiness and `app check`.
 
     Raises:
-        DimensionsMismatch: it would refuse every embedding that we let in.
+        DimensionsMismatch: the column would refuse every embedding that the service accepts.
     """
     async with database.probe() as connection:
         of_column = await connection.scalar(_COLUMN_DIMENSIONS)
@@ -55,41 +49,62 @@ async def check_column(database: Database, dimensions: int) -> None:
         )
 
 
-async def create(transaction: Transaction, new: PassageInput, dimensions: int) -> Passage:
-    _check_size(new.embedding, dimensions)
-    rows = await transaction.fetch(_CREATE, {"text": new.text, "embedding": new.embedding})
-    return Passage.model_validate(rows[0])
-
-
-async def find(database: Database, passage_id: uuid.UUID) -> Passage:
-    rows = await database.fetch(_FIND, {"id": passage_id})
-    if not rows:
-        raise PassageNotFound
-    return Passage.model_validate(rows[0])
-
-
-async def find_nearest(database: Database, query: Query, dimensions: int) -> Neighbours:
-    """The passages whose embeddings point most nearly the same way.
-
-    Args:
-        database: to read from.
-        query: an embedding, and how many passages at most.
-        dimensions: numbers that an embedding has here.
+async def create(session: AsyncSession, new: PassageInput, dimensions: int) -> PassageRead:
+    """Store a passage.
 
     Raises:
-        WrongDimensions: the embedding has more or fewer.
+        WrongDimensions: the embedding has another number of dimensions.
     """
-    _check_size(query.embedding, dimensions)
-    rows = await database.fetch(NEAREST, {"embedding": query.embedding, "limit": query.limit})
+    _check_dimensions(new.embedding, dimensions)
+    passage = Passage(text=new.text, embedding=new.embedding)
+    session.add(passage)
+    await session.flush()
+    return PassageRead.model_validate(passage)
+
+
+async def find(connection: AsyncConnection, passage_id: uuid.UUID) -> PassageRead:
+    """Return a passage.
+
+    Raises:
+        PassageNotFound: no passage has this id.
+    """
+    row = (await connection.execute(_FIND, {"id": passage_id})).mappings().one_or_none()
+    if row is None:
+        raise PassageNotFound
+    return PassageRead.model_validate(row)
+
+
+async def find_nearest(
+    connection: AsyncConnection, query: NearestQuery, dimensions: int
+) -> Neighbours:
+    """Return the passages with the smallest cosine distance, the nearest first.
+
+    Args:
+        connection: to read from.
+        query: an embedding, and the maximum number of passages.
+        dimensions: the dimensions of the column.
+
+    Raises:
+        WrongDimensions: the embedding has another number of dimensions.
+    """
+    _check_dimensions(query.embedding, dimensions)
+    parameters = {"embedding": query.embedding, "limit": query.limit}
+    rows = (await connection.execute(NEAREST, parameters)).mappings()
     return Neighbours(items=[Neighbour.model_validate(row) for row in rows])
 
 
-async def remove(transaction: Transaction, passage_id: uuid.UUID) -> None:
-    if not await transaction.fetch(_DELETE, {"of_id": passage_id}):
+async def remove(session: AsyncSession, passage_id: uuid.UUID) -> None:
+    """Delete a passage.
+
+    Raises:
+        PassageNotFound: no passage has this id.
+    """
+    statement = delete(Passage).where(Passage.id == passage_id).returning(Passage.id)
+    if await session.scalar(statement) is None:
         raise PassageNotFound
 
 
-def _check_size(embedding: Sequence[float], dimensions: int) -> None:
+def _check_dimensions(embedding: Sequence[float], dimensions: int) -> None:
     if len(embedding) != dimensions:
         raise WrongDimensions(
             f"An embedding has {dimensions} numbers here, and this one has {len(embedding)}."

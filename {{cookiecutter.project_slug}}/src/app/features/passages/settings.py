@@ -1,9 +1,9 @@
-"""What the environment says about embeddings."""
+"""The setting of embeddings."""
 
-from typing import Annotated
+from pydantic import BaseModel, Field
 
-from pydantic import Field
 
-EmbeddingDimensions = Annotated[
-    int, Field(gt=0, description="Numbers in an embedding; the column must have as many.")
-]
+class PassageSettings(BaseModel):
+    embedding_dimensions: int = Field(
+        1536, gt=0, description="Numbers in an embedding; the column must have as many."
+    )

@@ -1,25 +1,25 @@
-"""The table."""
+"""The table of deliveries."""
 
 from datetime import datetime
 
 from sqlalchemy import TIMESTAMP, BigInteger, Index, LargeBinary, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.database import Base
+from app.db.model import Model
 
 
-class DeliveryModel(Base):
+class WebhookDelivery(Model):
     __tablename__ = "webhook_deliveries"
 
     source: Mapped[str] = mapped_column(Text, primary_key=True)
-    # The same when the sender retries: the sender's own id, or a digest of what it repeats.
+    # A retry has the same id: the sender's own, or a digest of the content that it repeats.
     id: Mapped[str] = mapped_column(Text, primary_key=True)
-    body: Mapped[bytes] = mapped_column(LargeBinary)  # as it was signed, unless it was a batch
-    type: Mapped[str | None] = mapped_column(Text)  # as a header says
+    body: Mapped[bytes] = mapped_column(LargeBinary)  # the signed bytes, unless it was a batch
+    type: Mapped[str | None] = mapped_column(Text)  # from a header
     received_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.now()
     )
-    # The next attempt; null once it is processed or given up.
+    # Time of the next attempt; null once the delivery is processed or has failed for good.
     due_at: Mapped[datetime | None] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.now()
     )

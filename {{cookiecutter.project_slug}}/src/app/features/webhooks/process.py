@@ -1,25 +1,24 @@
-"""What is done about a webhook: yours to write."""
+"""The action that a webhook triggers: replace it with your own."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-
-from app.db.database import Transaction
+from sqlalchemy.ext.asyncio import AsyncSession
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event whose signature was right.
+    """An event with a valid signature.
 
     Attributes:
-        source: its name in WEBHOOK_SECRETS.
-        id: the same whenever the sender repeats the event.
-        received_at: when it was stored.
-        body: what the sender signed. Of a batch of Meta, it has one update.
-        type: what GitHub's header says, which is not signed; None of other senders.
+        source: the name of the source in WEBHOOK_SECRETS.
+        id: the same id each time the sender repeats the event.
+        received_at: the time it was stored.
+        body: the signed content; one update of a batch of Meta.
+        type: the event of GitHub's header, which is not signed; None for other kinds.
     """
 
     source: str
@@ -29,18 +28,18 @@ class Event:
     type: str | None = None
 
 
-async def process(event: Event, transaction: Transaction) -> None:  # noqa: ARG001 - what you write will take it
+async def process(event: Event, session: AsyncSession) -> None:  # noqa: ARG001 - your code will use it
     """Act on an event.
 
-    What is changed through the transaction is committed together with the mark that the event is
-    processed: both or neither. What is done elsewhere may be done again after a crash, so pass
-    the event's id on as an idempotency key.
+    Changes through the session are committed together with the mark that the event is processed.
+    An effect elsewhere may happen twice after a crash: pass the event's id on as an idempotency
+    key.
 
     Args:
-        event: comes once, in no particular order.
-        transaction: to change something in; nobody commits it but the caller.
+        event: delivered once, in no particular order.
+        session: the transaction. The caller commits it.
 
     Raises:
-        Exception: any; then nothing stays, and the event comes again later.
+        Exception: any. Then the transaction is rolled back, and the event is retried later.
     """
     log.info("webhook", source=event.source, id=event.id, bytes=len(event.body))

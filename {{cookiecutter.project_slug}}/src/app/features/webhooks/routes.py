@@ -1,11 +1,11 @@
-"""The routes, and what they need for as long as the service runs."""
+"""The routes of webhooks."""
 
 import hmac
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -13,16 +13,14 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
 from starlette.requests import ClientDisconnect
 
-from app.db.database import Database
-from app.errors import NotFound, Problem
+from app.errors import NotFound
 from app.features.webhooks import service
 from app.features.webhooks.jobs import open_worker_processor  # option: worker
 from app.features.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
-from app.features.webhooks.settings import Source, parse_secrets
-from app.settings import Settings
-from app.web.dependencies import WriteTransaction
+from app.features.webhooks.settings import Source, WebhookSettings, parse_secrets
+from app.web.dependencies import Session, from_state
 from app.web.middleware import ContentTooLarge
-from app.web.problems import responses
+from app.web.problems import Problem, responses
 
 log = structlog.get_logger()
 
@@ -52,13 +50,13 @@ class ChallengeRefused(Problem):
 
 class Receipt(BaseModel):
     status: Literal["stored", "repeated"] = Field(
-        description="repeated: it was stored before, and is not processed again."
+        description="repeated: it was stored before and is not processed again."
     )
 
 
 @dataclass(frozen=True)
 class Inbox:
-    """Who may send, and who processes it."""
+    """The sources by name, and the processor of deliveries."""
 
     sources: dict[str, Source]
     verify_token: SecretStr | None
@@ -66,25 +64,24 @@ class Inbox:
 
 
 @asynccontextmanager
-async def open_inbox(settings: Settings, database: Database) -> AsyncIterator[Inbox]:
-    """Take what is sent, and process it, for as long as this is open."""
+async def open_inbox(settings: WebhookSettings, state: Mapping[str, Any]) -> AsyncIterator[Inbox]:
+    """Accept deliveries and process them.
+
+    Args:
+        settings: the sources and their secrets.
+        state: the objects of the lifespan that are open already.
+    """
     secrets = settings.webhook_secrets
     sources = parse_secrets(secrets.get_secret_value()) if secrets else {}
-    async with AsyncExitStack() as stack:
-        opened: AbstractAsyncContextManager[service.Processor]
-        opened = service.open_background_processor(database)
-        if settings.redis_url is not None:  # option: worker
-            opened = open_worker_processor(settings)  # option: worker
-        processor: service.Processor = await stack.enter_async_context(opened)
+    opened: AbstractAsyncContextManager[service.Processor]
+    opened = service.open_background_processor(state["database"])
+    if state["queue"].is_connected:  # option: worker
+        opened = open_worker_processor(state["queue"])  # option: worker
+    async with opened as processor:
         yield Inbox(sources, settings.webhook_verify_token, processor)
 
 
-async def get_inbox(request: Request) -> Inbox:
-    inbox: Inbox = request.state.inbox
-    return inbox
-
-
-InboxDep = Annotated[Inbox, Depends(get_inbox)]
+InboxDep = Annotated[Inbox, from_state("inbox")]
 
 
 async def find_source(source: str, inbox: InboxDep) -> Source:
@@ -109,10 +106,10 @@ async def verify(
     known: KnownSource,
     headers: Annotated[SignatureHeaders, Header()],
 ) -> Delivery:
-    """Let in only what somebody who has the secret sent just now.
+    """Verify the signature of a delivery, and its age where the kind has a timestamp.
 
     Raises:
-        InvalidSignature: without a word about which part of the signed content is wrong.
+        InvalidSignature: the message does not tell which part of the signed content is wrong.
     """
     kind = KINDS[known.kind]
     if detail := kind.why_refused(headers, time.time()):
@@ -127,7 +124,7 @@ async def verify(
     return Delivery(source, kind.events(headers, body))
 
 
-# Asked for before the transaction: nobody without the secret holds a connection.
+# Declared before the session: a request without the secret takes no connection.
 VerifiedDelivery = Annotated[Delivery, Depends(verify)]
 BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 
@@ -136,21 +133,19 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"type": "o
     "/{source}",
     status_code=202,
     responses={
-        200: {"model": Receipt, "description": "Instead of 202: Meta accepts no other."},
+        200: {"model": Receipt, "description": "Sent to Meta instead of 202."},
         **responses(UnknownSource, InvalidSignature, ContentTooLarge),
     },
     openapi_extra={"requestBody": BODY},
 )
-async def receive_webhook(
-    delivery: VerifiedDelivery, transaction: WriteTransaction, inbox: InboxDep
-) -> Receipt:
-    """Keep a delivery, to be processed in a moment; a repeated one is acknowledged, no more."""
-    new_ids = await service.store(transaction, delivery.source, delivery.events)
+async def receive_webhook(delivery: VerifiedDelivery, session: Session, inbox: InboxDep) -> Receipt:
+    """Store a delivery, which is processed soon after. A repeated one is only acknowledged."""
+    new_ids = await service.store(session, delivery.source, delivery.events)
     for event_id in new_ids:
-        # with the request's id; what is logged about it later has none
+        # This line has the request id. Lines about the processing have none.
         log.info("webhook stored", source=delivery.source, id=event_id)
     if new_ids:
-        inbox.processor.process_after(transaction, f"{delivery.source}:{new_ids[0]}")
+        inbox.processor.process_on_commit(session, f"{delivery.source}:{new_ids[0]}")
     return Receipt(status="stored" if new_ids else "repeated")
 
 
@@ -167,7 +162,7 @@ async def answer_challenge(
     challenge: Annotated[str, Query(alias="hub.challenge", pattern=r"^[ -~]{1,200}$")],
     token: Annotated[str, Query(alias="hub.verify_token", max_length=200)],
 ) -> str:
-    """Prove to a sender that this address is ours."""
+    """Answer the challenge by which a sender verifies this address."""
     expected = inbox.verify_token
     if expected is None or not hmac.compare_digest(
         token.encode(), expected.get_secret_value().encode()

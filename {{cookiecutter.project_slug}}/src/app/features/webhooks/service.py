@@ -1,4 +1,4 @@
-"""The rules: a delivery is stored once, and processed until that succeeds or is given up."""
+"""The rules: a delivery is stored once, and processed until it succeeds or has failed for good."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -8,11 +8,12 @@ from typing import Protocol
 import structlog
 from sqlalchemy import bindparam, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.database import Database, Transaction
+from app.db.session import Database, after_commit
 from app.errors import Unavailable
 from app.features.webhooks.kinds import NewEvent
-from app.features.webhooks.models import DeliveryModel as Row
+from app.features.webhooks.models import WebhookDelivery
 from app.features.webhooks.process import Event, process
 
 log = structlog.get_logger()
@@ -22,78 +23,88 @@ MAX_ATTEMPTS = 10
 FIRST_PAUSE_SECONDS = 30  # after a failure; each further pause is twice as long
 START_SECONDS = 2  # from the start of a process to its first sweep
 SWEEP_SECONDS = 60
-STOP_SECONDS = 3  # for the attempt that runs when the process is to end
-LONGEST_ERROR = 500
+STOP_SECONDS = 3  # for the running attempt, when the process stops
+MAX_ERROR_LENGTH = 500
 
-STORE = insert(Row).on_conflict_do_nothing(index_elements=[Row.source, Row.id]).returning(Row.id)
+STORE = (
+    insert(WebhookDelivery)
+    .on_conflict_do_nothing(index_elements=[WebhookDelivery.source, WebhookDelivery.id])
+    .returning(WebhookDelivery.id)
+)
 TAKE = (
-    select(Row.source, Row.id, Row.received_at, Row.body, Row.type)
-    .where(Row.due_at <= func.now())
-    .order_by(Row.due_at)
+    select(
+        WebhookDelivery.source,
+        WebhookDelivery.id,
+        WebhookDelivery.received_at,
+        WebhookDelivery.body,
+        WebhookDelivery.type,
+    )
+    .where(WebhookDelivery.due_at <= func.now())
+    .order_by(WebhookDelivery.due_at)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_THIS = (Row.source == bindparam("of_source"), Row.id == bindparam("of_id"))
+_THIS = (WebhookDelivery.source == bindparam("of_source"), WebhookDelivery.id == bindparam("of_id"))
 _FINISH = (
-    update(Row)
+    update(WebhookDelivery)
     .where(*_THIS)
-    .values(processed_at=func.now(), due_at=null(), error=null(), attempts=Row.attempts + 1)
-    .returning(Row.attempts)
+    .values(
+        processed_at=func.now(), due_at=null(), error=null(), attempts=WebhookDelivery.attempts + 1
+    )
+    .returning(WebhookDelivery.attempts)
+    .execution_options(synchronize_session=False)
 )
-_PAUSE_SECONDS = FIRST_PAUSE_SECONDS * func.power(2, Row.attempts)
+_PAUSE_SECONDS = FIRST_PAUSE_SECONDS * func.power(2, WebhookDelivery.attempts)
 _POSTPONE = (
-    update(Row)
-    .where(*_THIS, Row.processed_at.is_(None))
+    update(WebhookDelivery)
+    .where(*_THIS, WebhookDelivery.processed_at.is_(None))
     .values(
         due_at=case(
             (
-                Row.attempts + 1 < MAX_ATTEMPTS,
+                WebhookDelivery.attempts + 1 < MAX_ATTEMPTS,
                 func.now() + func.make_interval(0, 0, 0, 0, 0, 0, _PAUSE_SECONDS),
             ),
         ),
         error=bindparam("reason"),
-        attempts=Row.attempts + 1,
+        attempts=WebhookDelivery.attempts + 1,
     )
-    .returning(Row.attempts, Row.due_at)
+    .returning(WebhookDelivery.attempts, WebhookDelivery.due_at)
+    .execution_options(synchronize_session=False)
 )
 
 
-async def store(transaction: Transaction, source: str, events: Iterable[NewEvent]) -> list[str]:
-    """Store the events of a delivery once.
+async def store(session: AsyncSession, source: str, events: Iterable[NewEvent]) -> list[str]:
+    """Store the events of a delivery once, and return the ids of the new ones.
 
     Of several transactions that store the same event at once, the first to commit has it. The
-    events are sorted, so that batches that have several in common do not wait for each other.
-
-    Returns:
-        The ids of those that are new.
+    events are sorted, so that batches with common events cannot deadlock.
     """
     values = [
         {"source": source, "id": event.id, "body": event.body, "type": event.type}
         for event in sorted(events, key=lambda event: event.id)
     ]
-    result = await transaction.connection.execute(STORE, values)
-    return list(result.scalars())
+    return list(await session.scalars(STORE, values))
 
 
 async def process_next(database: Database) -> bool:
-    """Process the delivery that has been due for longest, unless another process has it.
+    """Process the delivery that has been due for longest and that no other process holds.
 
     Returns:
-        Whether there was one.
+        Whether there was such a delivery.
 
     Raises:
         Unavailable: the database cannot be reached.
     """
     event = None
     try:
-        async with database.transaction() as transaction:
-            rows = await transaction.fetch(TAKE)  # and lock it
-            if not rows:
+        async with database.session() as session:
+            row = (await session.execute(TAKE)).mappings().one_or_none()  # locked
+            if row is None:
                 return False
-            event = Event(**rows[0])
+            event = Event(**row)
             async with asyncio.timeout(PROCESS_SECONDS):
-                await process(event, transaction)
-            await transaction.fetch(_FINISH, {"of_source": event.source, "of_id": event.id})
+                await process(event, session)
+            await session.execute(_FINISH, {"of_source": event.source, "of_id": event.id})
     except Exception as error:
         if event is None:
             raise
@@ -103,46 +114,45 @@ async def process_next(database: Database) -> bool:
 
 
 async def _postpone(database: Database, event: Event, error: Exception) -> None:
-    """In a transaction of its own: that of the attempt is gone, perhaps with its connection."""
-    reason = f"{type(error).__name__}: {error}"[:LONGEST_ERROR].replace("\0", "")
+    """Schedule the next attempt, in a new transaction: that of the attempt was rolled back."""
+    reason = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH].replace("\0", "")
     values = {"of_source": event.source, "of_id": event.id, "reason": reason}
-    async with database.transaction() as transaction:
-        rows = await transaction.fetch(_POSTPONE, values)
-    if rows and rows[0]["due_at"] is None:
-        attempts = rows[0]["attempts"]
-        log.error("webhook given up", source=event.source, id=event.id, attempts=attempts)
+    async with database.session() as session:
+        row = (await session.execute(_POSTPONE, values)).one_or_none()
+    if row is not None and row.due_at is None:
+        log.error("webhook failed", source=event.source, id=event.id, attempts=row.attempts)
 
 
 class Processor(Protocol):
-    """Who processes what was stored."""
+    """Processes stored deliveries."""
 
-    def process_after(self, transaction: Transaction, key: str) -> None:
-        """Process what is due as soon as a transaction is committed, which stored this one."""
+    def process_on_commit(self, session: AsyncSession, key: str) -> None:
+        """Process the due deliveries as soon as the session's transaction is committed."""
 
 
 class BackgroundProcessor:
-    """Processes in this process: when asked to, and every minute.
+    """Process deliveries in this process: after each commit, and every minute.
 
-    The second is for what was left by a process that crashed or ended, and for failures.
+    The sweep every minute retries failures, and resumes the work of processes that stopped.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._is_wanted = asyncio.Event()
+        self._has_work = asyncio.Event()
         self._is_stopping = False
 
-    def process_after(self, transaction: Transaction, _key: str) -> None:
-        transaction.after_commit(self._want)
+    def process_on_commit(self, session: AsyncSession, _key: str) -> None:
+        after_commit(session, self._wake)
 
-    async def _want(self) -> None:
-        self._is_wanted.set()
+    async def _wake(self) -> None:
+        self._has_work.set()
 
     async def run(self) -> None:
         pause_seconds = START_SECONDS
         while not self._is_stopping:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_wanted.wait(), pause_seconds)
-            self._is_wanted.clear()
+                await asyncio.wait_for(self._has_work.wait(), pause_seconds)
+            self._has_work.clear()
             pause_seconds = SWEEP_SECONDS
             await self._sweep()
 
@@ -151,14 +161,14 @@ class BackgroundProcessor:
             while not self._is_stopping and await process_next(self._database):
                 pass
         except Unavailable:
-            pass  # logged, and the next sweep comes
+            pass  # logged already; the next sweep tries again
         except Exception:
-            log.exception("webhooks not swept")  # the next one is worth a try
+            log.exception("webhooks not swept")  # the next sweep tries again
 
     def stop(self) -> None:
-        """End after the attempt that runs, if any."""
+        """Stop after the running attempt, if any."""
         self._is_stopping = True
-        self._is_wanted.set()
+        self._has_work.set()
 
 
 @asynccontextmanager
@@ -170,6 +180,6 @@ async def open_background_processor(database: Database) -> AsyncIterator[Backgro
     finally:
         processor.stop()
         await asyncio.wait({task}, timeout=STOP_SECONDS)
-        task.cancel()  # rolls back what is not done; another process, or the next start, does it
+        task.cancel()  # rolls back the attempt; another process, or the next start, repeats it
         with suppress(asyncio.CancelledError):
             await task

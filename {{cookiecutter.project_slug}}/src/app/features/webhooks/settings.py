@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, cast, get_args
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from app.settings_types import Token
+from app.settings_types import RANDOM_COMMAND, Token, production
 
 KindName = Literal["standard", "meta", "github"]
 
@@ -16,14 +16,14 @@ ENTRY = re.compile(
 )
 # 24 to 64 bytes in base64, as Standard Webhooks requires.
 STANDARD_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2,3}={0,2})?")
-SHORTEST_SECRET = 32  # characters, of the other kinds; Meta's app secrets have 32
-FEWEST_DIFFERENT = 8  # characters; of random app secrets, one in 20 million has fewer
+MIN_SECRET_LENGTH = 32  # characters, of the other kinds; Meta's app secrets have 32
+MIN_DISTINCT = 8  # characters; of random app secrets, one in 20 million has fewer
 PLACEHOLDER = re.compile(r"change|secret|passw|example|placeholder|replace", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a sender signs, and with which keys: two while one replaces the other."""
+    """The kind of signatures of a source, and its keys: two while one replaces the other."""
 
     kind: KindName
     keys: list[bytes]
@@ -63,9 +63,9 @@ def _standard_key(secret: str) -> bytes:
 
 
 def _key(secret: str) -> bytes:
-    if len(secret) < SHORTEST_SECRET:
-        raise ValueError(f"a secret must have {SHORTEST_SECRET} characters at least")
-    if PLACEHOLDER.search(secret) or len(set(secret)) < FEWEST_DIFFERENT:
+    if len(secret) < MIN_SECRET_LENGTH:
+        raise ValueError(f"a secret must have at least {MIN_SECRET_LENGTH} characters")
+    if PLACEHOLDER.search(secret) or len(set(secret)) < MIN_DISTINCT:
         raise ValueError("replace the placeholder by a secret")
     return secret.encode()
 
@@ -75,14 +75,16 @@ def _check(secrets: SecretStr) -> SecretStr:
     return secrets
 
 
-WebhookSecrets = Annotated[
-    Annotated[SecretStr, AfterValidator(_check)] | None,
-    Field(
-        description="Senders and their secrets, comma-separated: shop:whsec_... for Standard "
-        "Webhooks, name:meta:... and name:github:... for these; a sender has two while one "
-        "replaces the other."
-    ),
-]
-VerifyToken = Annotated[
-    Token, Field(description="What hub.verify_token must be in a challenge; 16 characters up.")
-]
+class WebhookSettings(BaseModel):
+    webhook_secrets: Annotated[SecretStr, AfterValidator(_check)] | None = Field(
+        None,
+        description="Sources and their secrets, comma-separated: shop:whsec_... for Standard "
+        "Webhooks, name:meta:... and name:github:... for these; a source has two while one "
+        "replaces the other.",
+        json_schema_extra=production("docs/webhooks.md says where each comes from."),
+    )
+    webhook_verify_token: Token = Field(
+        None,
+        description="The expected hub.verify_token of a challenge; at least 16 characters.",
+        json_schema_extra=production(f"Make it with {RANDOM_COMMAND}"),
+    )

@@ -1,4 +1,4 @@
-"""Create the bookmarks table."""
+"""Create the tables of bookmarks and of their tags."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,7 +24,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("url", name="uq_bookmarks_url"),
     )
     op.create_index("ix_bookmarks_created_at_id", "bookmarks", ["created_at", "id"])
+    op.create_index("ix_bookmarks_title_id", "bookmarks", ["title", "id"])
+    op.create_table(
+        "bookmark_tags",
+        sa.Column("bookmark_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["bookmark_id"],
+            ["bookmarks.id"],
+            name="fk_bookmark_tags_bookmark_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("bookmark_id", "name", name="pk_bookmark_tags"),
+    )
+    op.create_index("ix_bookmark_tags_name", "bookmark_tags", ["name"])
 
 
 def downgrade() -> None:
+    op.drop_table("bookmark_tags")
     op.drop_table("bookmarks")

@@ -1,4 +1,4 @@
-"""`app worker` and `app scheduler`."""
+"""The commands `app worker` and `app scheduler`."""
 
 import sys
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from app.jobs.heartbeat import Heartbeat
 from app.settings import Settings
 
 ReadySettings = Callable[[], AbstractContextManager[Settings]]
-check_option = click.option("--check", is_flag=True, help="Only say whether it is alive.")
+check_option = click.option("--check", is_flag=True, help="Only check the heartbeat.")
 
 
 @click.command()
 @check_option
 @click.pass_obj
 def worker(ready_settings: ReadySettings, *, check: bool) -> None:
-    """Do jobs until SIGTERM. What runs is finished then, or done anew by another worker."""
+    """Run jobs until SIGTERM. Running jobs then finish, or another worker repeats them."""
     if check:
         _check("worker")
     from app.jobs.queue import load_backend
+    from app.worker import worker_config
 
     with ready_settings() as settings:
-        _require_redis(settings)
-        load_backend().run_worker(settings)
+        load_backend().run_worker(worker_config(settings, _require_redis(settings)))
 
 
 @click.command()
@@ -37,8 +37,7 @@ def scheduler(ready_settings: ReadySettings, *, check: bool) -> None:
     from app.jobs.queue import load_backend
 
     with ready_settings() as settings:
-        _require_redis(settings)
-        load_backend().run_scheduler(settings)
+        load_backend().run_scheduler(_require_redis(settings))
 
 
 def _check(name: str) -> None:
@@ -48,7 +47,8 @@ def _check(name: str) -> None:
     sys.exit(1 if problem else 0)
 
 
-def _require_redis(settings: Settings) -> None:
+def _require_redis(settings: Settings) -> str:
     if settings.redis_url is None:
-        click.echo("settings: REDIS_URL is missing, and that is where jobs wait", err=True)
+        click.echo("settings: REDIS_URL is missing: jobs wait in Redis", err=True)
         sys.exit(2)
+    return settings.redis_url.get_secret_value()

@@ -7,17 +7,19 @@ import asyncpg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.orm import Mapped, mapped_column
 from starlette.types import Message
 
-from app.db.database import Database, Transaction, open_database
+from app.db.model import Model
+from app.db.session import Database, after_commit, open_database
 from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings
-from app.web.dependencies import Reader, WriteTransaction
+from app.web.dependencies import DatabaseDep, Session
 from conftest import running, settings_for
 from processes import own_postgres
+from sql import fetch
 
 INSERT = text("INSERT INTO scratch (word) VALUES (:word) RETURNING word")
 REFUSE_AT_COMMIT = (
@@ -32,13 +34,13 @@ WORDS = text("SELECT word FROM scratch ORDER BY word")
 @pytest.fixture
 async def database(empty_database: str) -> Any:
     async with open_database(settings_for(empty_database)) as database:
-        async with database.transaction() as transaction:
-            await transaction.connection.execute(text("CREATE TABLE scratch (word text)"))
+        async with database.session() as session:
+            await session.execute(text("CREATE TABLE scratch (word text)"))
         yield database
 
 
 async def words(database: Database) -> list[str]:
-    return [row["word"] for row in await database.fetch(WORDS)]
+    return [row["word"] for row in await fetch(database, WORDS)]
 
 
 def app_of(settings: Settings) -> FastAPI:
@@ -46,18 +48,18 @@ def app_of(settings: Settings) -> FastAPI:
     app = create_app(settings)
 
     @app.post("/write")
-    async def write(transaction: WriteTransaction, word: str) -> str:
-        row = await transaction.fetch(INSERT, {"word": word})
+    async def write(session: Session, word: str) -> str:
+        row = await fetch(session, INSERT, {"word": word})
         return str(row[0]["word"])
 
     @app.post("/write-and-fail")
-    async def write_and_fail(transaction: WriteTransaction) -> str:
-        await transaction.fetch(INSERT, {"word": "lost"})
+    async def write_and_fail(session: Session) -> str:
+        await fetch(session, INSERT, {"word": "lost"})
         raise RuntimeError("after the write")
 
     @app.get("/sleep")
-    async def sleep(reader: Reader) -> int:
-        await reader.fetch(text("SELECT pg_sleep(30)"))
+    async def sleep(database: DatabaseDep) -> int:
+        await fetch(database, text("SELECT pg_sleep(30)"))
         return 1
 
     return app
@@ -66,9 +68,9 @@ def app_of(settings: Settings) -> FastAPI:
 async def test_a_failing_commit_is_never_answered_with_success(
     database: Database, empty_database: str
 ) -> None:
-    async with database.transaction() as transaction:
+    async with database.session() as session:
         for statement in REFUSE_AT_COMMIT:
-            await transaction.connection.execute(text(statement))
+            await session.execute(text(statement))
     async with running(app_of(settings_for(empty_database))) as client:
         response = await client.post("/write", params={"word": "refused"})
     assert response.status_code == 500
@@ -103,29 +105,30 @@ async def test_a_row_is_committed_before_the_first_byte_of_the_answer(
     assert seen == [["kept"]]
 
 
-async def test_an_orm_session_in_the_transaction_keeps_its_rules(database: Database) -> None:
-    """As docs/add-a-feature.md shows it."""
-    with pytest.raises(RuntimeError):
-        async with database.transaction() as transaction:
-            await in_session(transaction, "lost")
-            raise RuntimeError
-    async with database.transaction() as transaction:
-        await in_session(transaction, "kept")
-    assert await words(database) == ["kept"]
+async def test_read_session_refuses_to_write(database: Database) -> None:
+    class Scratch(Model):
+        __tablename__ = "scratch"
+        word: Mapped[str] = mapped_column(primary_key=True)
 
-
-async def in_session(transaction: Transaction, word: str) -> None:
-    async with AsyncSession(bind=transaction.connection) as session:
-        await session.execute(INSERT, {"word": word})
-        await session.flush()
+    try:
+        async with database.read_session() as session:
+            assert (await session.scalars(select(Scratch))).all() == []
+            session.add(Scratch(word="lost"))
+            with pytest.raises(InvalidRequestError, match="use Session instead"):
+                await session.flush()
+        async with database.session() as session:
+            session.add(Scratch(word="kept"))
+        assert await words(database) == ["kept"]
+    finally:
+        Model.metadata.remove(Scratch.metadata.tables["scratch"])
 
 
 async def test_an_outage_met_on_the_connection_itself_is_a_503(database: Database) -> None:
     with pytest.raises(Unavailable):
-        async with database.transaction() as transaction:
-            pid = (await transaction.fetch(text("SELECT pg_backend_pid()")))[0]
-            await database.fetch(text(f"SELECT pg_terminate_backend({pid['pg_backend_pid']})"))
-            await transaction.connection.execute(text("SELECT 1"))
+        async with database.session() as session:
+            pid = (await fetch(session, text("SELECT pg_backend_pid()")))[0]
+            await fetch(database, text(f"SELECT pg_terminate_backend({pid['pg_backend_pid']})"))
+            await session.execute(text("SELECT 1"))
 
 
 async def test_a_statement_of_the_connection_itself_over_its_time_is_a_503(
@@ -139,10 +142,10 @@ async def test_a_statement_of_the_connection_itself_over_its_time_is_a_503(
     )
     async with open_database(settings) as database:
         with pytest.raises(Unavailable):
-            async with database.transaction() as transaction:
-                await transaction.connection.execute(text("SELECT pg_sleep(30)"))
+            async with database.session() as session:
+                await session.execute(text("SELECT pg_sleep(30)"))
         with pytest.raises(TimeoutError, match="of another"):
-            async with database.transaction():
+            async with database.session():
                 raise TimeoutError("of another")
 
 
@@ -156,22 +159,22 @@ async def test_what_postgresql_will_not_commit_is_never_taken_for_committed(
         seen.append("called")
 
     with pytest.raises(DBAPIError, match="transaction is aborted"):
-        async with database.transaction() as transaction:
-            transaction.after_commit(look)
-            await transaction.fetch(INSERT, {"word": "lost"})
+        async with database.session() as session:
+            after_commit(session, look)
+            await fetch(session, INSERT, {"word": "lost"})
             with contextlib.suppress(DBAPIError):
-                await transaction.fetch(text("SELECT 1 / 0"))
+                await fetch(session, text("SELECT 1 / 0"))
     assert (await words(database), seen) == ([], [])
 
 
 async def test_an_error_behind_a_savepoint_is_no_reason_not_to_commit(database: Database) -> None:
-    async with database.transaction() as transaction:
-        await transaction.fetch(INSERT, {"word": "kept"})
+    async with database.session() as session:
+        await fetch(session, INSERT, {"word": "kept"})
         with contextlib.suppress(DBAPIError):
-            async with transaction.connection.begin_nested():
-                await transaction.fetch(text("SELECT 1 / 0"))
-    async with database.transaction() as transaction:  # on the same connection
-        await transaction.fetch(INSERT, {"word": "kept, too"})
+            async with session.begin_nested():
+                await fetch(session, text("SELECT 1 / 0"))
+    async with database.session() as session:  # on the same connection
+        await fetch(session, INSERT, {"word": "kept, too"})
     assert await words(database) == ["kept", "kept, too"]
 
 
@@ -189,14 +192,14 @@ async def test_a_connection_that_could_not_begin_is_not_used_again(
         return str(await execute(connection, "SELECT pg_sleep(30)"))
 
     async with open_database(settings) as database:
-        await database.fetch(select(1))  # or it would be a connection that is set up
+        await fetch(database, select(1))  # or it would be a connection that is set up
         with monkeypatch.context() as patched:
             patched.setattr(asyncpg.Connection, "execute", cancelled)
             with pytest.raises(Unavailable):
-                async with database.transaction() as transaction:
-                    await transaction.fetch(select(1))
-        async with database.transaction() as transaction:
-            assert len(await transaction.fetch(select(1))) == 1
+                async with database.session() as session:
+                    await fetch(session, select(1))
+        async with database.session() as session:
+            assert len(await fetch(session, select(1))) == 1
 
 
 async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:
@@ -214,13 +217,13 @@ async def test_callbacks_run_after_the_commit_and_only_then(database: Database) 
         seen.append(await words(database))
 
     with pytest.raises(RuntimeError):
-        async with database.transaction() as transaction:
-            transaction.after_commit(look)
+        async with database.session() as session:
+            after_commit(session, look)
             raise RuntimeError
     assert seen == []
-    async with database.transaction() as transaction:
-        transaction.after_commit(look)
-        await transaction.fetch(INSERT, {"word": "seen"})
+    async with database.session() as session:
+        after_commit(session, look)
+        await fetch(session, INSERT, {"word": "seen"})
     assert seen == [["seen"]]
 
 
@@ -235,10 +238,10 @@ async def test_a_statement_over_its_time_is_a_503_with_retry_after(empty_databas
 
 async def test_an_exhausted_pool_is_a_quick_503(empty_database: str) -> None:
     settings = settings_for(empty_database, database_pool_size=1, database_pool_timeout_seconds=0.2)
-    async with open_database(settings) as database, database.transaction():
+    async with open_database(settings) as database, database.session():
         started = time.monotonic()
         with pytest.raises(Unavailable):
-            await database.fetch(select(1))
+            await fetch(database, select(1))
         assert time.monotonic() - started < 2
 
 
@@ -247,7 +250,7 @@ async def recovered(database: Database) -> bool:
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(Unavailable):
-                return len(await database.fetch(select(1))) == 1
+                return len(await fetch(database, select(1))) == 1
             await asyncio.sleep(0.1)
 
 
@@ -258,9 +261,9 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
             assert await recovered(database)
             server.stop()
             with pytest.raises(Unavailable):
-                await database.fetch(select(1))
+                await fetch(database, select(1))
             with pytest.raises(Unavailable):
-                async with database.transaction():
+                async with database.session():
                     pass
             server.start()
             assert await recovered(database)
@@ -268,7 +271,7 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
             server.freeze()
             started = time.monotonic()
             with pytest.raises(Unavailable):
-                await database.fetch(select(1))
+                await fetch(database, select(1))
             assert time.monotonic() - started < 2  # half a second, and half for the client
             server.thaw()
             await asyncio.sleep(0.1)
@@ -277,4 +280,4 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
 
 async def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:
     with pytest.raises(Exception, match="does not exist"):
-        await database.fetch(text("SELECT nothing FROM nowhere"))
+        await fetch(database, text("SELECT nothing FROM nowhere"))

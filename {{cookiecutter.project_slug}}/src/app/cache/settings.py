@@ -1,0 +1,15 @@
+"""The setting of Redis."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, SecretStr
+
+from app.settings_types import production, url_of
+
+
+class RedisSettings(BaseModel):
+    redis_url: Annotated[SecretStr, url_of("redis", "rediss", "unix")] | None = Field(
+        None,
+        description="A cache: redis://host/0",
+        json_schema_extra=production("The platform shows it with Redis."),
+    )

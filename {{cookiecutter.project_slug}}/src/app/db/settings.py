@@ -1,0 +1,69 @@
+"""Settings of the database and of migrations."""
+
+import re
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from app.environment import EnvironmentSettings
+from app.settings_types import production, url_of
+
+PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
+# app.db.url parses the rest: it knows the forms of every platform.
+PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres", rest=".+")]
+
+
+class DatabaseSettings(EnvironmentSettings):
+    database_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL, as platforms hand it out: postgresql://user:password@host/name. "
+        "Without it, development starts an embedded one in .data/.",
+        json_schema_extra=production(
+            "The platform shows it with the database: take the one of the private network.",
+            required=True,
+        ),
+    )
+    database_unpooled_url: PostgresUrl | None = Field(
+        None,
+        description="Direct URL, if DATABASE_URL goes through a transaction pooler, say PgBouncer.",
+        json_schema_extra=production("The same place, if DATABASE_URL goes through a pooler."),
+    )
+    database_pool_size: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Connections a process holds. Keep replicas x processes x (size + 2) below "
+        "PostgreSQL's max_connections.",
+    )
+    database_pool_timeout_seconds: float = Field(
+        3, gt=0, le=60, description="Longest wait for a free connection, then 503."
+    )
+    database_connect_timeout_seconds: float = Field(
+        3, gt=0, le=60, description="Longest wait for a new connection, then 503."
+    )
+    database_statement_timeout_seconds: float = Field(
+        5, gt=0, le=600, description="Longest run of one SQL statement, then 503."
+    )
+    database_wait_seconds: float = Field(
+        30, ge=0, le=600, description="How long `app migrate` waits for the database to appear."
+    )
+    migration_wait_seconds: float = Field(
+        300,
+        ge=0,
+        le=3600,
+        description="How long `app migrate` waits while another replica migrates.",
+    )
+    migration_lock_timeout_seconds: float = Field(
+        5,
+        gt=0,
+        le=600,
+        description="Longest wait of a migration for a table lock, so traffic never queues.",
+    )
+
+    def insecure_values(self) -> list[str]:
+        found = super().insecure_values()
+        if self.database_url is None:
+            found.append("DATABASE_URL is missing: set it to the URL of a PostgreSQL database")
+        elif PLACEHOLDER_PASSWORD.search(self.database_url.get_secret_value()):
+            found.append("DATABASE_URL has a placeholder for a password: set a real one")
+        return found

@@ -1,0 +1,118 @@
+"""Parse a PostgreSQL URL in any form that platforms hand out."""
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from sqlalchemy import URL
+
+# The user name and password end at the *last* @: passwords with @ : / ? # in them are common.
+# The form without ? is tried first, since an @ after the ? may belong to a parameter.
+_FORMS = [
+    re.compile(
+        r"postgres(?:ql)?(?:\+\w+)?://"
+        rf"(?:(?P<user>[^:@/]*)(?::(?P<password>{password}*))?@)?"
+        r"(?P<host>\[[^\]]+\]|[^:/?#@\[\],]*)(?::(?P<port>\d+))?"
+        r"(?:/(?P<name>[^/?]*))?(?:\?(?P<query>.*))?"
+    )
+    for password in ("[^?]", ".")
+]
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SERVER_SETTINGS = ("application_name", "options", "search_path", "timezone")
+# Parameters of libpq and of other drivers. asyncpg does not support channel binding.
+_IGNORED = (
+    *("channel_binding", "gssencmode", "sslnegotiation", "sslsni"),
+    *("connection_limit", "pool_timeout", "schema", "supa"),
+)
+
+
+@dataclass(frozen=True)
+class PostgresTarget:
+    """A SQLAlchemy URL, and the arguments of asyncpg.connect() that a URL cannot hold."""
+
+    url: URL
+    connect_args: dict[str, Any] = field(default_factory=dict)
+    is_pooled: bool = False  # behind a transaction pooler, which breaks prepared statements
+
+
+def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> PostgresTarget:
+    """Parse a URL in any form that a platform hands out.
+
+    Args:
+        text: `postgres://`, `postgresql://` or with a driver; percent-encoded or not; with
+            libpq's query parameters; IPv4, IPv6, name or socket directory (`?host=/path`).
+        variable: the name of the variable, for the error.
+
+    Raises:
+        ValueError: the URL is malformed. The message does not repeat it.
+    """
+    matches = (form.fullmatch(text.strip()) for form in _FORMS)
+    match = next((match for match in matches if match), None)
+    if match is None:
+        raise ValueError(f"{variable} is not of the form postgresql://user:password@host:5432/name")
+    query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
+    host = query.pop("host", None) or unquote(match["host"] or "").strip("[]") or "localhost"
+    port = query.pop("port", None) or match["port"]
+    connect_args: dict[str, Any] = {}
+    server_settings: dict[str, str] = {}
+    is_pooled = query.pop("pgbouncer", "false") == "true"
+    ssl_mode, root_certificate = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    if ssl_mode is None and query.pop("ssl", None) == "true":
+        ssl_mode = "require"
+    if ssl_mode:
+        connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
+    for name, value in query.items():
+        if name in _SERVER_SETTINGS:
+            server_settings[name] = value
+        elif name == "connect_timeout":
+            connect_args["timeout"] = _seconds(value, variable)
+        elif name == "target_session_attrs":
+            connect_args["target_session_attrs"] = value.replace("-", "_")
+        elif name not in _IGNORED:
+            raise ValueError(
+                f"{variable} has the parameter {name!r}, which this service does not support"
+            )
+    if server_settings:
+        connect_args["server_settings"] = server_settings
+    url = URL.create(
+        "postgresql+asyncpg",
+        username=_decode(match["user"]),
+        password=_decode(match["password"]),
+        host=None if host.startswith("/") else host,
+        port=int(port) if port else None,
+        database=_decode(match["name"]),
+        query={"host": host} if host.startswith("/") else {},
+    )
+    return PostgresTarget(url, connect_args, is_pooled)
+
+
+def _decode(part: str | None) -> str | None:
+    return unquote(part) if part else None
+
+
+def _seconds(text: str, variable: str) -> float | None:
+    """Libpq's connect_timeout: whole seconds, and 0 for no limit."""
+    if not text.isdigit():
+        raise ValueError(f"{variable} has a connect_timeout that is not a whole number of seconds")
+    return float(text) or None
+
+
+def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
+    if mode not in _SSL_MODES:
+        raise ValueError(f"{variable} has sslmode={mode}; it can be {', '.join(_SSL_MODES)}")
+    if mode == "require" and root_certificate:
+        mode = "verify-ca"  # as libpq does
+    if not mode.startswith("verify"):
+        return mode
+    if root_certificate == "system":
+        root_certificate = None
+    try:
+        context = ssl.create_default_context(cafile=root_certificate)
+    except OSError as error:
+        raise ValueError(
+            f"{variable}: sslrootcert={root_certificate} cannot be read: {error.strerror}"
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    return context

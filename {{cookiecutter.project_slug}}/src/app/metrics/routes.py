@@ -1,0 +1,45 @@
+"""The metrics endpoint."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from app.db.session import Database
+from app.metrics.prometheus import PATH, Metrics
+from app.metrics.settings import MetricsSettings
+from app.web.dependencies import from_state
+from app.web.operator_token import SentToken, require_token
+from app.web.request_summary import RequestHooks
+
+metrics_router = APIRouter(include_in_schema=False)
+MetricsDep = Annotated[Metrics, from_state("metrics")]
+
+
+@metrics_router.get(PATH)
+async def read_metrics(metrics: MetricsDep, token: SentToken) -> Response:
+    """Return the metrics for Prometheus. Production requires METRICS_TOKEN."""
+    require_token(metrics.settings, metrics.settings.metrics_token, token)
+    return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@asynccontextmanager
+async def open_metrics(
+    settings: MetricsSettings, database: Database, hooks: RequestHooks
+) -> AsyncIterator[Metrics]:
+    """Measure requests and connections.
+
+    Args:
+        settings: the token, and the labels of the build.
+        database: its connections are measured.
+        hooks: the hooks of the metrics are added to them.
+    """
+    metrics = Metrics(settings)
+    metrics.watch(database.limiter)
+    hooks.on_start.append(metrics.count_start)
+    hooks.on_end.append(metrics.count_end)
+    yield metrics
+    hooks.on_start.remove(metrics.count_start)
+    hooks.on_end.remove(metrics.count_end)

@@ -1,0 +1,14 @@
+"""The setting of the metrics endpoint."""
+
+from pydantic import Field
+
+from app.environment import EnvironmentSettings
+from app.settings_types import RANDOM_COMMAND, Token, production
+
+
+class MetricsSettings(EnvironmentSettings):
+    metrics_token: Token = Field(
+        None,
+        description="Bearer token that opens /metrics in production; at least 16 characters.",
+        json_schema_extra=production(f"Make it with {RANDOM_COMMAND}"),
+    )

@@ -1,0 +1,96 @@
+"""Rate limits, counted in Redis for all replicas together.
+
+Windows are fixed: one increment, and so one round trip, returns whether a request may pass and how
+many are left. The price is that a client may send two windows' worth around the end of a window.
+"""
+
+import time
+import zlib
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import structlog
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+
+from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
+from app.rate_limit.settings import RateLimitSettings
+from app.service_info import SERVICE_NAME
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class RateLimitStatus:
+    """One limit of a client, after the request that was just counted.
+
+    The headers are those of draft-ietf-httpapi-ratelimit-headers.
+    """
+
+    name: str
+    limit: RateLimitItem
+    count: int
+    seconds_left: int  # until the end of the window
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.count > self.limit.amount
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        remaining = max(0, self.limit.amount - self.count)
+        policy = f'"{self.name}";q={self.limit.amount};w={self.limit.get_expiry()}'
+        left = f'"{self.name}";r={remaining};t={self.seconds_left}'
+        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+
+
+class Limiter:
+    """Count requests. While Redis is down, requests pass uncounted."""
+
+    def __init__(self, settings: RateLimitSettings, breaker: CircuitBreaker | None) -> None:
+        self.default = parse(settings.rate_limit)
+        self._breaker = breaker
+        self._storage: RedisStorage | None = None
+        self._is_down = False
+        if breaker is None:
+            log.warning("rate limiting is disabled: REDIS_URL is not set")
+        else:
+            pool: Any = breaker.redis.connection_pool
+            self._storage = RedisStorage(
+                "async+redis://",
+                implementation="redispy",
+                connection_pool=pool,
+                key_prefix=f"{SERVICE_NAME}:limits",
+            )
+
+    async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
+        """Count one request.
+
+        Args:
+            name: of the limit.
+            limit: the number of requests, and the length of the window.
+            client: the client that sent the request.
+
+        Returns:
+            The status of the limit; None if Redis is unavailable.
+        """
+        storage = self._storage
+        if storage is None or self._breaker is None:
+            return None
+        window_seconds = limit.get_expiry()
+        # The windows of clients end at different moments.
+        now = time.time() + zlib.crc32(client.encode()) % window_seconds
+        window, elapsed = divmod(now, window_seconds)
+        key = limit.key_for(name, client, str(int(window)))
+        try:
+            count = await self._breaker.call(lambda: storage.incr(key, window_seconds))
+        except RedisUnavailable as error:
+            if not self._is_down:
+                self._is_down = True
+                log.warning("rate limiting is disabled: Redis is unavailable", reason=str(error))
+            return None
+        if self._is_down:
+            self._is_down = False
+            log.info("rate limiting is enabled again")
+        return RateLimitStatus(name, limit, count, ceil(window_seconds - elapsed))

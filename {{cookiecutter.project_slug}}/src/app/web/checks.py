@@ -1,0 +1,162 @@
+"""Health checks: run together, bounded, and shared by concurrent probes."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, Field
+
+from app.errors import Unavailable
+
+log = structlog.get_logger()
+
+# A late check continues for this time: the first connection takes 16 round trips to the database.
+LATE_SECONDS = 10.0
+SHARED_SECONDS = 1.0  # one run answers every probe of a second, so probes cannot flood
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of one dependency.
+
+    Args:
+        name: shown to probes.
+        run: returns if the dependency works, and raises any error if it does not.
+        timeout_seconds: after which the check has failed.
+        critical: False if the service works without the dependency, only slower.
+    """
+
+    name: str
+    run: Callable[[], Awaitable[object]]
+    timeout_seconds: float = 2.0
+    critical: bool = True
+
+
+class Component(BaseModel):
+    status: Literal["ok", "failed"]
+    critical: bool
+    latency_ms: float
+    reason: str | None = Field(None, exclude=True)  # for logs and `app check`, never for clients
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "degraded"]
+    components: dict[str, Literal["ok", "failed"]]
+
+
+class NotReady(Unavailable):
+    type = "urn:problem:not-ready"
+    title = "Not Ready"
+
+
+class Health:
+    """The state of this process and of its dependencies.
+
+    Attributes:
+        is_started: this process was ready at least once.
+        is_draining: this process received SIGTERM and will stop.
+        uptime_seconds: seconds since the object was made.
+    """
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+        self._round: asyncio.Task[dict[str, Component]] | None = None
+        self._round_ends = 0.0
+        self._runs: dict[str, asyncio.Task[object]] = {}  # the last run of each check
+        self._since = time.monotonic()
+        self.is_started = False
+        self.is_draining = False
+
+    def add(self, check: Check) -> None:
+        self._checks[check.name] = check
+
+    @property
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self._since
+
+    async def components(self) -> dict[str, Component]:
+        """Run all checks concurrently, or share the run that is in progress or has just ended."""
+        if self._round is None or (self._round.done() and time.monotonic() >= self._round_ends):
+            self._round = asyncio.create_task(self._run_checks())
+        return await asyncio.shield(self._round)
+
+    async def readiness(self) -> Readiness:
+        """Return whether this replica should receive requests.
+
+        Raises:
+            NotReady: this replica is draining, or a critical check fails.
+        """
+        if self.is_draining:
+            raise NotReady("This replica is draining.")
+        components = await self.components()
+        states = {name: component.status for name, component in components.items()}
+        if not _is_well(components):
+            raise NotReady("A critical dependency fails.", components=states)
+        return Readiness(
+            status="degraded" if "failed" in states.values() else "ready", components=states
+        )
+
+    def allow_late_checks(self) -> None:
+        """Give every check the time of a late one. `app check` can wait for a slow link."""
+        for check in self._checks.values():
+            self.add(replace(check, timeout_seconds=LATE_SECONDS))
+
+    async def finish(self) -> None:
+        """End running and late checks, before the connections that they use are closed."""
+        seconds = sum(check.timeout_seconds for check in self._checks.values())
+        if self._round is not None:
+            await asyncio.wait({self._round}, timeout=seconds)
+        late = [run for run in self._runs.values() if not run.done()]
+        for run in late:
+            run.cancel()
+        if late:
+            await asyncio.wait(late, timeout=seconds)
+
+    async def _run_checks(self) -> dict[str, Component]:
+        results = await asyncio.gather(*map(self._run_check, self._checks.values()))
+        self._round_ends = time.monotonic() + SHARED_SECONDS
+        components = dict(zip(self._checks, results, strict=True))
+        self.is_started = self.is_started or _is_well(components)
+        return components
+
+    async def _run_check(self, check: Check) -> Component:
+        started = time.perf_counter()
+        reason = None
+        try:
+            async with asyncio.timeout(check.timeout_seconds):
+                if check.name in self._runs:
+                    # It may be late. Its result would be old, so the check runs again after it.
+                    await asyncio.wait({self._runs[check.name]})
+                run = self._runs[check.name] = asyncio.create_task(_run_to_the_end(check))
+                run.add_done_callback(_retrieve_error)
+                await asyncio.wait({run})  # leaves the run alone when the time is over
+            if error := run.exception():
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        except TimeoutError:
+            reason = f"no answer within {check.timeout_seconds:g} s"
+        if reason:
+            log.warning("health check failed", check=check.name, reason=reason)
+        return Component(
+            status="failed" if reason else "ok",
+            critical=check.critical,
+            latency_ms=round((time.perf_counter() - started) * 1000, 1),
+            reason=reason,
+        )
+
+
+async def _run_to_the_end(check: Check) -> object:
+    async with asyncio.timeout(LATE_SECONDS):
+        return await check.run()
+
+
+def _retrieve_error(run: asyncio.Task[object]) -> None:
+    """Keep asyncio from logging the error of a late check: the next round reports it."""
+    if not run.cancelled():
+        run.exception()
+
+
+def _is_well(components: dict[str, Component]) -> bool:
+    return not any(c.critical and c.status == "failed" for c in components.values())

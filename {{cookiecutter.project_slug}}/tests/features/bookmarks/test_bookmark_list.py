@@ -1,0 +1,124 @@
+"""The list of bookmarks: tags, filters, sorting and pages."""
+
+import pytest
+from httpx import AsyncClient
+
+BOOKMARKS = [  # url, title, tags
+    ("https://a.example/1", "Learning SQL", ["sql", "book"]),
+    ("https://a.example/2", "Asyncio", ["python"]),
+    ("https://a.example/3", "100% coverage", ["python", "testing"]),
+    ("https://a.example/4", "Asyncio", []),
+    ("https://a.example/5", "sql for Python", ["python", "sql"]),
+]
+
+
+@pytest.fixture
+async def bookmarks(client: AsyncClient) -> AsyncClient:
+    for url, title, tags in BOOKMARKS:
+        response = await client.post("/bookmarks", json={"url": url, "title": title, "tags": tags})
+        assert response.status_code == 201, response.text
+    return client
+
+
+async def numbers(client: AsyncClient, **parameters: object) -> list[str]:
+    """Return the numbers in the URLs of every page, in order, with two bookmarks a page."""
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        query = {key: str(value) for key, value in parameters.items()} | {"limit": "2"} | cursor
+        response = await client.get("/bookmarks", params=query)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        found += [item["url"].rpartition("/")[2] for item in page["items"]]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+async def test_tags_are_stored_once_in_lower_case_and_returned_in_order(
+    client: AsyncClient,
+) -> None:
+    new = {"url": "https://a.example/x", "title": "A", "tags": ["Web", "api", "web "]}
+    created = (await client.post("/bookmarks", json=new)).json()
+    assert created["tags"] == ["api", "web"]
+    assert (await client.get(f"/bookmarks/{created['id']}")).json() == created
+    assert (await client.get("/bookmarks")).json()["items"] == [created]
+
+
+async def test_replacing_a_bookmark_replaces_its_tags(client: AsyncClient) -> None:
+    new = {"url": "https://a.example/x", "title": "A", "tags": ["old", "kept"]}
+    place = (await client.post("/bookmarks", json=new)).headers["Location"]
+    changed = new | {"tags": ["kept", "new"]}
+    replaced = await client.put(place, json=changed, headers={"If-Match": '"1"'})
+    assert replaced.json()["tags"] == ["kept", "new"]
+    assert (await client.get(place)).json() == replaced.json()
+    removed = await client.put(place, json=new | {"tags": []}, headers={"If-Match": '"2"'})
+    assert removed.json()["tags"] == []
+    assert await numbers(client, tag="kept") == []
+
+
+@pytest.mark.parametrize("tags", [["a b"], ["-a"], ["x" * 51], ["a"] * 21, [""], ["\u0000"]])
+async def test_invalid_tags_are_refused(client: AsyncClient, tags: list[str]) -> None:
+    new = {"url": "https://a.example/x", "title": "A", "tags": tags}
+    assert (await client.post("/bookmarks", json=new)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"tag": "python"}, "532"),
+        ({"tag": "PYTHON"}, "532"),
+        ({"tag": "unknown"}, ""),
+        ({"text": "SQL"}, "51"),
+        ({"text": "%"}, "3"),
+        ({"text": "_"}, ""),
+        ({"text": "sql", "tag": "python"}, "5"),
+        ({"text": "asyncio", "tag": "python", "sort": "title"}, "2"),
+    ],
+)
+async def test_the_list_is_filtered_by_tag_and_text(
+    bookmarks: AsyncClient, query: dict[str, str], expected: str
+) -> None:
+    assert await numbers(bookmarks, **query) == list(expected)
+
+
+@pytest.mark.parametrize("sort", ["created_at", "-created_at", "title", "-title"])
+async def test_pages_follow_the_sort_and_show_each_bookmark_once(
+    bookmarks: AsyncClient, sort: str
+) -> None:
+    whole = (await bookmarks.get("/bookmarks", params={"sort": sort})).json()["items"]
+    expected = [item["url"].rpartition("/")[2] for item in whole]
+    assert sorted(expected) == list("12345")
+    assert await numbers(bookmarks, sort=sort) == expected
+    values = [item[sort.removeprefix("-")] for item in whole]
+    if sort.endswith("created_at"):
+        assert values == sorted(values, reverse=sort.startswith("-"))
+    else:  # equal titles are neighbours, in whatever order the database compares texts
+        assert abs(values.index("Asyncio") - (4 - values[::-1].index("Asyncio"))) == 1
+
+
+async def test_ascending_and_descending_titles_are_reversed(bookmarks: AsyncClient) -> None:
+    ascending = await numbers(bookmarks, sort="title")
+    assert await numbers(bookmarks, sort="-title") == ascending[::-1]
+
+
+@pytest.mark.parametrize("sort", ["title", "-title"])
+async def test_pages_by_title_are_stable_while_bookmarks_are_added(
+    bookmarks: AsyncClient, sort: str
+) -> None:
+    expected = await numbers(bookmarks, sort=sort)
+    first = (await bookmarks.get("/bookmarks", params={"sort": sort, "limit": 3})).json()
+    first_title = "\u0021" if sort == "title" else "zzz"
+    new = {"url": "https://a.example/6", "title": first_title, "tags": []}
+    assert (await bookmarks.post("/bookmarks", json=new)).status_code == 201
+    query = {"sort": sort, "limit": 3, "cursor": first["next_cursor"]}
+    second = (await bookmarks.get("/bookmarks", params=query)).json()
+    shown = [item["url"].rpartition("/")[2] for item in first["items"] + second["items"]]
+    assert shown == expected
+
+
+@pytest.mark.parametrize(
+    "query", [{"sort": "url"}, {"colour": "red"}, {"text": ""}, {"tag": "a b"}]
+)
+async def test_an_invalid_query_is_refused(client: AsyncClient, query: dict[str, str]) -> None:
+    assert (await client.get("/bookmarks", params=query)).status_code == 422
