@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # What belongs to an option as a whole; single lines carry markers. What belongs to two is kept
@@ -20,100 +20,59 @@ OWNED = {
     "auth": (
         "docs/accounts.md",
         "scripts/smoke_account.py",
-        "src/app/auth/tokens.py",
-        "src/app/features/accounts/__init__.py",
-        "src/app/features/accounts/models.py",
-        "src/app/features/accounts/passwords.py",
-        "src/app/features/accounts/routes.py",
-        "src/app/features/accounts/schemas.py",
-        "src/app/features/accounts/service.py",
-        "src/app/auth/settings.py",
+        "src/app/auth",
+        "src/app/features/accounts",
         "src/app/migrations/versions/0004_create_accounts.py",
-        "tests/features/accounts/test_account_limits.py",
-        "tests/features/accounts/test_accounts.py",
-        "tests/features/accounts/test_passwords.py",
-        "tests/features/accounts/test_sessions.py",
+        "tests/auth",
+        "tests/callers.py",
+        "tests/features/accounts",
         "tests/features/bookmarks/test_bookmark_access.py",
         "tests/features/passages/test_passage_access.py",
-        "tests/callers.py",
-        "tests/auth/test_tokens.py",
-        "tests/auth/test_auth_settings.py",
     ),
-    "metrics": (
-        "src/app/metrics/prometheus.py",
-        "tests/metrics/test_prometheus.py",
-        "docs/monitoring.md",
-        "observability/prometheus.yml",
-        "observability/alerts.yml",
-        "observability/alerts_test.yml",
-        "observability/grafana/dashboards/service.json",
-        "observability/grafana/provisioning/dashboards/dashboards.yml",
-        "observability/grafana/provisioning/datasources/prometheus.yml",
-    ),
+    "metrics": ("docs/monitoring.md", "observability", "src/app/metrics", "tests/metrics"),
     "webhooks": (
+        "docs/webhooks.md",
         "src/app/features/webhooks",
-        "src/app/features/webhooks/settings.py",
         "src/app/migrations/versions/0003_create_webhooks.py",
         "tests/features/webhooks",
-        "docs/webhooks.md",
     ),
     "pgvector": (
+        "docs/passages.md",
         "src/app/features/passages",
-        "src/app/features/passages/settings.py",
         "src/app/migrations/versions/0002_create_passages.py",
         "tests/features/passages",
-        "docs/passages.md",
     ),
     "redis": (
-        "src/app/cache/read_through.py",
-        "src/app/cache/circuit_breaker.py",
+        "src/app/cache",
         "src/app/dev/valkey.py",
-        "tests/cache/test_read_through.py",
-        "tests/cache/test_circuit_breaker.py",
-        "tests/cache/test_full_redis.py",
-        "tests/cache/test_slow_redis.py",
+        "src/app/tracing/redis.py",
+        "tests/cache",
         "tests/dev/test_valkey.py",
         "tests/features/bookmarks/test_bookmark_cache.py",
         "tests/own_valkey.py",
-        "src/app/tracing/redis.py",
         "tests/tracing/test_tracing_redis.py",
     ),
     "rate_limit": (
         "docs/rate-limits.md",
-        "src/app/rate_limit/middleware.py",
+        "src/app/rate_limit",
         "tests/features/accounts/test_account_limits.py",
-        "src/app/rate_limit/settings.py",
-        "tests/rate_limit/test_rate_limit.py",
-        "tests/rate_limit/test_slow_rate_limit.py",
+        "tests/rate_limit",
     ),
-    "sentry": (
-        "docs/error-tracking.md",
-        "src/app/sentry/reporting.py",
-        "src/app/sentry/settings.py",
-        "tests/sentry/test_reporting.py",
-        "tests/sentry/test_sentry_jobs.py",
-    ),
-    "tracing": (
-        "docs/tracing.md",
-        "src/app/tracing/jobs.py",
-        "src/app/tracing",
-        "src/app/tracing/settings.py",
-        "tests/tracing/test_tracing.py",
-        "tests/tracing/test_tracing_jobs.py",
-        "tests/tracing/test_tracing_redis.py",
-    ),
+    "sentry": ("docs/error-tracking.md", "src/app/sentry", "tests/sentry"),
+    "tracing": ("docs/tracing.md", "src/app/jobs/tracing.py", "src/app/tracing", "tests/tracing"),
     "worker": (
         "docs/jobs.md",
         "src/app/features/bookmarks/jobs.py",
-        "src/app/migrations/versions/0005_create_finished_jobs.py",
-        "src/app/jobs",
         "src/app/features/webhooks/jobs.py",
-        "src/app/jobs/settings.py",
+        "src/app/jobs",
+        "src/app/migrations/versions/0005_create_finished_jobs.py",
+        "src/app/worker.py",
+        "src/app/worker_commands.py",
         "tests/features/bookmarks/test_bookmark_jobs.py",
+        "tests/features/webhooks/test_webhook_jobs.py",
         "tests/jobs",
         "tests/sentry/test_sentry_jobs.py",
         "tests/tracing/test_tracing_jobs.py",
-        "tests/features/webhooks/test_webhook_jobs.py",
     ),
     "taskiq": (
         "src/app/jobs/taskiq_stream.py",
@@ -188,6 +147,8 @@ VERSION = re.compile(r"(?<= version )0\.0\.0(?= of its template)|(?<= --checkout
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
 
+APP = "src/app/"
+LAYER = re.compile(r'^    "(?P<names>[^"\n]*\(\w+\)[^"\n]*)",\n', re.M)
 LICENSES = "licenses/"
 VERSIONS = "src/app/migrations/versions/"
 MIGRATION = re.compile(re.escape(VERSIONS) + r"\d{4}_\w+\.py")
@@ -323,8 +284,28 @@ def rewrite(texts: dict[str, str], answers: dict[str, object]) -> dict[str, str]
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     choose_license(rewritten, str(answers["license"]))
+    rewritten["pyproject.toml"] = drop_layers(rewritten["pyproject.toml"], rewritten)
     migrations = {p: rewritten.pop(p) for p in texts if MIGRATION.fullmatch(p) and p in rewritten}
     return rewritten | renumber(migrations)
+
+
+def drop_layers(text: str, paths: Iterable[str]) -> str:
+    """Drop the packages and modules that do not exist from the layers of the import contract.
+
+    Args:
+        text: of pyproject.toml. A layer is a line of names, `"web"` or `"(cache) | (metrics)",`.
+            Names in parentheses may be missing.
+        paths: of the files that exist.
+    """
+    existing = {re.sub(r"\.py$", "", path.split("/")[2]) for path in paths if path.startswith(APP)}
+
+    def keep_existing(layer: re.Match[str]) -> str:
+        separator = " : " if " : " in layer["names"] else " | "
+        names = layer["names"].split(separator)
+        kept = [name for name in names if name[0] != "(" or name[1:-1] in existing]
+        return f'    "{separator.join(kept)}",\n' if kept else ""
+
+    return LAYER.sub(keep_existing, text)
 
 
 def unwanted_paths(chosen: set[str]) -> set[str]:

@@ -56,7 +56,7 @@ COUNTS = (4032, 6912)  # of combinations that go together, and of all
 RESIDUE = {
     "redis": re.compile(r"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "worker": re.compile(
-        r"app worker|app scheduler|app[./]tasks|finished.job|enqueue|heartbeat"
+        r"app worker|app scheduler|app[./](jobs|worker)|finished.job|enqueue|heartbeat"
         r"|worker.concurrency|\bjobs\.",
         re.IGNORECASE,
     ),
@@ -69,7 +69,7 @@ RESIDUE = {
     "gitlab": re.compile(r"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
     "deploy": re.compile(r"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
     "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
-    "rate_limit": re.compile(r"rate.?limit|too.many.requests|\blimiter\b|\b429\b", re.IGNORECASE),
+    "rate_limit": re.compile(r"rate.?limit|too.many.requests|create_limiter|\b429\b", re.IGNORECASE),
     "tracing": re.compile(
         r"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
     ),
@@ -79,7 +79,7 @@ RESIDUE = {
         r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
     ),
     "auth": re.compile(
-        r"(?<!is no )\baccounts?\b|auth_keys|auth_settings|app\.access|refresh.token|\bsessions?_|"
+        r"(?<!is no )\baccounts?\b|auth_keys|app[./]auth\b|refresh.token|\bsessions?_|"
         r"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
         re.IGNORECASE,
     ),

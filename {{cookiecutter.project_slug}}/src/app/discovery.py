@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from types import ModuleType
 
-import app
-import app.features
+PARENTS = ("app", "app.features")
 
 
 def find_modules(name: str) -> Iterator[ModuleType]:
@@ -16,7 +15,7 @@ def find_modules(name: str) -> Iterator[ModuleType]:
     Args:
         name: of a module. A package without it is passed over.
     """
-    for parent in (app, app.features):
-        for package in pkgutil.iter_modules(parent.__path__):
+    for parent in PARENTS:
+        for package in pkgutil.iter_modules(importlib.import_module(parent).__path__):
             if package.ispkg and (files(parent) / package.name / f"{name}.py").is_file():
-                yield importlib.import_module(f"{parent.__name__}.{package.name}.{name}")
+                yield importlib.import_module(f"{parent}.{package.name}.{name}")

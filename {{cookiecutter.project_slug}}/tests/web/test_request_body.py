@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web.middleware import RequestMiddleware
+from app.web.request_summary import RequestHooks
 from app.web.problems import install_error_handlers
 from conftest import settings_for
 
