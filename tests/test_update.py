@@ -421,7 +421,9 @@ def test_the_page_brings_what_is_new_and_the_tested_versions(
     assert before == pins(project)
     block = block_of(project, "uvx cruft update --skip-apply-ask\n")
     assert block.endswith("\nmake check\nmake test\n")
-    some = "uv run pytest tests/features/bookmarks tests/test_settings_docs.py tests/test_settings.py"
+    some = (
+        "uv run pytest tests/features/bookmarks tests/test_settings_docs.py tests/test_settings.py"
+    )
     run_block(block.replace("make test", some), project, env)
     assert locked(project) == pins(project)
     name, _, version = EARLIER_PIN.partition("==")
