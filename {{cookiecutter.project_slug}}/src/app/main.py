@@ -21,9 +21,9 @@ from app.rate_limit.middleware import RateLimitMiddleware, create_limiter  # opt
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings, load_settings
 from app.tracing import open_tracing, trace_requests  # option: tracing
-from app.web import health as health_routes
 from app.web.access_log import access_log
 from app.web.checks import Check, Health
+from app.web.health import add_health_routes
 from app.web.middleware import RequestMiddleware
 from app.web.openapi import describe_service, extend_openapi
 from app.web.problems import EVERY_ROUTE, install_error_handlers
@@ -83,7 +83,6 @@ def create_app(settings: Settings) -> FastAPI:
     extend_openapi(app)
     install_error_handlers(app)
     routers = [
-        health_routes.router,
         metrics_router,  # option: metrics
         accounts.router,  # option: auth
         bookmarks.router,
@@ -99,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         hooks=hooks,
     )
     trace_requests(app, settings)  # option: tracing
+    add_health_routes(app)
     for router in routers:
         app.include_router(router)
     return app

@@ -60,7 +60,7 @@ class Database:
             Unavailable: the database cannot be reached or did not answer in time. Nothing was
                 committed, unless the connection was lost during the commit itself.
         """
-        async with self._connect() as connection:
+        async with self.read_connection() as connection:
             failed: list[BaseException] = []
             level = connection.dialect.default_isolation_level
             # Neither call reaches the server: asyncpg begins with the first statement.
@@ -85,7 +85,10 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
-        async with self._connect() as connection, self._read_sessions(bind=connection) as session:
+        async with (
+            self.read_connection() as connection,
+            self._read_sessions(bind=connection) as session,
+        ):
             yield session
 
     @asynccontextmanager
@@ -95,21 +98,6 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
-        async with self._connect() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def probe(self) -> AsyncIterator[AsyncConnection]:
-        """Open a connection for health checks. It raises the errors of SQLAlchemy."""
-        async with self._probe_engine.connect() as connection:
-            yield connection
-
-    async def ping(self) -> None:
-        async with self.probe() as connection:
-            await connection.execute(text("SELECT 1"))
-
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[AsyncConnection]:
         try:
             await self.limiter.acquire()
         except TimeoutError as error:
@@ -125,6 +113,16 @@ class Database:
                 await connection.close()
         finally:
             self.limiter.release()
+
+    @asynccontextmanager
+    async def probe(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection for health checks. It raises the errors of SQLAlchemy."""
+        async with self._probe_engine.connect() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        async with self.probe() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self._engine.dispose()
