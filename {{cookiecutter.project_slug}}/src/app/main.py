@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.cache.read_through import open_cache  # option: redis
-from app.db.schema_version import check_revision, load_revisions
+from app.db.schema_version import check_schema_version
 from app.db.session import open_database
 from app.features.accounts import routes as accounts  # option: auth
 from app.features.bookmarks import routes as bookmarks
@@ -49,7 +49,7 @@ async def open_state(
         state["tracer"] = await enter(open_tracing(settings))  # option: tracing
         state["database"] = database = await enter(open_database(settings))
         health.add(Check("database", database.ping))
-        health.add(Check("migrations", partial(check_revision, database, load_revisions())))
+        health.add(Check("migrations", partial(check_schema_version, database)))
         state["metrics"] = await enter(open_metrics(settings, database, hooks))  # option: metrics
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
         state["limiter"] = create_limiter(settings, state["cache"])  # option: rate_limit
