@@ -67,7 +67,7 @@ async def test_the_summary_says_who_answers(service: AsyncClient) -> None:
 def has_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this service has, let the code be at a migration that no database here has."""
     revisions = Revisions("9000", frozenset({"9000"}))
-    monkeypatch.setattr("app.main.load_revisions", lambda: revisions)
+    monkeypatch.setattr("app.db.schema_version.load_revisions", lambda: revisions)
 
 
 @pytest.mark.usefixtures("has_migrations")

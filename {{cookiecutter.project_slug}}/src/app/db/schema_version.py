@@ -1,6 +1,7 @@
 """Compare the migrations of this code with the schema version of a database."""
 
 import asyncio
+import re
 import traceback
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from app.db.session import Database
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
+NUMBER = re.compile(r"[0-9]{4}")  # a merge has a random revision
 UNDEFINED_TABLE = "42P01"
 MIGRATIONS = Path(str(files(app) / "migrations"))
 MERGE_COMMAND = 'uv run alembic merge heads -m "merge branches"'
@@ -93,8 +95,9 @@ def refuse_duplicates(scripts: "ScriptDirectory") -> None:
 
 def next_number(scripts: "ScriptDirectory") -> str:
     """Return the revision of the next migration: one more than the last that is a number."""
-    numbers = (script.revision for script in scripts.walk_revisions())
-    return f"{max((int(n) for n in numbers if n.isdigit() and len(n) == 4), default=0) + 1:04d}"
+    known = (script.revision for script in scripts.walk_revisions())
+    numbers = [int(revision) for revision in known if NUMBER.fullmatch(revision)]
+    return f"{max(numbers, default=0) + 1:04d}"
 
 
 async def read_revisions(connection: AsyncConnection) -> frozenset[str]:
@@ -133,7 +136,7 @@ def describe(current: frozenset[str]) -> str:
 def explain(error: Exception) -> str:
     """Return one line for an error in the code of a migration, with its place."""
     frames = traceback.extract_tb(error.__traceback__)
-    places = [frame for frame in frames if MIGRATIONS.name in Path(frame.filename).parts]
+    places = [frame for frame in frames if Path(frame.filename).parent.name == "versions"]
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {first_line(error)}{place}"
 
