@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from app.cli import ready_settings
+from app.command_settings import ready_settings
 from app.db.engine import create_engine
 from app.db.migrate import load_models
 from app.db.schema_version import MigrationError, next_number, refuse_duplicates
