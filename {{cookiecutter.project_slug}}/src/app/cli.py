@@ -64,8 +64,11 @@ def dev(*, reload: bool) -> None:
 
 
 def _serve(settings: Settings, *, reload: bool) -> None:
+    from app.metrics.prometheus import shared_metrics  # option: metrics
     from app.web.server import ListenError, serve
 
+    shared = shared_metrics(settings.web_concurrency)  # option: metrics
+    click.get_current_context().with_resource(shared)  # option: metrics
     try:
         serve(APP, settings, reload=reload)
     except ListenError as error:

@@ -157,8 +157,15 @@ def _gauge(name: str, what: str, registry: CollectorRegistry) -> Gauge:
 
 
 @contextmanager
-def shared_metrics() -> Iterator[None]:
-    """Let the server processes that are started meanwhile add up their numbers."""
+def shared_metrics(processes: int) -> Iterator[None]:
+    """Let the server processes that are started meanwhile share their metrics.
+
+    Args:
+        processes: their number. One process shares nothing.
+    """
+    if processes == 1:
+        yield
+        return
     with TemporaryDirectory(prefix="metrics-") as folder:
         os.environ[FOLDER] = folder
         yield

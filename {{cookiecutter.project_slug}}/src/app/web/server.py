@@ -17,7 +17,6 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from app.metrics.prometheus import shared_metrics  # option: metrics
 from app.web.checks import Health
 from app.web.hosts import TARGET_URL
 from app.web.settings import WebSettings
@@ -148,7 +147,6 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
             logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
-            stack.enter_context(shared_metrics())  # option: metrics
             supervisor = Multiprocess(config, sockets=sockets)
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
