@@ -28,6 +28,7 @@ from app.web.middleware import RequestMiddleware
 from app.web.openapi import describe_service, extend_openapi
 from app.web.problems import EVERY_ROUTE, install_error_handlers
 from app.web.request_summary import RequestHooks
+from app.web.routes import include_routers
 from app.web.server import drain_on_sigterm
 
 
@@ -82,15 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     extend_openapi(app)
     install_error_handlers(app)
-    routers = [
-        metrics_router,  # option: metrics
-        accounts.router,  # option: auth
-        bookmarks.router,
-        webhooks.router,  # option: webhooks
-        passages.router,  # option: pgvector
-    ]
     # The last middleware that is added is the outermost.
-    app.add_middleware(RateLimitMiddleware, routers=routers)  # option: rate_limit
+    app.add_middleware(RateLimitMiddleware)  # option: rate_limit
     app.add_middleware(
         RequestMiddleware,
         settings=settings,
@@ -99,8 +93,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     trace_requests(app, settings)  # option: tracing
     add_health_routes(app)
-    for router in routers:
-        app.include_router(router)
+    routers = [
+        metrics_router,  # option: metrics
+        accounts.router,  # option: auth
+        bookmarks.router,
+        webhooks.router,  # option: webhooks
+        passages.router,  # option: pgvector
+    ]
+    include_routers(app, routers)
     return app
 
 
