@@ -171,6 +171,7 @@ def running() -> Iterator[Running]:
             "ENVIRONMENT": "test",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}",
             "SENTRY_DSN": f"http://key@{address}/1",
+            "TMPDIR": str(folder),  # for the heartbeat of the worker
         }
         python = project / ".venv/bin/python"
         app = [str(python), "-m", "app.cli"]
