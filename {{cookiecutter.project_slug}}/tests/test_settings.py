@@ -60,10 +60,7 @@ def test_settings_with_several_problems_report_one_line_each(
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: auth
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "AUTH_KEYS has a placeholder"),  # option: auth
         ({"AUTH_KEYS": "new:short"}, "AUTH_KEYS: a secret must have at least 32"),  # option: auth
-        (
-            {"REDIS_URL": "redis://:hunter2/pw@cache/0"},
-            "REDIS_URL: invalid URL after the scheme",
-        ),  # option: redis
+        ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: invalid"),  # option: redis
         ({"CORS_ORIGINS": "https://app.example.com/"}, "without a path or final slash"),
     ],
 )

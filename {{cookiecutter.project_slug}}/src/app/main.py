@@ -43,7 +43,7 @@ async def open_state(
         health: checks of the objects are added to it.
         hooks: of every request; objects that observe requests add theirs.
     """
-    state: dict[str, Any] = {"settings": settings, "health": health}
+    state: dict[str, Any] = {"settings": settings, "health": health, "hooks": hooks}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, hooks))  # option: sentry
