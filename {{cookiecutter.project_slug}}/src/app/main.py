@@ -20,7 +20,7 @@ from app.metrics.routes import metrics_router, open_metrics  # option: metrics
 from app.rate_limit.middleware import RateLimitMiddleware, create_limiter  # option: rate_limit
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings, load_settings
-from app.tracing import open_tracing, trace_requests  # option: tracing
+from app.tracing.setup import open_tracing, trace_requests  # option: tracing
 from app.web.access_log import access_log
 from app.web.checks import Check, Health
 from app.web.health import add_health_routes
@@ -47,12 +47,12 @@ async def open_state(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, hooks))  # option: sentry
-        state["tracer"] = await enter(open_tracing(settings))  # option: tracing
         state["database"] = database = await enter(open_database(settings))
         health.add(Check("database", database.ping))
         health.add(Check("migrations", partial(check_schema_version, database)))
         state["metrics"] = await enter(open_metrics(settings, database, hooks))  # option: metrics
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
+        state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = create_limiter(settings, state["cache"])  # option: rate_limit
         state |= accounts.create_state(settings)  # option: auth
         state |= passages.create_state(settings, database, health.add)  # option: pgvector

@@ -35,6 +35,7 @@ class Database:
     """The connections to PostgreSQL.
 
     Attributes:
+        engine: for SQLAlchemy's events. The methods connect, because they bound the wait.
         limiter: bounds the connections in use, and the wait for one.
         statement_timeout_seconds: the longest run of one statement.
     """
@@ -43,8 +44,8 @@ class Database:
         size = settings.database_pool_size
         self.statement_timeout_seconds = settings.database_statement_timeout_seconds
         self.limiter = ConnectionLimiter(size, settings.database_pool_timeout_seconds)
-        self._engine = create_engine(settings, pool_size=size, autocommit=True)
-        translate_errors(self._engine.sync_engine)
+        self.engine = create_engine(settings, pool_size=size, autocommit=True)
+        translate_errors(self.engine.sync_engine)
         # Probes have connections of their own: a busy pool is not an outage.
         self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
         self._sessions = async_sessionmaker(expire_on_commit=False)
@@ -104,7 +105,7 @@ class Database:
             raise unavailable(error) from error
         try:
             try:
-                connection = await self._engine.connect()
+                connection = await self.engine.connect()
             except (OSError, exc.TimeoutError) as error:
                 raise unavailable(error) from error
             try:
@@ -125,7 +126,7 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self.engine.dispose()
         await self._probe_engine.dispose()
 
 
