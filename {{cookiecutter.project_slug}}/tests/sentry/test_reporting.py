@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sentry_sdk
 from fastapi import FastAPI
 from pydantic import ValidationError
 from sentry_sdk.utils import Dsn
@@ -132,6 +133,38 @@ async def test_handled_error_is_not_reported(database_url: str, receiver: Receiv
         "one",
         "two",
     ]
+
+
+async def test_error_that_the_service_captures_itself_is_reported_as_handled(
+    database_url: str, receiver: Receiver
+) -> None:
+    app = create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address)))
+    async with running(app):
+        sentry_sdk.capture_exception(RuntimeError("password=hunter2"))
+    (event,) = events(receiver)
+    (error,) = event["exception"]["values"]
+    assert (error["value"], error["mechanism"]["handled"]) == ("password=[redacted]", True)
+    assert "server_name" not in event
+
+
+async def test_exception_group_is_reported_with_the_relations_of_its_errors(
+    database_url: str, receiver: Receiver
+) -> None:
+    app = create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address)))
+
+    @app.get("/group")
+    async def group() -> None:
+        raise ExceptionGroup("several", [KeyError("one"), OSError("two")])
+
+    async with running(app) as client:
+        await client.get("/group")
+    (event,) = events(receiver)
+    errors = {error["type"]: error["mechanism"] for error in event["exception"]["values"]}
+    assert errors.keys() == {"ExceptionGroup", "KeyError", "OSError"}
+    assert not any(mechanism["handled"] for mechanism in errors.values())
+    assert errors["ExceptionGroup"]["is_exception_group"]
+    root = errors["ExceptionGroup"]["exception_id"]
+    assert errors["KeyError"]["parent_id"] == errors["OSError"]["parent_id"] == root
 
 
 async def test_error_that_prevents_the_start_is_reported(receiver: Receiver) -> None:

@@ -384,8 +384,22 @@ async def test_engines_and_clients_of_a_traced_service_that_it_did_not_open_leav
     assert other.received[0].headers["traceparent"] is None
 
 
-async def test_connection_of_a_traced_statement_has_no_span_afterwards(
-    database_url: str, collector: Receiver
+async def test_statement_and_call_outside_of_a_trace_leave_no_span(
+    database_url: str, collector: Receiver, other: Receiver
+) -> None:
+    app = app_of(database_url, collector)
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        await fetch(state["database"], text("SELECT 1"))
+        transport = traced_transport(state["tracer"])
+        async with open_http_client(transport=transport) as client:
+            await client.get(f"http://{other.address}")
+    assert collector.received == []
+    assert other.received[0].headers["traceparent"] is None
+
+
+async def test_span_of_a_statement_ends_before_the_connection_is_used_again(
+    database_url: str, collector: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = app_of(database_url, collector, database_pool_size=1)
 
@@ -405,6 +419,7 @@ async def test_connection_of_a_traced_statement_has_no_span_afterwards(
         "SELECT 2",
     ]
     assert [span["failed"] for span in found] == [False, True, False]
+    assert not [r for r in caplog.records if r.name.startswith("opentelemetry")], "ended twice"
 
 
 @pytest.mark.parametrize(

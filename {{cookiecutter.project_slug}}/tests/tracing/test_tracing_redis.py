@@ -86,6 +86,16 @@ async def test_commands_in_an_unsampled_request_leave_no_span(
     assert collector.received == []
 
 
+async def test_command_outside_of_a_trace_leaves_no_span(
+    database_url: str, collector: Receiver
+) -> None:
+    app = app_with_commands(database_url, collector)
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        assert await state["cache"].redis.get("of-a-key") is None
+    assert collector.received == []
+
+
 async def test_redis_library_in_a_traced_service_is_not_patched(
     database_url: str, collector: Receiver
 ) -> None:
