@@ -56,7 +56,7 @@ class Limiter:
     def __init__(self, settings: RateLimitSettings, breaker: CircuitBreaker | None) -> None:
         self.default = parse(settings.rate_limit)
         self._breaker = breaker
-        self._increment = breaker and breaker.redis.register_script(INCREMENT)
+        self._increment = None if breaker is None else breaker.redis.register_script(INCREMENT)
         self._is_down = False
         if breaker is None:
             log.warning("rate limiting is disabled: REDIS_URL is not set")

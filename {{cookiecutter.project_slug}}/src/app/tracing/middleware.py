@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.logging.context import LogContext
 from app.tracing.spans import MAX_TEXT_LENGTH, W3C, clean, fail
 from app.web.request_summary import is_probe
+from app.web.routes import route_template
 
 CONTEXT_HEADERS = {b"traceparent", b"tracestate"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
@@ -55,7 +56,7 @@ class TracingMiddleware:
 
 def _describe_request(span: Span, scope: Scope, method: str, status: int) -> None:
     """Set the attributes of OpenTelemetry's semantic conventions, without the query string."""
-    route = getattr(scope.get("route"), "path", None)
+    route = route_template(scope)
     if route:
         span.update_name(f"{method} {route}")
         span.set_attribute("http.route", route)

@@ -15,12 +15,12 @@ from app.tracing.spans import client_span, is_recording
 
 
 class HasRedis(Protocol):
-    redis: Redis | None
+    redis: Redis
 
 
 def trace_commands(tracer: Tracer, owner: HasRedis | None) -> None:
     """Replace the client of its owner by one that shares its connections and traces commands."""
-    if owner is not None and owner.redis is not None:
+    if owner is not None:
         owner.redis = TracedRedis(tracer, connection_pool=owner.redis.connection_pool)
 
 

@@ -37,5 +37,6 @@ async def open_tracing(
     endpoint = settings.otel_exporter_otlp_endpoint.get_secret_value().strip()
     async with open_tracer(settings, endpoint) as tracer:
         trace_statements(tracer, state["database"].engine)
-        trace_commands(tracer, state.get("cache"))  # option: redis
+        cache = state.get("cache")  # option: redis
+        trace_commands(tracer, cache and cache.breaker)  # option: redis
         yield tracer
