@@ -30,7 +30,7 @@ def app_with_commands(database_url: str, collector: Receiver) -> FastAPI:
 
     @app.get("/commands")
     async def commands(request: Request) -> list[str | None]:
-        redis: Redis = request.state.cache.redis
+        redis: Redis = request.state.cache.breaker.redis
         value = await redis.get("of-a-key")
         pipeline = redis.pipeline()
         pipeline.get("of-a-key")
@@ -38,7 +38,7 @@ def app_with_commands(database_url: str, collector: Receiver) -> FastAPI:
 
     @app.get("/wrong")
     async def wrong(request: Request) -> None:
-        redis: Redis = request.state.cache.redis
+        redis: Redis = request.state.cache.breaker.redis
         with pytest.raises(ResponseError, match="of-a-key"):
             await redis.execute_command("NONSENSE", "of-a-key")  # type: ignore[no-untyped-call]  # redis-py has no types here
 
@@ -92,7 +92,7 @@ async def test_command_outside_of_a_trace_leaves_no_span(
     app = app_with_commands(database_url, collector)
     async with app.router.lifespan_context(app) as state:
         assert state is not None
-        assert await state["cache"].redis.get("of-a-key") is None
+        assert await state["cache"].breaker.redis.get("of-a-key") is None
     assert collector.received == []
 
 
