@@ -1,4 +1,4 @@
-"""Open the tracer, and trace the objects that call the database and Redis."""
+"""Open the tracer, and trace the objects that call other services."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
