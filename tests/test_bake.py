@@ -185,7 +185,7 @@ def test_every_combination_is_free_of_residue_and_clean(
 @pytest.mark.parametrize(
     "combination", [NO_OPTION, EVERY_OPTION, *COMBINATIONS[::500]], ids=name_of
 )
-def test_cookiecutter_bakes_what_the_hook_makes_of_the_template(
+def test_cookiecutter_writes_the_files_of_the_hook(
     bake: Bake, hook: ModuleType, repository: Path, combination: dict[str, object]
 ) -> None:
     baked = bake(**combination)
@@ -254,7 +254,7 @@ def lint(folder: Path, *options: str) -> None:
 
 
 @pytest.mark.posix
-def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
+def test_unusual_answers_give_valid_files(bake: Bake) -> None:
     baked = bake(**UNCOMMON)
     files = baked.files()
     parse({path: content.decode() for path, content in files.items()})
@@ -295,20 +295,20 @@ def test_every_option_at_once_gives_the_template_back(
     assert (bake(**EVERY_OPTION).path / "scripts" / "startup.sh").stat().st_mode & 0o111
 
 
-def test_the_template_is_no_jinja_and_every_python_file_parses(repository: Path) -> None:
+def test_template_has_no_jinja_and_valid_python(repository: Path) -> None:
     for path in sorted(p for p in (repository / TEMPLATE).rglob("*") if p.is_file()):
         assert not JINJA.search(path.read_text(encoding="utf-8")), path
         if path.suffix == ".py":
             ast.parse(path.read_bytes())
 
 
-def test_no_module_is_over_250_lines(repository: Path) -> None:
+def test_module_has_at_most_250_lines(repository: Path) -> None:
     for folder in ("scripts", "src"):
         for path in (repository / TEMPLATE / folder).rglob("*.py"):
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
 
 
-def test_no_option_has_more_than_three_lines_of_the_composition_root(
+def test_option_has_at_most_three_lines_in_main(
     hook: ModuleType, repository: Path
 ) -> None:
     main = (repository / TEMPLATE / "src" / "app" / "main.py").read_text(encoding="utf-8")
@@ -325,7 +325,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     assert set(hook.OWNED) == {*OPTIONS, *(c for q in hook.CHOICES for c in CHOICES[q])} - {"none"}
 
 
-def test_windows_line_endings_of_a_clone_are_mended(
+def test_clone_with_crlf_bakes_lf(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     clone = tmp_path / "clone"
@@ -356,7 +356,7 @@ def cookiecutter(
 COMMAND = [sys.executable, "-m", "cookiecutter"]
 
 
-def test_a_template_that_cannot_be_baked_leaves_nothing(
+def test_broken_template_leaves_nothing(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
@@ -368,7 +368,7 @@ def test_a_template_that_cannot_be_baked_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_was_worked_on_in_place_is_not_baked(
+def test_development_files_of_the_template_are_not_baked(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     clone = tmp_path / "clone"
@@ -383,7 +383,7 @@ def test_what_was_worked_on_in_place_is_not_baked(
     assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
 
 
-def test_baking_over_a_project_leaves_what_is_somebodys(
+def test_overwriting_bake_leaves_files_of_the_user(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     project = tmp_path / "out" / "example-service"
@@ -410,7 +410,7 @@ def test_baking_over_a_project_leaves_what_is_somebodys(
     assert not (project / ".unfinished").exists()
 
 
-def test_a_name_that_the_console_cannot_show_costs_nothing(
+def test_bake_with_ascii_console_and_unicode_name_succeeds(
     repository: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -419,7 +419,7 @@ def test_a_name_that_the_console_cannot_show_costs_nothing(
     assert (tmp_path / "out" / "grosse-service" / "pyproject.toml").exists()
 
 
-def test_a_project_that_is_to_be_kept_on_failure_is_kept(
+def test_failed_bake_with_keep_option_keeps_the_project(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
@@ -431,7 +431,7 @@ def test_a_project_that_is_to_be_kept_on_failure_is_kept(
     assert (tmp_path / "out" / "example-service" / "broken.md").exists()
 
 
-def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_refused_and_unchanged(repository: Path, home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "out" / "example-service" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -442,7 +442,7 @@ def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_
 
 @pytest.mark.posix
 @pytest.mark.parametrize("script", ["exit 1", "kill -9 $$"])
-def test_a_lock_that_fails_never_costs_the_project(
+def test_bake_with_failing_uv_succeeds_without_a_lock(
     repository: Path, home: Path, tmp_path: Path, bake: Bake, script: str
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -462,7 +462,7 @@ def is_settled(project: Path, whole: dict[str, bytes]) -> bool:
 
 
 @pytest.mark.posix
-def test_an_interrupted_bake_leaves_a_whole_project_or_none(
+def test_interrupted_bake_leaves_a_complete_project_or_none(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     """Ctrl-C at many moments: whatever is there in the end is finished."""

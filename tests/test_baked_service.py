@@ -155,7 +155,7 @@ def code_of(baked: Baked) -> str:
 @pytest.mark.parametrize(
     "row", covering_rows(), ids=lambda row: "-".join(str(v) for v in row.values())
 )
-def test_every_pair_of_answers_installs_checks_and_tests(
+def test_every_pair_of_answers_passes_checks_and_tests(
     bake: Bake, install: Install, report: Report, row: dict[str, object]
 ) -> None:
     baked = bake(lock=True, **row)
@@ -194,7 +194,7 @@ def test_the_versions_are_the_ones_the_template_was_tested_with(
     assert locked == wanted, "an option's package without a marker, or one that is not pinned"
 
 
-def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_path: Path) -> None:
+def test_bake_without_uv_names_the_command_that_creates_the_lock(bake: Bake, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(bake().path, project)
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
@@ -202,7 +202,7 @@ def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_p
     assert (project / "pyproject.toml").read_text() == (bake().path / "pyproject.toml").read_text()
 
 
-def test_the_template_folder_is_a_running_service(
+def test_template_folder_passes_checks_and_tests(
     repository: Path, tmp_path: Path, install: Install, report: Report
 ) -> None:
     project = tmp_path / TEMPLATE

@@ -36,7 +36,7 @@ def measured() -> of_a_run.Figures:
     return figures
 
 
-def test_the_page_has_every_ratio_option_and_section() -> None:
+def test_page_has_every_ratio_option_and_section() -> None:
     page = report.page(measured(), rounds=3, seconds=3)
     assert "| health, default bake / minimal FastAPI | 0.50 | 0.80 | 25 | 50 | 140 µs |" in page
     for option in report.OPTIONS:
@@ -48,7 +48,7 @@ def test_the_page_has_every_ratio_option_and_section() -> None:
     assert page.count("\n## ") == 6
 
 
-def test_the_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_aim() -> None:
+def test_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_target() -> None:
     plot = ElementTree.fromstring(report.plot(measured()))  # noqa: S314 - made by report.plot() just now, not by strangers
     bars = [element for element in plot if element.get("height") == str(report.BAR)]
     ratios = [*report.RATIOS, *report.NAIVE]
@@ -57,7 +57,7 @@ def test_the_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_aim() -> None:
     assert len(marks) == sum(ratio.aim is not None for ratio in ratios)
 
 
-def test_every_option_that_runs_with_the_service_is_measured() -> None:
+def test_every_runtime_option_is_measured() -> None:
     measured_options = {answer.partition("=")[0] for kind in run.KINDS.values() for answer in kind}
     options = {name for name, value in QUESTIONS.items() if isinstance(value, bool)}
     assert options | {"worker"} == measured_options

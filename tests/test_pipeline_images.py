@@ -54,7 +54,7 @@ def build(machine: Machine, ci: str) -> Job:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_image_is_built_started_asked_stopped_and_kept(
+def test_image_job_builds_tests_and_saves_the_image(
     new_machine: Callable[..., Machine], ci: str
 ) -> None:
     machine = new_machine(ci)
@@ -69,7 +69,7 @@ def test_the_image_is_built_started_asked_stopped_and_kept(
         assert {scan["image-ref"] for scan in scans} == {"example-service:local"}
 
 
-def test_an_image_that_ends_badly_on_sigterm_turns_it_red(
+def test_image_with_failing_shutdown_fails_the_job(
     new_machine: Callable[..., Machine],
 ) -> None:
     machine = new_machine("gitlab")
@@ -81,7 +81,7 @@ def test_an_image_that_ends_badly_on_sigterm_turns_it_red(
     assert not list((machine.folder / "artifacts").rglob("image.tar"))
 
 
-def test_an_image_with_a_severe_weakness_is_not_kept(new_machine: Callable[..., Machine]) -> None:
+def test_image_with_severe_vulnerability_is_not_saved(new_machine: Callable[..., Machine]) -> None:
     machine = new_machine("github")
     machine.fails = "trivy"
     job = build(machine, "github")

@@ -142,7 +142,7 @@ def report_of(machine: Machine) -> ET.Element:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_bake_passes_its_own_checks_and_tests(
+def test_pipeline_of_a_new_project_succeeds(
     new_machine: NewMachine, servers: str, ci: str
 ) -> None:
     machine = new_machine(ci=ci)
@@ -169,7 +169,7 @@ RED = "def test_red() -> None:\n    raise AssertionError\n"
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_red_test_or_a_long_line_turns_it_red(
+def test_failing_test_or_lint_error_fails_the_pipeline(
     new_machine: NewMachine, servers: str, ci: str
 ) -> None:
     machine = new_machine(ci=ci)
@@ -191,7 +191,7 @@ def test_a_red_test_or_a_long_line_turns_it_red(
     assert not [call for call in machine.calls if call.startswith(("docker", "railway"))]
 
 
-def test_pull_requests_publish_and_deploy_nothing(new_machine: NewMachine) -> None:
+def test_pull_request_publishes_and_deploys_nothing(new_machine: NewMachine) -> None:
     machine = new_machine()
     pipeline = GitHub(machine, event="pull_request", ref="refs/pull/1/merge",
                       variables={"PRODUCTION_URL": "http://localhost"})  # fmt: skip
@@ -223,7 +223,7 @@ def railway_calls(commit: str, *services: str) -> list[str]:
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 @pytest.mark.parametrize("worker", ["none", "taskiq"])
-def test_what_passed_is_deployed_to_railway_once(
+def test_tested_commit_is_deployed_to_railway_once(
     new_machine: NewMachine, ci: str, worker: str
 ) -> None:
     machine = new_machine(ci=ci, deploy="railway", worker=worker)
@@ -237,7 +237,7 @@ def test_what_passed_is_deployed_to_railway_once(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_what_passed_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
+def test_tested_commit_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci, deploy="render", worker="taskiq")
     with running_production(machine) as production:
         jobs = deploy(machine, production, ci)
@@ -250,7 +250,7 @@ def test_what_passed_is_deployed_to_render_once(new_machine: NewMachine, ci: str
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 @pytest.mark.parametrize("cause", ["not ready", "not built", "not there"])
-def test_a_deployment_that_fails_turns_it_red_and_says_so(
+def test_failed_deployment_fails_the_job_and_notifies(
     new_machine: NewMachine, ci: str, cause: str
 ) -> None:
     machine = new_machine(ci=ci)
@@ -278,7 +278,7 @@ def test_a_deployment_that_fails_turns_it_red_and_says_so(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_nothing_is_deployed_until_it_is_said_where_to(new_machine: NewMachine, ci: str) -> None:
+def test_deployment_without_production_url_is_skipped(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     if ci == "github":
         jobs = GitHub(machine, secrets=SECRETS).run("ci.yml", only={"deploy"})
@@ -322,7 +322,7 @@ def roll_back(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_way_back_deploys_the_earlier_version(new_machine: NewMachine, ci: str) -> None:
+def test_rollback_deploys_the_earlier_commit(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     earlier = machine.git("rev-parse", "HEAD")
     add_migration(machine, "ALTER TABLE bookmarks ADD COLUMN note TEXT")
@@ -334,7 +334,7 @@ def test_the_way_back_deploys_the_earlier_version(new_machine: NewMachine, ci: s
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_there_is_no_way_back_over_a_migration_that_takes_away(
+def test_rollback_over_a_destructive_migration_is_refused(
     new_machine: NewMachine, ci: str
 ) -> None:
     machine = new_machine(ci=ci)
@@ -350,7 +350,7 @@ def test_there_is_no_way_back_over_a_migration_that_takes_away(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_only_main_goes_back(new_machine: NewMachine, ci: str) -> None:
+def test_rollback_from_another_branch_is_skipped(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, "HEAD", branch="elsewhere")
@@ -365,7 +365,7 @@ test "$1" != login || printf 'it was given %s\\n' "$(cat)" >> "$CALLS" """
 
 
 @pytest.mark.parametrize("is_private", [True, False])
-def test_the_image_that_was_tested_is_published(new_machine: NewMachine, is_private: bool) -> None:
+def test_tested_image_is_published_by_github(new_machine: NewMachine, is_private: bool) -> None:
     machine = new_machine()
     machine.stand_in("docker", DOCKER)
     (machine.folder / "artifacts" / "image").mkdir()
@@ -388,7 +388,7 @@ def test_the_image_that_was_tested_is_published(new_machine: NewMachine, is_priv
     assert said_of == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
 
 
-def test_the_image_that_was_tested_is_published_from_gitlab(new_machine: NewMachine) -> None:
+def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
     machine = new_machine(ci="gitlab")
     machine.stand_in("docker", DOCKER)
     jobs = GitLab(machine).run("publish")
@@ -414,7 +414,7 @@ def test_the_image_that_was_tested_is_published_from_gitlab(new_machine: NewMach
         ("'it''s'", "it's"),
     ],
 )
-def test_expressions_have_their_values(text: str, value: object) -> None:
+def test_expression_is_evaluated(text: str, value: object) -> None:
     github = {"event_name": "push", "event": {"repository": {"private": False}}}
     job = {"services": {"database": {"ports": {"5432": "1234"}}}}
     contexts = {"github": github, "job": job, "vars": {"URL": "x"}}
@@ -423,6 +423,6 @@ def test_expressions_have_their_values(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["github.nothing", "hashFiles('x')", "1 + 1", "('a'", "'a' 'b'"])
-def test_what_is_no_expression_of_the_workflows_is_an_error(text: str) -> None:
+def test_unsupported_expression_is_an_error(text: str) -> None:
     with pytest.raises(ExpressionError):
         Expressions({"github": {}}).value(text)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from engine import Load, address_of, ask, attempt, docker, say, state_of, wait_until
-from test_drills import CONCURRENTLY, FAILING
+from test_failures import CONCURRENTLY, FAILING
 
 pytestmark = pytest.mark.containers
 
@@ -153,7 +153,7 @@ def versions(image: str, project: Path, tmp_path_factory: pytest.TempPathFactory
     return built
 
 
-def test_a_deployment_a_failed_one_and_a_rollback_lose_no_request(
+def test_deployment_failed_deployment_and_rollback_lose_no_request(
     versions: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "edge.cfg").write_text(EDGE)

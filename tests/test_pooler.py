@@ -254,7 +254,7 @@ def logged(project: Path, message: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("pooler", SETTINGS, indirect=True)
-def test_requests_of_forty_clients_behind_pgbouncer_succeed(
+def test_forty_clients_behind_pgbouncer_get_no_errors(
     servers: Servers, pooler: Pooler, request: pytest.FixtureRequest
 ) -> None:
     project = servers.project
@@ -310,7 +310,7 @@ def with_path(env: dict[str, str]) -> dict[str, str]:
     return {**env, "PATH": f".venv/bin{os.pathsep}{env['PATH']}"}
 
 
-def test_lost_connections_behind_pgbouncer_are_503_until_they_are_back(
+def test_lost_connections_behind_pgbouncer_return_503_and_recover(
     servers: Servers, pooler: Pooler
 ) -> None:
     with servers.new_database() as database:
@@ -331,7 +331,7 @@ def test_lost_connections_behind_pgbouncer_are_503_until_they_are_back(
             assert ask(f"{url}/bookmarks?limit=1").status == 200
 
 
-def test_a_slow_statement_behind_pgbouncer_is_503_and_the_roles_limit_ends_it(
+def test_slow_statement_behind_pgbouncer_is_unavailable_and_ended_by_the_role_timeout(
     servers: Servers, pooler: Pooler
 ) -> None:
     with servers.new_database() as database:

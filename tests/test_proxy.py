@@ -127,19 +127,19 @@ async def slow_clients(port: int, begun: bytes) -> list[tuple[int, bytes]]:
     return [task.result() for task in slow]
 
 
-def test_haproxy_ends_slow_heads_and_serves_others(proxied: int) -> None:
+def test_slow_heads_through_haproxy_get_408_and_other_clients_are_served(proxied: int) -> None:
     answers = asyncio.run(slow_clients(proxied, SLOW_HEAD))
     assert {status for status, _ in answers} == {408}
 
 
-def test_service_ends_slow_bodies_behind_haproxy_and_serves_others(proxied: int) -> None:
+def test_slow_bodies_behind_haproxy_get_408_and_other_clients_are_served(proxied: int) -> None:
     answers = asyncio.run(slow_clients(proxied, SLOW_BODY))
     assert {status for status, _ in answers} == {408}
     problems = [json.loads(body) for _, body in answers]
     assert all("request_id" in problem for problem in problems), "HAProxy's answers have none"
 
 
-def test_head_and_hosts_are_answered_behind_haproxy_as_without(proxied: int) -> None:
+def test_head_and_host_checks_behind_haproxy_are_unchanged(proxied: int) -> None:
     for head, expected in (
         ("HEAD /health/live HTTP/1.1\r\nHost: a", b"200"),
         ("GET http://a/health/live HTTP/1.1\r\nHost: a", b"200"),

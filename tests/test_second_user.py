@@ -31,7 +31,7 @@ def as_user(user: str) -> list[str]:
     return ["exec", "--user", user, "--workdir", f"/projects/{user}", *options]
 
 
-def test_every_user_of_a_machine_runs_embedded_servers_at_the_same_time(machine: str) -> None:
+def test_embedded_servers_of_several_users_run_at_the_same_time(machine: str) -> None:
     for user in USERS:
         docker(*as_user(user), "--detach", machine, "sh", "-c", "app dev --no-reload >log 2>&1")
     for user in USERS:
@@ -46,7 +46,7 @@ def test_every_user_of_a_machine_runs_embedded_servers_at_the_same_time(machine:
         assert re.search(r"^database +ok ", report, re.M), report
 
 
-def test_a_user_without_an_account_is_refused_in_one_sentence(machine: str) -> None:
+def test_user_without_account_gets_one_error_line(machine: str) -> None:
     result = attempt(*as_user(NO_ACCOUNT), machine, "app", "check")
     assert result.returncode == 1
     refusal = "error: PostgreSQL did not start in .data/postgres; its error is logged"
@@ -55,7 +55,7 @@ def test_a_user_without_an_account_is_refused_in_one_sentence(machine: str) -> N
     assert "Traceback" not in result.stdout
 
 
-def test_a_runtime_folder_of_another_user_is_refused_in_one_sentence(machine: str) -> None:
+def test_runtime_folder_of_another_user_gets_one_error_line(machine: str) -> None:
     for mode, folder in (("1777", "/taken"), ("700", "/taken/embedded-postgres-10001")):
         docker("exec", machine, "install", "-d", "-m", mode, folder)
     result = attempt(*as_user("app"), "--env", "TMPDIR=/taken", machine, "app", "check")

@@ -47,13 +47,13 @@ def secrets_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("answers", BAKES.values(), ids=BAKES)
-def test_what_looks_like_a_secret_is_an_example(bake: Bake, answers: dict[str, object]) -> None:
+def test_files_of_a_bake_have_only_known_example_secrets(bake: Bake, answers: dict[str, object]) -> None:
     for path, content in bake(**answers).files().items():
         found = secrets_in(content.decode()) - set(EXAMPLES)
         assert not found, f"{path}: {found}"
 
 
-def test_every_example_is_still_there(bake: Bake) -> None:
+def test_every_example_secret_is_still_used(bake: Bake) -> None:
     contents = (text for answers in BAKES.values() for text in bake(**answers).files().values())
     assert set().union(*(secrets_in(content.decode()) for content in contents)) == set(EXAMPLES)
 
@@ -69,5 +69,5 @@ def test_every_example_is_still_there(bake: Bake) -> None:
         "ghp_" + "a1B2" * 9,
     ],
 )
-def test_a_secret_would_be_found(text: str) -> None:
+def test_secret_is_found(text: str) -> None:
     assert secrets_in(f"{text}\n")

@@ -108,7 +108,7 @@ def load_on(url: str) -> Load:
     return Load(host, int(port))
 
 
-def test_eight_replicas_start_at_once_on_an_empty_database(next_image: str) -> None:
+def test_eight_replicas_on_an_empty_database_migrate_once(next_image: str) -> None:
     with network() as name, ExitStack() as stack:
         options = ("--network", name, "-e", f"POSTGRES_PASSWORD={PASSWORD}", "-e",
                    "POSTGRES_USER=app")  # fmt: skip
@@ -131,7 +131,7 @@ def test_eight_replicas_start_at_once_on_an_empty_database(next_image: str) -> N
     assert errors == []
 
 
-def test_a_migration_that_fails_serves_nobody_and_stops_nobody(
+def test_failed_migration_exits_and_running_replicas_serve(
     stack: Stack, failing_image: str
 ) -> None:
     stack.up()
@@ -157,7 +157,7 @@ def test_a_migration_that_fails_serves_nobody_and_stops_nobody(
     assert stack.psql("SELECT version_num FROM alembic_version") == "0001"
 
 
-def test_sigterm_under_load_loses_nothing(stack: Stack) -> None:
+def test_sigterm_under_load_loses_no_request(stack: Stack) -> None:
     stack.up()
     (name,) = stack.containers("app")
     docker("update", "--restart", "no", name)
@@ -183,7 +183,7 @@ def test_sigterm_under_load_loses_nothing(stack: Stack) -> None:
     assert all(live == 200 for moment, live, *_ in probes if moment < sent_at)
 
 
-def test_a_rolling_restart_behind_the_proxy_loses_nothing(stack: Stack) -> None:
+def test_rolling_restart_behind_proxy_loses_no_request(stack: Stack) -> None:
     stack.up("--scale", "app=2")
     replicas = stack.containers("app")
     with load_on(stack.url) as load:
@@ -199,7 +199,7 @@ def test_a_rolling_restart_behind_the_proxy_loses_nothing(stack: Stack) -> None:
     assert len(load.created) == int(stack.psql("SELECT count(*) FROM bookmarks"))
 
 
-def test_the_database_is_killed_and_back_after_five_seconds(stack: Stack) -> None:
+def test_killed_database_returns_503_and_recovers(stack: Stack) -> None:
     stack.up()
     url = replica_url(stack)
     (app,), (database,) = stack.containers("app"), stack.containers("database")
@@ -229,7 +229,7 @@ def test_the_database_is_killed_and_back_after_five_seconds(stack: Stack) -> Non
     assert len(load.created) <= int(stack.psql("SELECT count(*) FROM bookmarks"))
 
 
-def test_the_database_is_frozen(stack: Stack) -> None:
+def test_frozen_database_returns_503_within_limits_and_recovers(stack: Stack) -> None:
     stack.up()
     url = replica_url(stack)
     (database,) = stack.containers("database")
@@ -255,7 +255,7 @@ def test_the_database_is_frozen(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
+def test_failed_cache_causes_no_errors(stack: Stack, how: str) -> None:
     stack.up()
     url = replica_url(stack)
     (cache,) = stack.containers("cache")
@@ -284,7 +284,7 @@ def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
 
 
 @pytest.mark.thorough  # test_platform.py goes back to an older version as well
-def test_an_older_version_serves_on_the_newer_schema(stack: Stack, next_image: str) -> None:
+def test_older_version_on_newer_schema_serves(stack: Stack, next_image: str) -> None:
     """Roll forward, with a migration, and back again, under load."""
     stack.up()
     newer = stack.variables | {"IMAGE_TAG": next_image.split(":")[1]}

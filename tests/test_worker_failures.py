@@ -46,7 +46,7 @@ def done_by_key(stack: Stack) -> Counter[str]:
     return Counter(x["job_key"] for x in parsed if x["message"] == "job done" and x["job"] == JOB)
 
 
-def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(
+def test_killed_worker_loses_no_job_and_repeats_none(
     stack: Stack, tmp_path: Path
 ) -> None:
     library = stack.variables["IMAGE_TAG"].removeprefix("test-")
