@@ -105,9 +105,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if engine.FIGURES:
+    if engine.MEASUREMENTS:
         terminalreporter.section("figures")
-        for line in engine.FIGURES:
+        for line in engine.MEASUREMENTS:
             terminalreporter.line(line)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 CONNECTIONS = 32
 KINDS = ("container", "volume", "network", "image")  # of what a test could leave behind
-FIGURES: list[str] = []  # what the tests have measured, a line each
+MEASUREMENTS: list[str] = []  # what the tests have measured, a line each
 
 
 def docker(*arguments: str, **options: Any) -> str:
@@ -45,9 +45,9 @@ def attempt(
     )  # fmt: skip
 
 
-def say(figures: str) -> None:
+def record(figures: str) -> None:
     """Keep what a test measured for the end of the run."""
-    FIGURES.append(figures)
+    MEASUREMENTS.append(figures)
 
 
 def is_running() -> bool:

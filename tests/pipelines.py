@@ -131,7 +131,7 @@ class Machine:
             process.stdout.close()
 
 
-def said(jobs: dict[str, Job]) -> str:
+def logs_of(jobs: dict[str, Job]) -> str:
     """What came of each, with all that it printed."""
     return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
 

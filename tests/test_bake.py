@@ -69,7 +69,9 @@ RESIDUE = {
     "gitlab": re.compile(r"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
     "deploy": re.compile(r"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
     "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
-    "rate_limit": re.compile(r"rate.?limit|too.many.requests|create_limiter|\b429\b", re.IGNORECASE),
+    "rate_limit": re.compile(
+        r"rate.?limit|too.many.requests|create_limiter|\b429\b", re.IGNORECASE
+    ),
     "tracing": re.compile(
         r"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
     ),
@@ -308,9 +310,7 @@ def test_module_has_at_most_250_lines(repository: Path) -> None:
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
 
 
-def test_option_has_at_most_three_lines_in_main(
-    hook: ModuleType, repository: Path
-) -> None:
+def test_option_has_at_most_three_lines_in_main(hook: ModuleType, repository: Path) -> None:
     main = (repository / TEMPLATE / "src" / "app" / "main.py").read_text(encoding="utf-8")
     marked = [m for line in main.splitlines() if (m := hook.TRAILING.fullmatch(line))]
     lines = Counter(name for match in marked for name in match["names"].split(", "))
@@ -325,9 +325,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     assert set(hook.OWNED) == {*OPTIONS, *(c for q in hook.CHOICES for c in CHOICES[q])} - {"none"}
 
 
-def test_clone_with_crlf_bakes_lf(
-    repository: Path, home: Path, tmp_path: Path, bake: Bake
-) -> None:
+def test_clone_with_crlf_bakes_lf(repository: Path, home: Path, tmp_path: Path, bake: Bake) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(repository, clone)
     for path in (p for p in (clone / TEMPLATE).rglob("*") if p.is_file()):
@@ -356,9 +354,7 @@ def cookiecutter(
 COMMAND = [sys.executable, "-m", "cookiecutter"]
 
 
-def test_broken_template_leaves_nothing(
-    repository: Path, home: Path, tmp_path: Path
-) -> None:
+def test_broken_template_leaves_nothing(repository: Path, home: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(repository, clone)
     (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
@@ -431,7 +427,9 @@ def test_failed_bake_with_keep_option_keeps_the_project(
     assert (tmp_path / "out" / "example-service" / "broken.md").exists()
 
 
-def test_existing_folder_is_refused_and_unchanged(repository: Path, home: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_refused_and_unchanged(
+    repository: Path, home: Path, tmp_path: Path
+) -> None:
     mine = tmp_path / "out" / "example-service" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")

@@ -194,7 +194,9 @@ def test_the_versions_are_the_ones_the_template_was_tested_with(
     assert locked == wanted, "an option's package without a marker, or one that is not pinned"
 
 
-def test_bake_without_uv_names_the_command_that_creates_the_lock(bake: Bake, tmp_path: Path) -> None:
+def test_bake_without_uv_names_the_command_that_creates_the_lock(
+    bake: Bake, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(bake().path, project)
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
@@ -210,7 +212,9 @@ def test_template_folder_passes_checks_and_tests(
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
     install(project, sys.executable)
     # The rows have run the others; two libraries for jobs beside each other are here alone.
-    outcome = run_tests(project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py")
+    outcome = run_tests(
+        project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py"
+    )
     report.lines.append(f"the template folder itself: {check(project)}, {outcome}")
 
 

@@ -26,7 +26,7 @@ from engine import (
     docker,
     is_ready,
     network,
-    say,
+    record,
     state_of,
     wait_until,
 )
@@ -103,7 +103,7 @@ def test_image_size_is_below_the_limit(image: str, project: Path, tmp_path: Path
     docker("build", "-q", "-t", tag, "-f", str(tmp_path / "Dockerfile"), str(project))
     base, ours, single = size_of("python:3.14-slim"), size_of(image), size_of(tag)
     saved = 1 - ours / single
-    say(f"image: {ours:.0f} MB, of which {ours - base:.0f} added to its base; "
+    record(f"image: {ours:.0f} MB, of which {ours - base:.0f} added to its base; "
           f"single-stage {single:.0f} MB, so {saved:.0%} smaller")  # fmt: skip
     assert ours - base < 150
     assert saved >= 0.6
@@ -156,7 +156,7 @@ def test_read_only_unprivileged_container_serves_in_256_megabytes(
             time.sleep(3)
         assert load.failed == []
         usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", service)
-        say(f"locked down: ready in {started:.1f} s; {load.figures()}; memory {usage}")
+        record(f"locked down: ready in {started:.1f} s; {load.summary()}; memory {usage}")
         assert docker("exec", service, "sh", "-c", "touch /srv/x 2>&1 || true").endswith(
             "Read-only file system"
         )
@@ -191,7 +191,7 @@ def test_health_check_during_outage_fails_and_recovers_without_restart(
             docker("start", postgres)
         green = wait_until(lambda: health() == "healthy", seconds=30)
         assert state_of(service)["Running"]
-        say(f"health check: unhealthy after {red:.1f} s without a database, "
+        record(f"health check: unhealthy after {red:.1f} s without a database, "
               f"healthy {green:.1f} s after it was started")  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_stop_with_unfinished_requests_ends_before_sigkill(
         docker("stop", "--time", "30", service)
         seconds = time.monotonic() - started
         assert state_of(service)["ExitCode"] == 0, "137 if it is killed"
-        say(f"SIGTERM with {clients} requests that never end: it ended after {seconds:.1f} s, "
+        record(f"SIGTERM with {clients} requests that never end: it ended after {seconds:.1f} s, "
             f"{drain_seconds} s of drain and {graceful_seconds} s for them")  # fmt: skip
         assert drain_seconds + graceful_seconds <= seconds < 10
 
@@ -276,7 +276,7 @@ def test_stack_is_healthy_within_a_minute_and_keeps_its_data(
     stack: Stack,
 ) -> None:
     seconds = stack.up()
-    say(f"compose: everything healthy after {seconds:.1f} s")
+    record(f"compose: everything healthy after {seconds:.1f} s")
     assert seconds < 60
     states = stack.compose("ps", "--format", "{{.Service}} {{.Health}}").splitlines()
     assert sorted(states) == ["app healthy", "cache healthy", "database healthy", "proxy healthy"]
@@ -338,7 +338,7 @@ def test_killed_container_is_restarted_and_serves(running_stack: Stack, service:
     wait_until(lambda: state_of(name)["StartedAt"] != before, seconds=20)
     seconds = wait_until(lambda: is_ready(running_stack.url), seconds=30)
     health = wait_until(lambda: state_of(name)["Health"]["Status"] == "healthy", seconds=60)
-    say(f"{service} killed: ready {seconds:.1f} s later, healthy {seconds + health:.1f} s later")
+    record(f"{service} killed: ready {seconds:.1f} s later, healthy {seconds + health:.1f} s later")
     page = {"url": f"https://example.com/{service}", "title": "After"}
     assert ask(f"{running_stack.url}/bookmarks", method="POST", body=page).status == 201
 
@@ -413,7 +413,7 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
         seconds = wait_until(
             lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30, of=str(log)
         )
-        say(f"reload: the changed answer after {seconds:.1f} s")
+        record(f"reload: the changed answer after {seconds:.1f} s")
 
 
 def test_the_tests_run_in_containers_and_leave_nothing(
@@ -428,7 +428,7 @@ def test_the_tests_run_in_containers_and_leave_nothing(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (last,) = [line for line in result.stdout.splitlines() if " passed" in line]
-    say(f"compose.test.yaml: {last.strip('= ')}")
+    record(f"compose.test.yaml: {last.strip('= ')}")
 
     broken = tmp_path / "broken"
     shutil.copytree(project, broken, ignore=shutil.ignore_patterns(".venv"))
@@ -504,9 +504,7 @@ def test_make_targets_for_containers_work(project: Path, image: str) -> None:
         assert volume, "the data stays"
 
 
-def test_restore_after_data_loss_gives_the_same_rows(
-    running_stack: Stack, tmp_path: Path
-) -> None:
+def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_path: Path) -> None:
     stack, dump = running_stack, tmp_path / "backup.dump"
     everything = "SELECT * FROM bookmarks ORDER BY id"
     for number in range(20):
@@ -529,7 +527,7 @@ def test_restore_after_data_loss_gives_the_same_rows(
     assert result.returncode == 0, result.stderr
     assert stack.psql(everything) == before
     wait_until(lambda: is_ready(stack.url), seconds=20)
-    say(f"dump, loss, restore: {before.count(chr(10)) + 1} rows, the same; "
+    record(f"dump, loss, restore: {before.count(chr(10)) + 1} rows, the same; "
           f"the dump has {dump.stat().st_size} bytes")  # fmt: skip
 
     dump.write_bytes(dump.read_bytes()[:-200])
@@ -551,7 +549,7 @@ def test_stack_with_every_option_serves(bake: Bake) -> None:
         stack.compose("build", "app", "proxy")
         seconds = stack.up()
         size = size_of("example-service:test-every-option") - size_of("python:3.14-slim")
-        say(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
+        record(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
         assert size < 150
         assert ask(f"{stack.url}/passages/nearest").status in {405, 422}
         page = {"url": "https://example.com/", "title": "No token"}
@@ -740,7 +738,9 @@ def test_volume_too_small_for_a_database_is_reported(
     [("compose.yaml",), ("compose.yaml", "compose.dev.yaml"), ("compose.test.yaml",)],
     ids="+".join,
 )
-def test_compose_files_are_valid_and_publish_loopback_only(project: Path, files: tuple[str, ...]) -> None:
+def test_compose_files_are_valid_and_publish_loopback_only(
+    project: Path, files: tuple[str, ...]
+) -> None:
     config = json.loads(
         Stack(project, files).compose("--profile", "*", "config", "--format", "json")
     )

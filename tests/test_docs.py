@@ -430,9 +430,7 @@ def test_pipeline_scripts_work_by_hand(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_account_blocks_use_documented_commands_of_railway(
-    complete: Path, tmp_path: Path
-) -> None:
+def test_account_blocks_use_documented_commands_of_railway(complete: Path, tmp_path: Path) -> None:
     (tmp_path / "railway").write_text(STAND_IN)
     (tmp_path / "railway").chmod(0o755)
     calls = tmp_path / "calls"

@@ -104,9 +104,7 @@ def devcontainer(project: Path) -> Iterator[str]:
 
 @pytest.mark.thorough
 @pytest.mark.containers
-def test_devcontainer_migrates_and_passes_checks(
-    devcontainer: str, project: Path
-) -> None:
+def test_devcontainer_migrates_and_passes_checks(devcontainer: str, project: Path) -> None:
     config = read(project, DEVCONTAINER)
     inside = ("exec", "--user", config["remoteUser"], "--workdir", "/workspaces/project")
     engine.docker(*inside, devcontainer, "sh", "-ec", config["postCreateCommand"], timeout=600)

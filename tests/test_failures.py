@@ -21,7 +21,7 @@ from engine import (
     is_ready,
     kill,
     network,
-    say,
+    record,
     state_of,
     wait_until,
 )
@@ -126,7 +126,7 @@ def test_eight_replicas_on_an_empty_database_migrate_once(next_image: str) -> No
         logs = [docker("logs", replica) for replica in replicas]
     migrated = sum('"message":"migrated"' in text for text in logs)
     errors = [line for text in logs for line in text.splitlines() if '"level":"error"' in line]
-    say(f"8 replicas at once: {migrated} migrated, 8 ready after {seconds:.1f} s")
+    record(f"8 replicas at once: {migrated} migrated, 8 ready after {seconds:.1f} s")
     assert migrated == 1
     assert errors == []
 
@@ -147,7 +147,7 @@ def test_failed_migration_exits_and_running_replicas_serve(
             "-e", "ENVIRONMENT=test", failing_image,
         )  # fmt: skip
         time.sleep(1)
-    say(f"failing migration: {load.figures()}")
+    record(f"failing migration: {load.summary()}")
     assert result.returncode == 1
     (line,) = [line for line in result.stdout.splitlines() if '"level":"error"' in line]
     assert '"message":"not migrated"' in line
@@ -173,7 +173,7 @@ def test_sigterm_under_load_loses_no_request(stack: Stack) -> None:
         before_end = state_of(name)["Running"]
         docker("wait", name)
         ended = time.monotonic() - sent_at
-    say(f"SIGTERM under load: {load.figures()}; ready was 503 after {unready:.2f} s, "
+    record(f"SIGTERM under load: {load.summary()}; ready was 503 after {unready:.2f} s, "
         f"it ended after {ended:.1f} s")  # fmt: skip
     assert before_end
     assert load.failed == []
@@ -194,7 +194,7 @@ def test_rolling_restart_behind_proxy_loses_no_request(stack: Stack) -> None:
             docker("start", replica)
             wait_until(lambda r=replica: state_of(r)["Health"]["Status"] == "healthy", seconds=30)
             time.sleep(1.5)  # the proxy finds it by name and by its health
-    say(f"rolling restart of 2 replicas: {load.figures()}")
+    record(f"rolling restart of 2 replicas: {load.summary()}")
     assert load.failed == []
     assert len(load.created) == int(stack.psql("SELECT count(*) FROM bookmarks"))
 
@@ -216,7 +216,7 @@ def test_killed_database_returns_503_and_recovers(stack: Stack) -> None:
         time.sleep(4)
     red = min(moment for moment, _, ready, _ in probes if ready == 503)
     recovered = load.recovered_after(back_at)
-    say(f"database killed for {back_at - killed_at:.1f} s: {load.figures()}; "
+    record(f"database killed for {back_at - killed_at:.1f} s: {load.summary()}; "
         f"ready was 503 after {red - killed_at:.2f} s, last failure {recovered:.2f} s after it "
         "accepted connections")  # fmt: skip
     assert load.failed
@@ -244,7 +244,7 @@ def test_frozen_database_returns_503_within_limits_and_recovers(stack: Stack) ->
     recovered = load.recovered_after(thawed_at)
     slowest = max(outcome.seconds for outcome in load.outcomes)
     red = min(moment + took for moment, _, ready, took in probes if ready == 503)
-    say(f"database frozen for 10 s: {load.figures()}; ready was 503 after "
+    record(f"database frozen for 10 s: {load.summary()}; ready was 503 after "
         f"{red - frozen_at:.1f} s, last failure {recovered:.2f} s after it was thawed")  # fmt: skip
     assert load.failed
     assert {(outcome.status, outcome.kind) for outcome in load.failed} == {(503, PROBLEM)}
@@ -275,7 +275,7 @@ def test_failed_cache_causes_no_errors(stack: Stack, how: str) -> None:
         degraded = ask(f"{url}/health/ready")
         docker("start" if how == "killed" else "unpause", cache)
         wait_until(lambda: ask(f"{url}/health/ready").json()["status"] == "ready", seconds=10)
-    say(f"cache {how}: {load.figures()}; {len(statuses)} cached reads, all "
+    record(f"cache {how}: {load.summary()}; {len(statuses)} cached reads, all "
         f"{set(statuses)}")  # fmt: skip
     assert load.failed == []
     assert set(statuses) == {200}
@@ -309,7 +309,7 @@ def test_older_version_on_newer_schema_serves(stack: Stack, next_image: str) -> 
             }
             assert commits == {"decaf" if variables is newer else "c0ffee"}
     logs = stack.compose("logs", "app")
-    say(f"roll-out with a migration, and roll-back: {load.figures()}")
+    record(f"roll-out with a migration, and roll-back: {load.summary()}")
     assert load.failed == []
     assert "the database is newer than this code" in logs
     assert stack.psql("SELECT version_num FROM alembic_version") == "9000"

@@ -141,9 +141,7 @@ def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
     return result.stdout.strip()
 
 
-def test_every_app_command_without_settings_succeeds(
-    bake: Bake, tmp_path: Path
-) -> None:
+def test_every_app_command_without_settings_succeeds(bake: Bake, tmp_path: Path) -> None:
     project = bake(lock=True).copy_to(tmp_path / "project")
     env = environment(tmp_path)
     app = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable, "app"]

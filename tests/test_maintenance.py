@@ -1,7 +1,7 @@
-"""The template's own pipelines: looked at by linters, and every command of them run.
+"""The template's own workflows: linters check them, and a local runner runs every command.
 
-What would take long or needs an account is a stand-in that writes down how it was called; `make`
-says what it would do, which it cannot for a target that is not there.
+Stand-ins replace slow programs and those that need an account, and record their calls. `make` runs
+with --dry-run, which fails for an unknown target.
 """
 
 import datetime
@@ -17,7 +17,7 @@ import yaml
 from actionlint import actionlint
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
 from node import needs_npx
-from pipelines import GitHub, Job, Machine, rows_of, said
+from pipelines import GitHub, Job, Machine, logs_of, rows_of
 from test_docs import shell_blocks
 from test_formats import run
 
@@ -32,7 +32,7 @@ CI, NEWEST, RELEASE = (
 RUN = "https://github.com/Acme/example-service/actions/runs/42"
 
 
-# --- as they are written --------------------------------------------------------------------------
+# --- linters --------------------------------------------------------------------------
 
 
 def test_workflows_pass_linters() -> None:
@@ -64,7 +64,7 @@ def test_workflow_scripts_pass_shellcheck(tmp_path: Path) -> None:
 
 READ = {"contents": "read"}
 PERMISSIONS = {
-    "ci.yml": dict.fromkeys(("check", "linux", "elsewhere", "containers"), READ),
+    "ci.yml": dict.fromkeys(("check", "linux", "macos-and-windows", "containers"), READ),
     "newest.yml": {"test": READ, "report": READ | {"issues": "write"}},
     "release.yml": {
         "prepare": READ,
@@ -98,7 +98,7 @@ def test_action_has_one_version_in_all_workflows() -> None:
 
 
 def test_dependabot_directories_have_files() -> None:
-    """Its globs are those of Ruby, of which these use no more than a star for one folder."""
+    """Dependabot's globs are those of Ruby. Only `*` for one folder is used."""
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
     wanted = {
         "github-actions": "*.yml",
@@ -112,7 +112,7 @@ def test_dependabot_directories_have_files() -> None:
         for directory in update["directories"]:
             below = directory.strip("/")
             if kind == "github-actions" and not below:
-                below = ".github/workflows"  # it looks there by itself
+                below = ".github/workflows"  # the default of Dependabot
             folders = ROOT.glob(below) if below else [ROOT]
             files = [file for folder in folders for file in folder.glob(wanted[kind])]
             assert files, (kind, directory)
@@ -143,12 +143,12 @@ def test_jobs_with_one_python_use_the_default_version() -> None:
     assert named == {QUESTIONS["python_version"][0]}
 
 
-# --- as they run ----------------------------------------------------------------------------------
+# --- runs ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def machine(repository: Path, tmp_path: Path) -> Machine:
-    """A machine with a repository of its own, and stand-ins."""
+    """Provide a machine with a copy of the repository and stand-ins."""
     copy = tmp_path / "repository"
     shutil.copytree(repository, copy)
     machine = Machine(tmp_path / "machine", copy, sys.executable)
@@ -178,14 +178,14 @@ def results(jobs: dict[str, Job]) -> dict[str, str]:
 @pytest.mark.posix
 def test_ci_workflow_runs_the_documented_commands(machine: Machine, bake: Bake) -> None:
     jobs = GitHub(machine, event="pull_request", ref="refs/pull/1/merge").run("ci.yml")
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     calls = machine.calls
     for target, count in {"check": 1, ".venv": 4, "test": 4, "test-containers": 1}.items():
         assert calls.count(f"make {target}") == count, target
     fast = re.search(r"^test-fast:.*\n\t\S+ (-m pytest .*)", read("Makefile"), re.MULTILINE)
     assert fast
     plain = fast[1].replace('"', "")
-    assert calls.count(f"uv run --no-sync python {plain}") == 8, "as make test-fast, without make"
+    assert calls.count(f"uv run --no-sync python {plain}") == 8, "the command of make test-fast"
     (block,) = [b for b in shell_blocks(read("CONTRIBUTING.md")) if b.startswith("uv venv\n")]
     unversioned = [re.sub(r" --python \S+", "", call) for call in calls]
     assert all(unversioned.count(line.replace('"', "")) == 8 for line in block.splitlines())
@@ -198,7 +198,7 @@ def test_ci_workflow_runs_the_documented_commands(machine: Machine, bake: Bake) 
         own = " ".join(["uv", "run", *command[:5]])
         assert f"`{own}`" in (bake().path / "README.md").read_text(encoding="utf-8"), own
         assert all((bake().path / path).exists() for path in command[5:]), command
-    assert len({tuple(call) for call in asked}) == 8, "fewer tests on Windows, all on macOS"
+    assert len({tuple(call) for call in asked}) == 8, "fewer tests on Windows, every test on macOS"
 
 
 def read(path: str) -> str:
@@ -212,13 +212,14 @@ def test_failure_with_newest_releases_opens_one_issue(machine: Machine, fails: s
     jobs = GitHub(machine, event="schedule").run("newest.yml")
     made = [call for call in machine.calls if call.startswith("gh issue ")]
     if fails == "nothing":
-        assert results(jobs) == {"test": "success", "report": "skipped"}, said(jobs)
+        assert results(jobs) == {"test": "success", "report": "skipped"}, logs_of(jobs)
         assert made == []
     else:
-        assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
-        where, title = "--repo Acme/example-service", "The newest releases fail the tests"
+        assert results(jobs) == {"test": "failure", "report": "success"}, logs_of(jobs)
+        where, title = "--repo Acme/example-service", "Tests fail with the newest dependencies"
         assert [call for call in made if "list" not in call] == [
-            f"gh issue create {where} --title {title} --body {RUN} says which, and what has moved."
+            f"gh issue create {where} --title {title} --body Logs, with the failed tests and the "
+            f"updated versions: {RUN}"
         ]
     for bounds in ("kept", "lifted"):
         assert f"make constraints bounds={bounds}" in machine.calls
@@ -229,13 +230,13 @@ def test_repeated_failure_comments_on_the_open_issue(machine: Machine) -> None:
     machine.fails = "make test"
     machine.environment["ISSUES"] = json.dumps(
         [
-            {"number": 31, "title": "The newest releases fail the tests"},
-            {"number": 7, "title": "The newest releases fail the tests"},
-            {"number": 3, "title": "The newest releases fail the tests, do they not?"},
+            {"number": 31, "title": "Tests fail with the newest dependencies"},
+            {"number": 7, "title": "Tests fail with the newest dependencies"},
+            {"number": 3, "title": "Tests fail with the newest dependencies?"},
         ]
     )
     jobs = GitHub(machine, event="schedule").run("newest.yml")
-    assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
+    assert results(jobs) == {"test": "failure", "report": "success"}, logs_of(jobs)
     assert [call.split(" --")[0] for call in machine.calls if call.startswith("gh issue ")] == [
         "gh issue list",
         "gh issue comment 7",
@@ -248,9 +249,7 @@ def test_repeated_failure_comments_on_the_open_issue(machine: Machine) -> None:
     [(True, ""), (False, 'touch "$HOME/engine"'), (False, "exit 1"), (False, "")],
     ids=["running", "started", "not started", "none"],
 )
-def test_ci_run_without_docker_warns(
-    tmp_path: Path, *, is_running: bool, start: str
-) -> None:
+def test_ci_run_without_docker_warns(tmp_path: Path, *, is_running: bool, start: str) -> None:
     machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
     script = machine.repository / ".ci" / "run"
     script.parent.mkdir(parents=True)
@@ -272,11 +271,11 @@ def test_ci_run_without_docker_warns(
     is_tested = is_running or "touch" in start
     made = [call for call in machine.calls if call.startswith("make ")]
     assert made == ["make check", "make test", *["make test-containers quick=yes"] * is_tested]
-    assert ("NO DOCKER ENGINE ANSWERS" in result.stdout) == (not is_tested)
-    assert ("NOT RUN, for want of time" in result.stdout) == is_tested
+    assert ("NO DOCKER ENGINE" in result.stdout) == (not is_tested)
+    assert ("NOT RUN, to save time" in result.stdout) == is_tested
 
 
-# --- a release ------------------------------------------------------------------------------------
+# --- releases ------------------------------------------------------------------------------------
 
 CHANGELOG = """# Changelog
 
@@ -304,9 +303,7 @@ def tag(machine: Machine, name: str) -> dict[str, Job]:
 
 
 @pytest.mark.posix
-def test_release_is_proposed_merged_tagged_and_published(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_release_is_proposed_merged_tagged_and_published(machine: Machine, tmp_path: Path) -> None:
     (machine.repository / "CHANGELOG.md").write_text(CHANGELOG)
     machine.commit()
     machine.stand_in("make", 'test "$1" != constraints || echo moved==1 >> constraints.txt')
@@ -315,7 +312,7 @@ def test_release_is_proposed_merged_tagged_and_published(
     assert machine.calls[-2:] == [
         "gh auth setup-git",
         "gh pr create --base main --head release-1.2.0 --title Release 1.2.0 --body Approve the "
-        "runs of CI. When they have passed and this is merged, push the tag v1.2.0.",
+        "CI runs. After they have passed, merge this pull request and push the tag v1.2.0.",
     ]
     changed = machine.git("diff", "--name-only", "main", "release-1.2.0").split()
     assert changed == ["CHANGELOG.md", "constraints.txt", "cookiecutter.json"]
@@ -350,7 +347,7 @@ def test_release_with_failed_ci_or_other_version_is_refused(
     machine.commit()
     jobs = tag(machine, name)
     assert jobs["publish"].result == "failure"
-    assert reason in said(jobs)
+    assert reason in logs_of(jobs)
     assert not [call for call in machine.calls if "release create" in call]
 
 
@@ -359,7 +356,7 @@ def test_release_with_invalid_version_is_not_proposed(machine: Machine) -> None:
     jobs = propose(machine, "1.2; rm -rf .")
     assert results(jobs)["prepare"] == "failure"
     assert results(jobs)["propose"] == "skipped"
-    assert "not released: '1.2; rm -rf .' is not of the form 1.2.0" in said(jobs)
+    assert "not released: '1.2; rm -rf .' does not have the form 1.2.0" in logs_of(jobs)
     assert not [call for call in machine.calls if call.startswith("gh ")]
 
 
@@ -377,16 +374,16 @@ def write_version(folder: Path, version: str, changelog: str = CHANGELOG) -> Non
 @pytest.mark.parametrize(
     ("version", "changelog", "problem"),
     [
-        ("1.1", CHANGELOG, "'1.1' is not of the form 1.2.0"),
-        ("v1.2.0", CHANGELOG, "'v1.2.0' is not of the form 1.2.0"),
-        ("1.02.0", CHANGELOG, "'1.02.0' is not of the form 1.2.0"),
+        ("1.1", CHANGELOG, "'1.1' does not have the form 1.2.0"),
+        ("v1.2.0", CHANGELOG, "'v1.2.0' does not have the form 1.2.0"),
+        ("1.02.0", CHANGELOG, "'1.02.0' does not have the form 1.2.0"),
         ("1.1.0", CHANGELOG, "1.1.0 is not newer than 1.1.0"),
         ("1.0.10", CHANGELOG, "1.0.10 is not newer than 1.1.0"),
         ("2.0.0", "# Changelog\n", "CHANGELOG.md has no heading Unreleased"),
         (
             "2.0.0",
             "## Unreleased\n\n## 1.1.0 - 2026-01-02\n\n- Old.\n",
-            "CHANGELOG.md says of nothing that it has changed",
+            "CHANGELOG.md has no entries under Unreleased",
         ),
     ],
 )
@@ -452,10 +449,10 @@ def test_refreshed_constraints_respect_bounds_and_keep_markers(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace("[x]", ""))
-    (tmp_path / "constraints.txt").write_text("# Why.\nidna==2.0  # option: small\ngone==1\n")
+    (tmp_path / "constraints.txt").write_text("# Comment.\nidna==2.0  # option: small\ngone==1\n")
     refresh(tmp_path)
     assert re.fullmatch(
-        r"# Why\.\nidna==3\.0  # option: small\niniconfig==2\S*\n",
+        r"# Comment\.\nidna==3\.0  # option: small\niniconfig==2\S*\n",
         (tmp_path / "constraints.txt").read_text(),
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import ROOT, Bake
-from engine import attempt, container, docker, is_ready, network, say, state_of, wait_until
+from engine import attempt, container, docker, is_ready, network, record, state_of, wait_until
 from test_bake import EVERY_OPTION, NO_OPTION
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -88,7 +88,7 @@ def test_container_under_its_memory_limit_serves_load(bake: Bake, kind: str) -> 
         answered = asyncio.run(load)
         after = unreclaimable_mib(app)
         assert state_of(app)["Running"]
-        say(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} answers, "
+        record(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} answers, "
             f"limit {limit}")  # fmt: skip
         if kind == "every option":
             check_processes(image, options)
@@ -100,4 +100,4 @@ def check_processes(image: str, options: tuple[str, ...]) -> None:
         with limited(image, limit, "app", name, options=options) as process:
             check = ("exec", process, "app", name, "--check")
             wait_until(lambda command=check: attempt(*command).returncode == 0, seconds=60)
-            say(f"memory, {name}: {unreclaimable_mib(process)} MiB, limit {limit}")
+            record(f"memory, {name}: {unreclaimable_mib(process)} MiB, limit {limit}")

@@ -68,9 +68,7 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: 
         assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
 
 
-def test_alert_tests_fail_for_each_changed_limit(
-    project: Path, tmp_path: Path
-) -> None:
+def test_alert_tests_fail_for_each_changed_limit(project: Path, tmp_path: Path) -> None:
     folder = project / "observability"
     shutil.copy(folder / "alerts_test.yml", tmp_path)
     moved = list(moved_a_little((folder / "alerts.yml").read_text()))
@@ -133,7 +131,9 @@ def reds(dashboard: Path, kind: str) -> set[float]:
     return {s["value"] for s in steps if s["color"] == "red" and s["value"] is not None}
 
 
-def test_prometheus_configuration_is_valid_and_finds_every_replica(project: Path, tmp_path: Path) -> None:
+def test_prometheus_configuration_is_valid_and_finds_every_replica(
+    project: Path, tmp_path: Path
+) -> None:
     folder = project / "observability"
     promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
     (scrape,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
@@ -230,9 +230,7 @@ class Open(BaseHTTPRequestHandler):
         pass
 
 
-def test_prometheus_with_empty_token_file_scrapes(
-    project: Path, tmp_path: Path
-) -> None:
+def test_prometheus_with_empty_token_file_scrapes(project: Path, tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         config = configure(project, tmp_path, f"127.0.0.1:{server.server_port}", token="")
@@ -251,9 +249,7 @@ def queries(project: Path) -> list[str]:
     return [text.replace("$__rate_interval", f"{60 * SCRAPE_SECONDS}s") for text in found]
 
 
-def test_dashboard_and_alert_queries_return_data(
-    project: Path, tmp_path: Path
-) -> None:
+def test_dashboard_and_alert_queries_return_data(project: Path, tmp_path: Path) -> None:
     env = environment(tmp_path, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN)
     serve = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     serve += ["app", "dev", "--no-reload"]

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import Bake
 from expressions import ExpressionError, Expressions
-from pipelines import GitHub, GitLab, Machine, said
+from pipelines import GitHub, GitLab, Machine, logs_of
 from test_baked_service import find_python
 
 pytestmark = pytest.mark.slow
@@ -142,9 +142,7 @@ def report_of(machine: Machine) -> ET.Element:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_pipeline_of_a_new_project_succeeds(
-    new_machine: NewMachine, servers: str, ci: str
-) -> None:
+def test_pipeline_of_a_new_project_succeeds(new_machine: NewMachine, servers: str, ci: str) -> None:
     machine = new_machine(ci=ci)
     machine.services_python = servers
     # That all of them pass is shown elsewhere; here, that the pipeline runs what is there.
@@ -156,7 +154,7 @@ def test_pipeline_of_a_new_project_succeeds(
         jobs = GitHub(machine).run("ci.yml", only={"check", "test"})
     else:
         jobs = GitLab(machine).run("check", "test")
-    assert results(jobs) == {"check": "success", "test": "success"}, said(jobs)
+    assert results(jobs) == {"check": "success", "test": "success"}, logs_of(jobs)
     assert {image for image, count in machine.connections.items() if count > 10} == {
         *("postgres:18", "redis:8"),
     }, "they are there to be used"
@@ -185,7 +183,7 @@ def test_failing_test_or_lint_error_fails_the_pipeline(
         expected = {"publish": "skipped", "deploy": "skipped"}
     else:
         jobs, expected = GitLab(machine).run("check", "test"), {}
-    assert results(jobs) == {"check": "failure", "test": "failure", **expected}, said(jobs)
+    assert results(jobs) == {"check": "failure", "test": "failure", **expected}, logs_of(jobs)
     assert "E501" in jobs["check"].output
     assert report_of(machine).get("failures") == "1", "the report is kept all the same"
     assert not [call for call in machine.calls if call.startswith(("docker", "railway"))]
@@ -231,7 +229,7 @@ def test_tested_commit_is_deployed_to_railway_once(
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
     services = ["app", "worker", "scheduler"] if worker == "taskiq" else ["app"]
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(commit, *services)
     assert production.messages == []
 
@@ -242,7 +240,7 @@ def test_tested_commit_is_deployed_to_render_once(new_machine: NewMachine, ci: s
     with running_production(machine) as production:
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     names = ["example-service", "example-service-worker", "example-service-scheduler"]
     assert production.deploys == [(name, commit) for name in names]
     assert machine.calls == []
@@ -260,13 +258,13 @@ def test_failed_deployment_fails_the_job_and_notifies(
         production.is_stuck = cause == "not there"
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
-    assert set(results(jobs).values()) == {"failure"}, said(jobs)
+    assert set(results(jobs).values()) == {"failure"}, logs_of(jobs)
     reasons = {
         "not ready": "smoke test failed: GET /health/ready: 503",
         "not built": "not deployed: ",
         "not there": f"smoke test failed: commit the-old-one runs, not {commit}",
     }
-    assert reasons[cause] in said(jobs)
+    assert reasons[cause] in logs_of(jobs)
     (message,) = production.messages
     assert message.startswith(f"{production.url} - {commit} is not deployed - https://")
     issues = [call for call in machine.calls if call.startswith("gh ")]
@@ -274,7 +272,7 @@ def test_failed_deployment_fails_the_job_and_notifies(
     if issues:
         assert f"--repo Acme/example-service --title Not deployed - {commit}" in issues[0]
         assert "/actions/runs/42 says why." in issues[0]
-    assert "of-railway" not in said(jobs) + message
+    assert "of-railway" not in logs_of(jobs) + message
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
@@ -329,14 +327,12 @@ def test_rollback_deploys_the_earlier_commit(new_machine: NewMachine, ci: str) -
     machine.commit()
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, earlier[:10])
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(earlier, "app")
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_rollback_over_a_destructive_migration_is_refused(
-    new_machine: NewMachine, ci: str
-) -> None:
+def test_rollback_over_a_destructive_migration_is_refused(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     earlier = machine.git("rev-parse", "HEAD")
     add_migration(machine, "ALTER TABLE bookmarks DROP COLUMN title")
@@ -344,8 +340,8 @@ def test_rollback_over_a_destructive_migration_is_refused(
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, earlier)
     first, *others = results(jobs).values()
-    assert (first, set(others)) == ("failure", {"skipped"}), said(jobs)
-    assert "ALTER TABLE bookmarks DROP COLUMN title" in said(jobs)
+    assert (first, set(others)) == ("failure", {"skipped"}), logs_of(jobs)
+    assert "ALTER TABLE bookmarks DROP COLUMN title" in logs_of(jobs)
     assert machine.calls == []
 
 
@@ -354,7 +350,7 @@ def test_rollback_from_another_branch_is_skipped(new_machine: NewMachine, ci: st
     machine = new_machine(ci=ci)
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, "HEAD", branch="elsewhere")
-    assert set(results(jobs).values()) == {"skipped"}, said(jobs)
+    assert set(results(jobs).values()) == {"skipped"}, logs_of(jobs)
     assert machine.calls == []
 
 
@@ -373,7 +369,7 @@ def test_tested_image_is_published_by_github(new_machine: NewMachine, is_private
         (machine.folder / "artifacts" / "image" / name).touch()
     jobs = GitHub(machine, is_private=is_private).run("ci.yml", only={"publish"})
     name = f"ghcr.io/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
-    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert results(jobs) == {"publish": "success"}, logs_of(jobs)
     assert machine.calls == [
         "docker load --input image.tar",
         f"docker tag example-service:local {name}",
@@ -393,7 +389,7 @@ def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
     machine.stand_in("docker", DOCKER)
     jobs = GitLab(machine).run("publish")
     name = f"registry.example.com/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
-    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert results(jobs) == {"publish": "success"}, logs_of(jobs)
     assert f"docker push {name}" in machine.calls
     assert "it was given of-the-job" in machine.calls
     assert results(GitLab(machine, branch="elsewhere").run("publish")) == {"publish": "skipped"}

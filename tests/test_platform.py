@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from engine import Load, address_of, ask, attempt, docker, say, state_of, wait_until
+from engine import Load, address_of, ask, attempt, docker, record, state_of, wait_until
 from test_failures import CONCURRENTLY, FAILING
 
 pytestmark = pytest.mark.containers
@@ -179,7 +179,7 @@ def test_deployment_failed_deployment_and_rollback_lose_no_request(
             " WHERE client_addr IS NOT NULL",
         )
         first, second, broken, rolled_back = subject.made
-        say(f"deploy with a migration, failed deploy, rollback: {load.figures()}")
+        record(f"deploy with a migration, failed deploy, rollback: {load.summary()}")
         assert load.failed == []
         assert len(load.created) == int(rows)
         assert revision == "9000", "a rollback leaves the schema as it is"

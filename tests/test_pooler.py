@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bake
-from engine import ask, say, wait_until
+from engine import ask, record, wait_until
 from pooler import PGBOUNCER, SERVER_CONNECTIONS, Pooler, Psql, version
 from test_bake import EVERY_OPTION
 from test_first_minutes import environment, serving
@@ -299,7 +299,7 @@ def test_forty_clients_behind_pgbouncer_get_no_errors(
     if "session" not in request.node.callspec.id:
         assert server_connections <= SERVER_CONNECTIONS < client_connections
     assert "unsupported startup parameter" not in pooler.log()
-    say(
+    record(
         f"PgBouncer {'.'.join(map(str, version()))}, {request.node.callspec.id}: "
         f"{statuses.total()} answers to {CLIENTS} clients, 0 of them 500, "
         f"{client_connections} connections over {server_connections}"

@@ -17,16 +17,17 @@ BLOCKS = {
         "tests/test_first_minutes.py::test_readme_commands_bake_and_serve"
     ),
     ("README.md", "make demo"): (
-        "tests/test_first_minutes.py::"
-        "test_make_demo_with_only_python_serves_and_leaves_nothing"
+        "tests/test_first_minutes.py::test_make_demo_with_only_python_serves_and_leaves_nothing"
     ),
     ("CONTRIBUTING.md", f"cd '{TEMPLATE}'"): (
         "tests/test_baked_service.py::test_template_folder_passes_checks_and_tests"
     ),
-    ("CONTRIBUTING.md", "uv venv"): "tests/test_maintenance.py::test_ci_workflow_runs_the_documented_commands",
+    (
+        "CONTRIBUTING.md",
+        "uv venv",
+    ): "tests/test_maintenance.py::test_ci_workflow_runs_the_documented_commands",
     ("CONTRIBUTING.md", "make constraints"): (
-        "tests/test_maintenance.py::"
-        "test_refreshed_constraints_respect_bounds_and_keep_markers"
+        "tests/test_maintenance.py::test_refreshed_constraints_respect_bounds_and_keep_markers"
     ),
     ("CONTRIBUTING.md", "git tag v1.2.0"): (
         "tests/test_maintenance.py::test_release_is_proposed_merged_tagged_and_published"

@@ -47,7 +47,9 @@ def secrets_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("answers", BAKES.values(), ids=BAKES)
-def test_files_of_a_bake_have_only_known_example_secrets(bake: Bake, answers: dict[str, object]) -> None:
+def test_files_of_a_bake_have_only_known_example_secrets(
+    bake: Bake, answers: dict[str, object]
+) -> None:
     for path, content in bake(**answers).files().items():
         found = secrets_in(content.decode()) - set(EXAMPLES)
         assert not found, f"{path}: {found}"

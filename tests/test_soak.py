@@ -1,4 +1,4 @@
-"""`make soak`: its comparison, its page, and a short run."""
+"""`make soak`: the comparison, the page, and a short run."""
 
 import subprocess
 import sys

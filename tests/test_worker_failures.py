@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Bake
-from engine import Load, Stack, ask, kill, say, state_of, wait_until
+from engine import Load, Stack, ask, kill, record, state_of, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("docker_engine")]
 
@@ -46,9 +46,7 @@ def done_by_key(stack: Stack) -> Counter[str]:
     return Counter(x["job_key"] for x in parsed if x["message"] == "job done" and x["job"] == JOB)
 
 
-def test_killed_worker_loses_no_job_and_repeats_none(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_killed_worker_loses_no_job_and_repeats_none(stack: Stack, tmp_path: Path) -> None:
     library = stack.variables["IMAGE_TAG"].removeprefix("test-")
     host, port = urlsplit(stack.url).hostname or "", urlsplit(stack.url).port or 0
     kills = 0
@@ -65,7 +63,7 @@ def test_killed_worker_loses_no_job_and_repeats_none(
     seconds = time.monotonic() - over_at
     assert finished(stack) == len(load.created) > 0
     assert max(done_by_key(stack).values()) == 1
-    say(f"{library}: {len(load.created)} jobs on their way, {kills} workers killed; "
+    record(f"{library}: {len(load.created)} jobs on their way, {kills} workers killed; "
         f"all done {seconds:.1f} s after the last request, none twice")  # fmt: skip
 
     stack.compose("stop", "worker")  # what waits meanwhile is kept, even if Redis is killed
@@ -76,7 +74,7 @@ def test_killed_worker_loses_no_job_and_repeats_none(
     kill(stack.containers("cache")[0])
     stack.up("--scale", "worker=2")
     wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="those that waited")
-    say(f"{library}: 20 jobs that waited while Redis was killed are done")
+    record(f"{library}: 20 jobs that waited while Redis was killed are done")
 
     if library == "taskiq":
         restore_as_it_was(stack, f"file={tmp_path / 'backup.dump'}")

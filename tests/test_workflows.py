@@ -71,9 +71,7 @@ def test_workflows_pass_actionlint(bake: Bake, tmp_path: Path, deploy: str) -> N
 
 @pytest.mark.parametrize("deploy", CHOICES["deploy"])
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_job_scripts_pass_shellcheck(
-    bake: Bake, tmp_path: Path, ci: str, deploy: str
-) -> None:
+def test_job_scripts_pass_shellcheck(bake: Bake, tmp_path: Path, ci: str, deploy: str) -> None:
     folder = bake(ci=ci, deploy=deploy, worker="taskiq").path
     files = [*folder.glob(".github/workflows/*.yml"), *folder.glob(".gitlab-ci.yml")]
     parsed = [yaml.safe_load(path.read_text()) for path in files]
@@ -161,7 +159,7 @@ def test_pre_commit_runs_the_checks_of_the_project(bake: Bake, tmp_path: Path) -
     result = commit()
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("Passed") == 5
-    with (project / "src" / "app" / "features.py").open("a") as source:
+    with (project / "src" / "app" / "discovery.py").open("a") as source:
         source.write('import app.main\nnumber:int = "1"\n')
     result = commit()
     failed = [line.split(".")[0] for line in result.stdout.splitlines() if "Failed" in line]
