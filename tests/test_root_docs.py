@@ -1,4 +1,4 @@
-"""The repository's own pages: what they name exists, and what they tell people to type is run."""
+"""The repository's own pages: paths, links and targets exist, and tests run the commands."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 }
-# By page and first line: which test runs it.
+# The test that runs a block of commands, by page and first line.
 BLOCKS = {
     ("README.md", "uvx cookiecutter gh:org/template"): (
         "tests/test_first_minutes.py::test_readme_commands_bake_and_serve"
