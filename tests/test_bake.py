@@ -1,4 +1,4 @@
-"""Every valid combination of answers, baked and looked at, without installing anything."""
+"""Every valid combination of answers: files, residue, format. Installs nothing."""
 
 import ast
 import contextlib
@@ -51,8 +51,8 @@ EVERY_COMBINATION = [
     for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
 ]
 COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
-COUNTS = (4032, 6912)  # of combinations that go together, and of all
-# What must not be left of an option that was not chosen.
+COUNTS = (4032, 6912)  # valid combinations, all combinations
+# Words that a project without the option must not contain.
 RESIDUE = {
     "redis": re.compile(r"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "worker": re.compile(
@@ -86,7 +86,7 @@ RESIDUE = {
         re.IGNORECASE,
     ),
 }
-# Files whose words mean something else: GitHub runs CI, and sends webhooks as well.
+# Files in which the words have another meaning: GitHub also sends webhooks.
 OTHER_MEANING = {"github": re.compile("webhook")}
 MARKERS = re.compile(r"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(r"\{%|\{\{ ?cookiecutter")
@@ -113,7 +113,7 @@ def read_template(repository: Path) -> dict[str, str]:
 
 
 def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    """Let the hook make each text once of the same options and words: they are few."""
+    """Cache the results of the hook: few options and words occur in each text."""
 
     @functools.cache
     def options_in(text: str) -> set[str]:
@@ -146,7 +146,7 @@ def test_every_combination_is_free_of_residue_and_clean(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Made by the hook's own function; each file that comes of it is looked at once."""
+    """Check each different file that the hook returns once."""
     started = time.monotonic()
     template = read_template(repository)
     remember_texts(hook, monkeypatch)
@@ -167,7 +167,7 @@ def test_every_combination_is_free_of_residue_and_clean(
             }
         for file in files.items():
             left = words_in[file] - chosen
-            assert not left, f"{name_of(combination)}: {file[0]} has words of {left}"
+            assert not left, f"{name_of(combination)}: {file[0]} has words of options {left}"
         follow_migrations(files)
         check_words(files, combination)
         write_for_ruff(tmp_path / str(number), files, new)
@@ -180,7 +180,7 @@ def test_every_combination_is_free_of_residue_and_clean(
         print(
             f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}: "
             f"{len(words_in)} different files in {time.monotonic() - started:.0f} s",
-            file=sys.stderr,  # which passes through, if tests run side by side
+            file=sys.stderr,  # pytest-xdist shows it
         )
 
 
@@ -207,7 +207,7 @@ def check_words(files: Texts, combination: dict[str, object]) -> None:
 
 
 def write_for_ruff(folder: Path, files: Texts, new: Texts) -> None:
-    """Python that is new, beside the settings for it and what makes packages of folders."""
+    """Write new Python files, with pyproject.toml and every `__init__.py`."""
     if not any(file.endswith(".py") for file in new):
         return
     for file, text in files.items():
@@ -218,7 +218,7 @@ def write_for_ruff(folder: Path, files: Texts, new: Texts) -> None:
 
 
 def parse(files: Texts) -> None:
-    """Read every file with the parser of its kind."""
+    """Parse every file."""
     for path, text in files.items():
         assert text.endswith("\n") or not text, path
         assert not text.endswith("\n\n"), path
@@ -239,7 +239,7 @@ def parse(files: Texts) -> None:
 
 
 def follow_migrations(files: Texts) -> None:
-    """Each follows the one before, from 0001 on, whichever options brought them."""
+    """Check that the migrations form one chain from 0001 on."""
     paths = sorted(path for path in files if "/migrations/versions/" in path)
     for number, path in enumerate(paths, 1):
         before = f'"{number - 1:04d}"' if number > 1 else "None"
@@ -394,7 +394,7 @@ def test_overwriting_bake_leaves_files_of_the_user(
     for name, content in mine.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
-    time.sleep(0.05)  # what is somebody's is older
+    time.sleep(0.05)  # files of the user are older than the bake
     result = cookiecutter(repository, home, tmp_path / "out", "--overwrite-if-exists",
                           "project_name=Order Service", "project_slug=example-service")  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -423,7 +423,7 @@ def test_failed_bake_with_keep_option_keeps_the_project(
     (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
     result = cookiecutter(clone, home, tmp_path / "out", "--keep-project-on-failure")
     assert result.returncode != 0
-    time.sleep(1.5)  # the watcher looks for a second
+    time.sleep(1.5)  # the background process waits for a second
     assert (tmp_path / "out" / "example-service" / "broken.md").exists()
 
 
@@ -456,14 +456,14 @@ def is_settled(project: Path, whole: dict[str, bytes]) -> bool:
     try:
         return not project.exists() or Baked(project, {}).files() == whole
     except FileNotFoundError:
-        return False  # it is being removed
+        return False  # a file was removed meanwhile
 
 
 @pytest.mark.posix
 def test_interrupted_bake_leaves_a_complete_project_or_none(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
-    """Ctrl-C at many moments: whatever is there in the end is finished."""
+    """Press Ctrl-C at different times."""
     whole, outcomes = bake().files(), set()
     for attempt in range(12):
         output = tmp_path / str(attempt)
@@ -478,7 +478,7 @@ def test_interrupted_bake_leaves_a_complete_project_or_none(
         project = output / "example-service"
         while process.poll() is None and not (project / "tests").exists():
             time.sleep(0.001)
-        time.sleep(attempt * 0.008)  # by then the hook is starting, at work, or done
+        time.sleep(attempt * 0.008)  # the hook starts, runs or has ended
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         process.wait()
@@ -487,5 +487,5 @@ def test_interrupted_bake_leaves_a_complete_project_or_none(
             time.sleep(0.05)
         outcomes.add("none" if not project.exists() else "whole")
         if project.exists():
-            assert Baked(project, {}).files() == whole, f"half a project, attempt {attempt}"
+            assert Baked(project, {}).files() == whole, f"incomplete project, attempt {attempt}"
     assert outcomes

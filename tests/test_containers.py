@@ -1,4 +1,4 @@
-"""The image and the compose stacks of a baked service, built and run on a real Docker engine."""
+"""The image and the compose stacks of a baked service, on a Docker engine."""
 
 import json
 import os
@@ -56,7 +56,7 @@ HALF_A_REQUEST = (
 
 
 def size_of(image: str) -> float:
-    """In megabytes."""
+    """Return the size in megabytes."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", image)) / MEGABYTE
 
 
@@ -89,12 +89,12 @@ def test_image_has_user_command_and_labels(image: str, project: Path) -> None:
     assert config["Cmd"] == ["sh", "scripts/startup.sh"]
     assert not config.get("Entrypoint")
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would need another process"
+    assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would be another process"
     assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
     assert config["Labels"]["org.opencontainers.image.revision"] == "c0ffee"
     text = (project / "Dockerfile").read_text()
     for refused in ("--mount", "# syntax", "--exclude", "--start-interval"):
-        assert refused not in text, "some platforms' builders refuse it"
+        assert refused not in text, "builders of some platforms refuse it"
 
 
 def test_image_size_is_below_the_limit(image: str, project: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_health_check_during_outage_fails_and_recovers_without_restart(
 def test_stop_with_unfinished_requests_ends_before_sigkill(
     image: str, database: tuple[str, str]
 ) -> None:
-    """With shorter limits than usual; test_deployment.py compares the usual ones."""
+    """Use short timeouts; test_deployment.py compares the defaults."""
     name, server = database
     drain_seconds, graceful_seconds, clients = 1, 2, 20
     options = ("--network", name, "-e", f"DATABASE_URL={server}", "-e", "ENVIRONMENT=test",
@@ -215,9 +215,9 @@ def test_stop_with_unfinished_requests_ends_before_sigkill(
         started = time.monotonic()
         docker("stop", "--time", "30", service)
         seconds = time.monotonic() - started
-        assert state_of(service)["ExitCode"] == 0, "137 if it is killed"
-        record(f"SIGTERM with {clients} requests that never end: it ended after {seconds:.1f} s, "
-            f"{drain_seconds} s of drain and {graceful_seconds} s for them")  # fmt: skip
+        assert state_of(service)["ExitCode"] == 0, "137 after SIGKILL"
+        record(f"SIGTERM with {clients} unfinished requests: ended after {seconds:.1f} s, "
+            f"{drain_seconds} s of drain and {graceful_seconds} s of graceful timeout")  # fmt: skip
         assert drain_seconds + graceful_seconds <= seconds < 10
 
 
@@ -257,7 +257,7 @@ def url_of(service: str) -> str:
 
 @pytest.fixture
 def database() -> Iterator[tuple[str, str]]:
-    """A network with an empty PostgreSQL in it: the network's name, and the server's URL."""
+    """Run an empty PostgreSQL; yield the name of its network and its URL."""
     password = "of-this-test"
     options = ("-e", f"POSTGRES_PASSWORD={password}", "-e", "POSTGRES_USER=app")
     with (
@@ -290,7 +290,7 @@ def test_stack_is_healthy_within_a_minute_and_keeps_its_data(
 
 @pytest.mark.thorough
 def test_compose_waits_for_a_slow_migration(stack: Stack) -> None:
-    """Another replica migrates for longer than a health check has patience."""
+    """Hold the migration lock for longer than the timeout of the health check."""
     seconds = 45
     lock = zlib.crc32(b"example-service:migrations")
     migrating = f"SELECT pg_advisory_lock({lock}), pg_sleep({seconds})"
@@ -379,7 +379,7 @@ def test_proxy_replaces_forwarded_headers_of_clients(image: str) -> None:
 
 @contextmanager
 def in_foreground(stack: Stack, target: str) -> Iterator[Path]:
-    """Run a target until Ctrl-C; the file that it writes to."""
+    """Run a target until Ctrl-C, and yield its log file."""
     log = stack.folder / f"{target}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -413,13 +413,13 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
         seconds = wait_until(
             lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30, of=str(log)
         )
-        record(f"reload: the changed answer after {seconds:.1f} s")
+        record(f"reload: changed response after {seconds:.1f} s")
 
 
 def test_the_tests_run_in_containers_and_leave_nothing(
     project: Path, tmp_path: Path, image: str
 ) -> None:
-    """On Python 3.14, which this machine may not have elsewhere."""
+    """The container has Python 3.14, which may not be installed on this machine."""
     assert image
     env = {**os.environ, "COMPOSE_PROJECT_NAME": f"test-{os.getpid()}"}
     command = ["make", "test-in-containers"]
@@ -461,7 +461,7 @@ services:
 def test_prometheus_sees_every_replica_with_the_token(
     project: Path, image: str, tmp_path: Path
 ) -> None:
-    """With Debian's Prometheus in place of the public image, which may be out of reach."""
+    """Use Debian's Prometheus: the public image may not be available."""
     assert image
     (tmp_path / "prometheus.yaml").write_text(PROMETHEUS)
     files = ("compose.yaml", str(tmp_path / "prometheus.yaml"))
@@ -482,7 +482,7 @@ def test_prometheus_sees_every_replica_with_the_token(
         assert closed.status == 401
 
 
-@pytest.mark.thorough  # other tests type the commands behind them
+@pytest.mark.thorough  # other tests run the commands of the targets
 def test_make_targets_for_containers_work(project: Path, image: str) -> None:
     assert image
     with Stack(project, variables={"IMAGE_TAG": "test-make"}) as stack:
@@ -501,7 +501,7 @@ def test_make_targets_for_containers_work(project: Path, image: str) -> None:
         run("down")
         assert stack.compose("ps", "--all", "--quiet") == ""
         volume = docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}_database")
-        assert volume, "the data stays"
+        assert volume, "the data is kept"
 
 
 def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_path: Path) -> None:
@@ -520,8 +520,8 @@ def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_p
     assert stack.psql(everything) == ""
     wait_until(lambda: is_ready(stack.url), seconds=20)
 
-    forgotten = ("psql", "-U", "app", "-d", "app", "-c", "SELECT pg_sleep(300)")
-    stack.compose("exec", "-T", "--detach", "database", *forgotten)
+    idle_client = ("psql", "-U", "app", "-d", "app", "-c", "SELECT pg_sleep(300)")
+    stack.compose("exec", "-T", "--detach", "database", *idle_client)
     wait_until(lambda: "pg_sleep" in stack.psql("SELECT query FROM pg_stat_activity"), seconds=10)
     result = stack.make("db-restore", f"file={dump}")
     assert result.returncode == 0, result.stderr
@@ -534,7 +534,7 @@ def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_p
     result = stack.make("db-restore", f"file={dump}")
     assert result.returncode != 0
     assert "pg_restore" in result.stdout + result.stderr
-    assert stack.psql(everything) == before, "a dump that cannot be read changes nothing"
+    assert stack.psql(everything) == before, "an unreadable dump changes nothing"
     assert is_ready(stack.url)
     replaced = ("exec", "-T", "database", "psql", "-U", "app", "-d", "replaced", "-Atqc")
     assert stack.compose(*replaced, "SELECT count(*) FROM bookmarks") == "0"
@@ -542,7 +542,7 @@ def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_p
 
 @pytest.mark.usefixtures("docker_engine")
 def test_stack_with_every_option_serves(bake: Bake) -> None:
-    """Its dependencies have parts in C, and its database an extension."""
+    """Its dependencies have C extensions, and its database an extension."""
     folder = bake(lock=True, **EVERY_OPTION).path
     variables = {"IMAGE_TAG": "test-every-option"}
     with Stack(folder, variables=variables) as stack:
@@ -554,12 +554,12 @@ def test_stack_with_every_option_serves(bake: Bake) -> None:
         assert ask(f"{stack.url}/passages/nearest").status in {405, 422}
         page = {"url": "https://example.com/", "title": "No token"}
         assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 401
-        assert ask(f"{stack.url}/webhooks/nobody", method="POST", body={}).status == 404
+        assert ask(f"{stack.url}/webhooks/unknown", method="POST", body={}).status == 404
         assert ask(f"{stack.url}/metrics").status == 200
         assert ask(f"{stack.url}/bookmarks").headers["ratelimit-policy"]
 
 
-# --- what goes wrong ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -586,24 +586,24 @@ def test_invalid_compose_input_is_refused(
         stack.__exit__()
     assert result.returncode != 0
     assert expected in result.stderr
-    assert "app Pulling" not in result.stderr, "no registry has it"
+    assert "app Pulling" not in result.stderr, "no registry is asked"
 
 
-@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of somebody else"])
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of another user"])
 def test_unreadable_dot_env_is_named_in_the_error(
     project: Path, image: str, tmp_path: Path, *, is_folder: bool
 ) -> None:
-    """By compose, and by the service where it is mounted into the container."""
+    """Compose names it, and so does a service with the file mounted."""
     shutil.copy(project / "compose.yaml", tmp_path)
     dotenv = tmp_path / ".env"
     if is_folder:
         dotenv.mkdir()
     else:
         dotenv.touch(mode=0)
-    # Root may read every file, unless it gives that up.
-    as_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    # Root may read every file, unless it drops these capabilities.
+    unprivileged = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     result = subprocess.run(
-        [*as_anybody * (os.geteuid() == 0), "docker", "compose", "config", "--quiet"],
+        [*unprivileged * (os.geteuid() == 0), "docker", "compose", "config", "--quiet"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     reason = "is a directory" if is_folder else "permission denied"
@@ -638,7 +638,7 @@ def test_build_without_lock_fails(project: Path, tmp_path: Path) -> None:
         shutil.copy(project / name, tmp_path)
     result = attempt("build", "--target", "dependencies", str(tmp_path))
     assert result.returncode != 0
-    assert re.search(r'"/uv\.lock":? not found', result.stderr)  # engines differ in the colon
+    assert re.search(r'"/uv\.lock":? not found', result.stderr)  # the colon depends on the engine
 
 
 def test_production_with_default_password_is_refused(stack: Stack) -> None:
@@ -666,7 +666,7 @@ def test_changed_password_on_existing_volume_is_reported(stack: Stack) -> None:
 
 
 def test_write_to_full_volume_returns_503_and_logs_the_reason(image: str) -> None:
-    """Reads go on, and writes again when there is room."""
+    """Reads succeed meanwhile, and writes succeed when there is room again."""
     password = "of-this-test"
     with network() as name:
         options = ("--network", name, "-e", f"POSTGRES_PASSWORD={password}",
@@ -686,7 +686,7 @@ def test_write_to_full_volume_returns_503_and_logs_the_reason(image: str) -> Non
                 docker(*psql, "CREATE TABLESPACE small LOCATION '/small/data'")
                 docker(*psql, "ALTER TABLE bookmarks SET TABLESPACE small")
                 docker(*psql, "CREATE DATABASE later TABLESPACE small")
-                docker(*psql, "SELECT 1", "later")  # what the first connection writes is there
+                docker(*psql, "SELECT 1", "later")  # the first connection writes files
                 docker("exec", server, "sh", "-c", "dd if=/dev/zero of=/small/fill 2>&1 || true")
 
                 def write(number: int) -> engine.Answer:
@@ -749,4 +749,4 @@ def test_compose_files_are_valid_and_publish_loopback_only(
             assert name in {"grafana", "prometheus", "proxy"}
             assert port["host_ip"] == "127.0.0.1"
         assert "privileged" not in service, name
-        assert "container_name" not in service, "it could not be scaled"
+        assert "container_name" not in service, "a fixed name prevents scaling"

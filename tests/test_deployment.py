@@ -1,6 +1,7 @@
-"""What a bake hands to Railway and Render, read as they read it, without an account.
+"""Configuration for Railway and Render, compiled and compared with the service's settings.
 
-Their schemas are not to be had here: tests/schemas/ says, of what they document, what is used.
+No account is needed. tests/schemas/ has schemas of the documented keys that the files use, because
+the platforms' schemas are not available offline.
 """
 
 import importlib.util
@@ -21,7 +22,7 @@ from test_bake import EVERY_OPTION, NO_OPTION
 from test_formats import run
 
 SCHEMAS = ROOT / "tests" / "schemas"
-CLOSING_SECONDS = 10  # docs/operations.md: what is closed after drain and requests in flight
+CLOSING_SECONDS = 10  # docs/operations.md: to close connections, after drain and requests
 REFERENCE = re.compile(r"\$\{\{(?:(?P<service>[\w-]+)\.)?(?P<name>\w+)\}\}")
 ANSWERS = [
     {},
@@ -53,7 +54,7 @@ def on_render(bake: Bake, answers: dict[str, object]) -> Baked:
 
 
 def compiled(baked: Baked) -> dict[str, Any]:
-    """The graph that `railway config` makes of .railway/railway.py, by calling its main()."""
+    """Return the graph of .railway/railway.py, as `railway config` compiles it."""
     spec = importlib.util.spec_from_file_location(
         "railway_file", baked.path / ".railway/railway.py"
     )
@@ -62,7 +63,7 @@ def compiled(baked: Baked) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     graph = module.main().to_graph()
-    assert json.loads(json.dumps(graph)) == graph, "the command line takes it as JSON"
+    assert json.loads(json.dumps(graph)) == graph, "the command line needs JSON"
     return dict(graph)
 
 
@@ -75,7 +76,7 @@ def resources(baked: Baked) -> dict[str, dict[str, Any]]:
 
 
 def blueprint(baked: Baked) -> dict[str, dict[str, Any]]:
-    """Services and databases of render.yaml by name, without the project's slug in front."""
+    """Return the services and databases of render.yaml by name, without the slug."""
     document = yaml.safe_load((baked.path / "render.yaml").read_text())
     slug = str(baked.answers["project_slug"])
     listed = [*document["services"], *document["databases"]]
@@ -86,7 +87,7 @@ def blueprint(baked: Baked) -> dict[str, dict[str, Any]]:
 
 
 def settings_of(baked: Baked) -> dict[str, str]:
-    """Variables and their defaults, of .env.example, which the service's own tests keep true."""
+    """Return the variables and defaults in .env.example. The service's tests check that file."""
     text = (baked.path / ".env.example").read_text()
     return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
@@ -147,7 +148,7 @@ def test_railway_references_have_targets(on_railway: Baked) -> None:
                 assert variable["resource"] in addresses
             for match in REFERENCE.finditer(variable.get("value", "")):
                 assert match["service"] in {None, *named}
-                assert match["name"].startswith("RAILWAY_"), "what Railway itself provides"
+                assert match["name"].startswith("RAILWAY_"), "variables of Railway"
         for attachment in resource.get("volumeAttachments", {}).values():
             assert attachment["volume"] in addresses
 
@@ -178,14 +179,16 @@ def test_render_has_the_chosen_services(on_render: Baked) -> None:
         "render.yaml")  # fmt: skip
     named = blueprint(on_render)
     assert set(named) == expected_services(on_render)
-    assert len({one["region"] for one in named.values()}) == 1, "a private network is of one region"
+    assert len({one["region"] for one in named.values()}) == 1, "a private network has one region"
     assert [named[name]["ipAllowList"] for name in {"cache", "database"} & set(named)] == [
         [] for _ in {"cache", "database"} & set(named)
     ]
     for name in {"worker", "scheduler"} & set(named):
         assert named[name]["dockerCommand"] == f"app {name}"
     triggers = {one.get("autoDeployTrigger") for one in named.values() if "runtime" in one}
-    assert triggers == ({None} if on_render.answers["ci"] == "none" else {"off"}), "deployed once"
+    assert triggers == ({None} if on_render.answers["ci"] == "none" else {"off"}), (
+        "each commit is deployed once"
+    )
 
 
 def test_render_variables_are_settings_with_a_source(on_render: Baked) -> None:
@@ -246,7 +249,7 @@ def test_production_template_has_no_secrets(on_railway: Baked) -> None:
 @pytest.mark.containers
 @pytest.mark.usefixtures("docker_engine")
 def test_redis_start_command_of_railway_works(bake: Bake) -> None:
-    """Its first word is the image's own entrypoint, which gives up root: Docker starts it too."""
+    """The command begins with the entrypoint of the image, which drops root."""
     redis = resources(bake(**{**EVERY_OPTION, "deploy": "railway"}))["cache"]
     entrypoint, *start = shlex.split(redis["deploy"]["startCommand"])
     assert entrypoint == "docker-entrypoint.sh"
@@ -289,12 +292,12 @@ EXAMPLES = {
     "DATABASE_URL": "postgresql://postgres:f8Zk2q@database.railway.internal:5432/railway",
     "RAILWAY_PUBLIC_DOMAIN": "example.up.railway.app",
     "RAILWAY_PRIVATE_DOMAIN": "cache.railway.internal",
-    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # by hand
+    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # set by the user
 }
 
 
 def given_by_railway(baked: Baked, name: str) -> dict[str, str]:
-    """The variables of a service as they arrive in its process; what is empty is not set."""
+    """Return the environment of a service's process."""
     named = resources(baked)
     values: dict[str, str] = {}
     for key, variable in named[name]["variables"].items():

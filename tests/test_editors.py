@@ -1,4 +1,4 @@
-"""What VS Code and a devcontainer read, and the commands that they would run."""
+"""Configuration of VS Code and of the devcontainer, and the commands in it."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def launched(folder: Path, name: str, file: str = "") -> list[str]:
-    """The command line of a launch configuration, without the debugger."""
+    """Return the arguments of a launch configuration."""
     listed = read(folder, ".vscode/launch.json")["configurations"]
     (one,) = [configuration for configuration in listed if configuration["name"] == name]
     assert (one["type"], one["request"]) == ("debugpy", "launch")
@@ -83,7 +83,7 @@ def test_launch_configurations_start(bake: Bake, tmp_path: Path) -> None:
 
 @pytest.fixture
 def devcontainer(project: Path) -> Iterator[str]:
-    """A container of it, with the project mounted as an editor does; it waits."""
+    """Run the devcontainer with the project in /workspaces, as an editor does."""
     config = read(project, DEVCONTAINER)
     build = config["build"]
     tag = "example-service-devcontainer:test"

@@ -1,6 +1,6 @@
-"""What must hold while things fail: drills on the compose stack of a baked service, under load.
+"""Failure tests: the compose stack of a baked service under load, while its servers fail.
 
-Each prints what it measured: requests sent and failed, and the seconds to recover.
+Each prints measurements: requests sent and failed, and the seconds to recover.
 """
 
 import threading
@@ -29,7 +29,7 @@ from engine import (
 pytestmark = pytest.mark.containers
 
 PROBLEM = "application/problem+json"
-PASSWORD = "of-this-drill"
+PASSWORD = "of-this-test"
 CONCURRENTLY = """
 from alembic import op
 
@@ -51,7 +51,7 @@ FAILING = CONCURRENTLY.replace('["title"]', '["no_such_column"]')
 
 
 def with_migration(image: str, text: str, folder: Path) -> str:
-    """The next version of an image: the same code, and one more migration."""
+    """Build the next version of an image: the same code with one more migration."""
     tag = f"example-service:test-{abs(hash(text)) % 10**8}"
     folder.mkdir(exist_ok=True)
     (folder / "9000_next.py").write_text(text)
@@ -76,7 +76,7 @@ def failing_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextmanager
 def probing(url: str) -> Iterator[list[tuple[float, int, int, float]]]:
-    """Ask for live and ready five times a second; the moment, both statuses and the slower time."""
+    """Probe live and ready five times per second; yield time, both statuses and the duration."""
     seen: list[tuple[float, int, int, float]] = []
     over = threading.Event()
 
@@ -98,7 +98,7 @@ def probing(url: str) -> Iterator[list[tuple[float, int, int, float]]]:
 
 
 def replica_url(stack: Stack) -> str:
-    """Past the proxy, which would answer for a replica that is not ready."""
+    """Return the URL of the replica. The proxy would answer if it is not ready."""
     (name,) = stack.containers("app")
     return f"http://{address_of(name)}:8000"
 
@@ -168,7 +168,7 @@ def test_sigterm_under_load_loses_no_request(stack: Stack) -> None:
         docker("kill", "--signal", "SIGTERM", name)
         wait_until(lambda: ask(f"{url}/health/ready").status == 503, seconds=4)
         unready = time.monotonic() - sent_at
-        time.sleep(2)  # the balancer is not that quick: requests still come
+        time.sleep(2)  # a load balancer reacts late: requests still arrive
         load.stop()
         before_end = state_of(name)["Running"]
         docker("wait", name)
@@ -193,7 +193,7 @@ def test_rolling_restart_behind_proxy_loses_no_request(stack: Stack) -> None:
             assert state_of(replica)["ExitCode"] == 0
             docker("start", replica)
             wait_until(lambda r=replica: state_of(r)["Health"]["Status"] == "healthy", seconds=30)
-            time.sleep(1.5)  # the proxy finds it by name and by its health
+            time.sleep(1.5)  # the proxy resolves the name and checks the health
     record(f"rolling restart of 2 replicas: {load.summary()}")
     assert load.failed == []
     assert len(load.created) == int(stack.psql("SELECT count(*) FROM bookmarks"))
@@ -203,7 +203,7 @@ def test_killed_database_returns_503_and_recovers(stack: Stack) -> None:
     stack.up()
     url = replica_url(stack)
     (app,), (database,) = stack.containers("app"), stack.containers("database")
-    docker("update", "--restart", "no", database)  # it is to stay away for a while
+    docker("update", "--restart", "no", database)  # stays down until docker start
     with probing(url) as probes, load_on(url) as load:
         time.sleep(1)
         killed_at = time.monotonic()
@@ -248,7 +248,7 @@ def test_frozen_database_returns_503_within_limits_and_recovers(stack: Stack) ->
         f"{red - frozen_at:.1f} s, last failure {recovered:.2f} s after it was thawed")  # fmt: skip
     assert load.failed
     assert {(outcome.status, outcome.kind) for outcome in load.failed} == {(503, PROBLEM)}
-    assert slowest < 9.5, "statement 5.5 s, or pool 3 s and then a statement"
+    assert slowest < 9.5, "statement 5.5 s, or pool 3 s and a statement"
     assert all(live == 200 for _, live, *_ in probes)
     assert red - frozen_at < 5
     assert recovered < 2
@@ -270,7 +270,7 @@ def test_failed_cache_causes_no_errors(stack: Stack, how: str) -> None:
         else:
             docker("pause", cache)
         until = time.monotonic() + 5
-        while time.monotonic() < until:  # what goes through the cache
+        while time.monotonic() < until:  # reads through the cache
             statuses.append(ask(f"{url}/bookmarks/{created['id']}").status)
         degraded = ask(f"{url}/health/ready")
         docker("start" if how == "killed" else "unpause", cache)
@@ -283,9 +283,9 @@ def test_failed_cache_causes_no_errors(stack: Stack, how: str) -> None:
     assert degraded.json()["status"] == "degraded"
 
 
-@pytest.mark.thorough  # test_platform.py goes back to an older version as well
+@pytest.mark.thorough  # test_platform.py also rolls back
 def test_older_version_on_newer_schema_serves(stack: Stack, next_image: str) -> None:
-    """Roll forward, with a migration, and back again, under load."""
+    """Deploy a version with a migration, and roll back, under load."""
     stack.up()
     newer = stack.variables | {"IMAGE_TAG": next_image.split(":")[1]}
     older = dict(stack.variables)
@@ -309,7 +309,7 @@ def test_older_version_on_newer_schema_serves(stack: Stack, next_image: str) -> 
             }
             assert commits == {"decaf" if variables is newer else "c0ffee"}
     logs = stack.compose("logs", "app")
-    record(f"roll-out with a migration, and roll-back: {load.summary()}")
+    record(f"deployment with a migration, and rollback: {load.summary()}")
     assert load.failed == []
     assert "the database is newer than this code" in logs
     assert stack.psql("SELECT version_num FROM alembic_version") == "9000"

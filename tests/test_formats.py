@@ -1,4 +1,4 @@
-"""Files that other programs read, looked at by those programs' own linters and schemas."""
+"""Linters and schemas for files of a bake that other programs read."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import yaml
 from conftest import Bake, Baked
 from test_bake import NO_OPTION
 
-VOLUMES = {"cache", "database"}  # with no settings of its own
+VOLUMES = {"cache", "database"}  # keys that may be empty
 
 
 def run(folder: Path, tool: str, *arguments: str) -> None:
@@ -39,7 +39,7 @@ def test_compose_files_match_the_schema(baked: Baked) -> None:
 
 
 def test_yaml_without_options_has_no_empty_keys(bake: Bake) -> None:
-    """A fence around all entries of a key would leave the key, with nothing in it."""
+    """A fence around every entry of a key leaves the key without a value."""
     for path in bake(**NO_OPTION).path.rglob("*.y*ml"):
         stack = [yaml.safe_load(path.read_text())]
         while stack:

@@ -1,4 +1,4 @@
-"""Whatever is sent to a service with every option on is answered as it is documented."""
+"""Fuzzing of a service with every option: responses must match the OpenAPI document."""
 
 import json
 import os
@@ -22,7 +22,7 @@ CHECKS = (
     "response_headers_conformance,response_schema_conformance"
 )
 
-# A client may call the routes of accounts ten times a minute: each request is of another one.
+# A client may call the routes of accounts ten times a minute. Each request has a new address.
 CLIENTS = """
 import ipaddress, itertools, schemathesis
 

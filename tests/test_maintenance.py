@@ -32,7 +32,7 @@ CI, NEWEST, RELEASE = (
 RUN = "https://github.com/Acme/example-service/actions/runs/42"
 
 
-# --- linters --------------------------------------------------------------------------
+# --- linters --------------------------------------------------------------------------------------
 
 
 def test_workflows_pass_linters() -> None:
@@ -143,7 +143,7 @@ def test_jobs_with_one_python_use_the_default_version() -> None:
     assert named == {QUESTIONS["python_version"][0]}
 
 
-# --- runs ----------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def test_ci_run_without_docker_warns(tmp_path: Path, *, is_running: bool, start:
     assert ("NOT RUN, to save time" in result.stdout) == is_tested
 
 
-# --- releases ------------------------------------------------------------------------------------
+# --- releases -------------------------------------------------------------------------------------
 
 CHANGELOG = """# Changelog
 

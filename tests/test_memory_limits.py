@@ -1,4 +1,4 @@
-"""The memory limits that docs/containers.md states: under each of them, a container serves load."""
+"""The memory limits in docs/containers.md: a container serves load under each of them."""
 
 import asyncio
 import re
@@ -64,7 +64,7 @@ def servers() -> Iterator[tuple[str, ...]]:
 
 
 def unreclaimable_mib(name: str) -> int:
-    """Memory of the first process that the kernel cannot take back."""
+    """Return the memory of the first process that the kernel cannot reclaim."""
     status = docker("exec", name, "cat", "/proc/1/status")
     return int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) // 1024
 
@@ -88,14 +88,14 @@ def test_container_under_its_memory_limit_serves_load(bake: Bake, kind: str) -> 
         answered = asyncio.run(load)
         after = unreclaimable_mib(app)
         assert state_of(app)["Running"]
-        record(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} answers, "
+        record(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} responses, "
             f"limit {limit}")  # fmt: skip
         if kind == "every option":
             check_processes(image, options)
 
 
 def check_processes(image: str, options: tuple[str, ...]) -> None:
-    """Start a worker, which finds jobs of the load, and a scheduler under their limits."""
+    """Start a worker, with jobs of the load in its queue, and a scheduler under their limits."""
     for name, limit in PROCESSES.items():
         with limited(image, limit, "app", name, options=options) as process:
             check = ("exec", process, "app", name, "--check")

@@ -1,4 +1,4 @@
-"""The newest Python that the template promises, from its public image: the hooks run on it."""
+"""The hooks on the newest supported Python, from its public image."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The pipelines of a baked service, run on this machine: every command of them, see pipelines.py.
+"""The pipelines of a baked service; pipelines.py runs every command on this machine.
 
-No account is needed: the platforms' programs are stand-ins that write down how they were called,
-and production is a server of the test's own.
+No account is needed: stand-ins replace the platforms' programs and record their calls, and a server
+of the test replaces production.
 """
 
 import http.server
@@ -26,14 +26,14 @@ from test_baked_service import find_python
 pytestmark = pytest.mark.slow
 
 SECRETS = {"RAILWAY_TOKEN": "of-railway", "RENDER_API_KEY": "of-render"}
-UPLOAD = 'test "$1" != up || git rev-parse HEAD >> "$CALLS"'  # which version is uploaded
+UPLOAD = 'test "$1" != up || git rev-parse HEAD >> "$CALLS"'  # records the uploaded commit
 SHA = re.compile(r"[0-9a-f]{40}")
 NewMachine = Callable[..., Machine]
 
 
 @pytest.fixture(scope="module")
 def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Python of an environment that has the embedded servers."""
+    """Return the Python of an environment with the embedded servers."""
     project = bake(lock=True).copy_to(tmp_path_factory.mktemp("servers") / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-install-project", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
@@ -42,7 +42,7 @@ def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
-    """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
+    """new_machine(ci="gitlab") makes a machine with a committed project and stand-ins."""
 
     def make(**answers: object) -> Machine:
         baked = bake(lock=True, **answers)
@@ -63,12 +63,12 @@ def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
 
 @dataclass
 class Production:
-    """What a platform would serve, and a chat; both see what the machine has called."""
+    """A deployed service, Render's API and a chat, in one server."""
 
     machine: Machine
     url: str = ""
     is_ready: bool = True
-    is_stuck: bool = False  # with the version it had
+    is_stuck: bool = False  # keeps serving the old version
     deploys: list[tuple[str, str]] = field(default_factory=list)  # to Render: service, commit
     messages: list[str] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class Production:
     def commit(self) -> str:
         uploaded = [call for call in self.machine.calls if SHA.fullmatch(call)]
         deployed = [] if self.is_stuck else uploaded or [commit for _, commit in self.deploys]
-        return (deployed or ["the-old-one"])[-1]
+        return (deployed or ["old-commit"])[-1]
 
     def answer(self, path: str, document: Any) -> tuple[int, object]:
         if path == "/chat":
@@ -112,7 +112,7 @@ def running_production(machine: Machine) -> Iterator[Production]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_POST = do_GET  # noqa: N815 - http.server calls it by this name
+        do_POST = do_GET  # noqa: N815 - the name is that of http.server
 
         def log_message(self, *_: object) -> None:
             pass
@@ -131,13 +131,13 @@ def results(jobs: dict[str, Any]) -> dict[str, str]:
     return {name: job.result for name, job in jobs.items()}
 
 
-# --- checking and testing -------------------------------------------------------------------------
+# --- checks and tests -----------------------------------------------------------------------------
 
 
 def report_of(machine: Machine) -> ET.Element:
-    """The one report of tests that was kept."""
+    """Return the root of the only saved test report."""
     (path,) = (machine.folder / "artifacts").rglob("test-report.xml")
-    (suite,) = ET.parse(path).getroot()  # noqa: S314 - pytest wrote it on this machine just now
+    (suite,) = ET.parse(path).getroot()  # noqa: S314 - written by pytest on this machine
     return suite
 
 
@@ -145,7 +145,7 @@ def report_of(machine: Machine) -> ET.Element:
 def test_pipeline_of_a_new_project_succeeds(new_machine: NewMachine, servers: str, ci: str) -> None:
     machine = new_machine(ci=ci)
     machine.services_python = servers
-    # That all of them pass is shown elsewhere; here, that the pipeline runs what is there.
+    # Another test runs all of them. Here a few show that the pipeline runs the tests.
     for path in (machine.repository / "tests").glob("test_*.py"):
         if path.name not in {"test_cache.py", "test_migrate.py"}:
             path.unlink()
@@ -157,7 +157,7 @@ def test_pipeline_of_a_new_project_succeeds(new_machine: NewMachine, servers: st
     assert results(jobs) == {"check": "success", "test": "success"}, logs_of(jobs)
     assert {image for image, count in machine.connections.items() if count > 10} == {
         *("postgres:18", "redis:8"),
-    }, "they are there to be used"
+    }, "the tests use both servers"
     suite = report_of(machine)
     assert int(suite.get("tests", "0")) > 30
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
@@ -185,7 +185,7 @@ def test_failing_test_or_lint_error_fails_the_pipeline(
         jobs, expected = GitLab(machine).run("check", "test"), {}
     assert results(jobs) == {"check": "failure", "test": "failure", **expected}, logs_of(jobs)
     assert "E501" in jobs["check"].output
-    assert report_of(machine).get("failures") == "1", "the report is kept all the same"
+    assert report_of(machine).get("failures") == "1", "the report of a failed run is saved"
     assert not [call for call in machine.calls if call.startswith(("docker", "railway"))]
 
 
@@ -198,7 +198,7 @@ def test_pull_request_publishes_and_deploys_nothing(new_machine: NewMachine) -> 
     assert machine.calls == []
 
 
-# --- deploying ------------------------------------------------------------------------------------
+# --- deployment -----------------------------------------------------------------------------------
 
 
 def deploy(machine: Machine, production: Production, ci: str) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def deploy(machine: Machine, production: Production, ci: str) -> dict[str, Any]:
 
 
 def railway_calls(commit: str, *services: str) -> list[str]:
-    """Those of one deployment."""
+    """Return the calls of one deployment."""
     calls = ["npm install --global @railway/cli@5.63.1"]
     for service in services:
         calls.append(f"railway variable set COMMIT_SHA={commit} --skip-deploys --service {service}")
@@ -247,7 +247,7 @@ def test_tested_commit_is_deployed_to_render_once(new_machine: NewMachine, ci: s
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("cause", ["not ready", "not built", "not there"])
+@pytest.mark.parametrize("cause", ["not ready", "not built", "old version"])
 def test_failed_deployment_fails_the_job_and_notifies(
     new_machine: NewMachine, ci: str, cause: str
 ) -> None:
@@ -255,14 +255,14 @@ def test_failed_deployment_fails_the_job_and_notifies(
     machine.fails = "railway*up*" if cause == "not built" else "nothing"
     with running_production(machine) as production:
         production.is_ready = cause != "not ready"
-        production.is_stuck = cause == "not there"
+        production.is_stuck = cause == "old version"
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
     assert set(results(jobs).values()) == {"failure"}, logs_of(jobs)
     reasons = {
         "not ready": "smoke test failed: GET /health/ready: 503",
         "not built": "not deployed: ",
-        "not there": f"smoke test failed: commit the-old-one runs, not {commit}",
+        "old version": f"smoke test failed: commit old-commit runs, not {commit}",
     }
     assert reasons[cause] in logs_of(jobs)
     (message,) = production.messages
@@ -286,7 +286,7 @@ def test_deployment_without_production_url_is_skipped(new_machine: NewMachine, c
     assert machine.calls == []
 
 
-# --- going back -----------------------------------------------------------------------------------
+# --- rollback -------------------------------------------------------------------------------------
 
 MIGRATION = """
 from alembic import op
@@ -354,10 +354,10 @@ def test_rollback_from_another_branch_is_skipped(new_machine: NewMachine, ci: st
     assert machine.calls == []
 
 
-# --- publishing -----------------------------------------------------------------------------------
+# --- publication ----------------------------------------------------------------------------------
 
 DOCKER = """case "$*" in *RepoDigests*) echo "ghcr.io/acme/example-service@sha256:d1" ;; esac
-test "$1" != login || printf 'it was given %s\\n' "$(cat)" >> "$CALLS" """
+test "$1" != login || printf 'password: %s\\n' "$(cat)" >> "$CALLS" """
 
 
 @pytest.mark.parametrize("is_private", [True, False])
@@ -374,14 +374,14 @@ def test_tested_image_is_published_by_github(new_machine: NewMachine, is_private
         "docker load --input image.tar",
         f"docker tag example-service:local {name}",
         "docker login ghcr.io --username ada --password-stdin",
-        "it was given of-the-job",
+        "password: of-the-job",
         f"docker push {name}",
         f"docker image inspect --format {{{{index .RepoDigests 0}}}} {name}",
     ]
-    said_of = [given for name, given in machine.used if name == "actions/attest"]
+    attested = [given for name, given in machine.used if name == "actions/attest"]
     subject = {"subject-name": "ghcr.io/acme/example-service", "subject-digest": "sha256:d1"}
     pushed = subject | {"push-to-registry": "true"}
-    assert said_of == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
+    assert attested == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
 
 
 def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
@@ -391,11 +391,11 @@ def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
     name = f"registry.example.com/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
     assert results(jobs) == {"publish": "success"}, logs_of(jobs)
     assert f"docker push {name}" in machine.calls
-    assert "it was given of-the-job" in machine.calls
+    assert "password: of-the-job" in machine.calls
     assert results(GitLab(machine, branch="elsewhere").run("publish")) == {"publish": "skipped"}
 
 
-# --- the evaluator --------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

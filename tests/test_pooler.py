@@ -1,7 +1,6 @@
-"""A service with every option on behind a real PgBouncer, under load.
+"""A service with every option behind a real PgBouncer, under load.
 
-Debian's package `pgbouncer` has it. Without it these tests are skipped on a laptop, and fail where
-CI is set.
+Needs Debian's package `pgbouncer`. Without it these tests are skipped, or fail if CI is set.
 """
 
 import base64
@@ -34,7 +33,7 @@ pytestmark = [
     pytest.mark.posix,
     pytest.mark.skipif(
         PGBOUNCER is None and "CI" not in os.environ,
-        reason="pgbouncer is not installed: it is in the package pgbouncer; CI fails without",
+        reason="pgbouncer is not installed: apt-get install pgbouncer; CI fails without it",
     ),
 ]
 
@@ -43,7 +42,7 @@ LONG_SECONDS = "60"  # limits that a busy machine never reaches
 WEBHOOK_KEY = b"of-this-test-and-no-other-one"
 SETTINGS = {
     "transaction": {},
-    # A server connection belongs to one client until that disconnects.
+    # A client keeps its server connection until it disconnects.
     "session": {"pool_mode": "session", "default_pool_size": str(CLIENTS)},
 }
 if version() >= (1, 21):  # the first with prepared statements in transaction mode
@@ -72,17 +71,18 @@ RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state 
 SLOW = """
 import asyncio
 from sqlalchemy import text
-from app.db.database import open_database
+from app.db.session import open_database
 from app.errors import Unavailable
 from app.settings import load_settings
 
 async def run():
     async with open_database(load_settings()) as database:
         try:
-            await database.fetch(text("SELECT pg_sleep(300)"))
+            async with database.read_connection() as connection:
+                await connection.execute(text("SELECT pg_sleep(300)"))
         except Unavailable:
-            rows = await database.fetch(text("SELECT 1 AS one"))
-            print("unavailable, then", rows[0]["one"])
+            async with database.read_connection() as connection:
+                print("unavailable, then", await connection.scalar(text("SELECT 1")))
 
 asyncio.run(run())
 """
@@ -301,7 +301,7 @@ def test_forty_clients_behind_pgbouncer_get_no_errors(
     assert "unsupported startup parameter" not in pooler.log()
     record(
         f"PgBouncer {'.'.join(map(str, version()))}, {request.node.callspec.id}: "
-        f"{statuses.total()} answers to {CLIENTS} clients, 0 of them 500, "
+        f"{statuses.total()} responses to {CLIENTS} clients, none of them 500, "
         f"{client_connections} connections over {server_connections}"
     )
 

@@ -1,4 +1,4 @@
-"""Two users of one machine, each with a project of their own and its embedded servers."""
+"""Several users of one machine, each with a project and embedded servers."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,18 @@ from engine import attempt, container, docker, wait_until
 
 pytestmark = pytest.mark.containers
 
-USERS = ("app", "nobody", "root")  # PostgreSQL refuses root: the library starts it as another user
+USERS = (
+    "app",
+    "nobody",
+    "root",
+)  # PostgreSQL refuses root, so the library starts it as another user
 NO_ACCOUNT = "4242"
 TAG = "example-service:test-second-user"
 
 
 @pytest.fixture(scope="module")
 def machine(project: Path) -> Iterator[str]:
-    """A container with the development image, and a project folder for each user."""
+    """Run a container of the development image, with a project folder for each user."""
     docker("build", "--quiet", "--target", "development", "--tag", TAG, str(project))
     with container(TAG, "sleep", "infinity", options=("--init", "--user", "root")) as name:
         for user in (*USERS, NO_ACCOUNT):

@@ -1,4 +1,4 @@
-"""The pipelines of a baked service, looked at by linters; test_pipelines.py runs them."""
+"""Linters for the pipelines of a baked service; test_pipelines.py runs them."""
 
 import itertools
 import os
@@ -24,9 +24,6 @@ ANSWERS = [
 
 def name_of(answers: dict[str, object]) -> str:
     return "-".join(map(str, answers.values()))
-
-
-# --- as they are written --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=name_of)
@@ -88,7 +85,7 @@ def test_job_scripts_pass_shellcheck(bake: Bake, tmp_path: Path, ci: str, deploy
 
 
 def test_tools_and_images_have_one_version_in_all_files(bake: Bake) -> None:
-    """What is named in several files moves together, or is seen here."""
+    """Several files name the same version of a tool or an image."""
     for answers in ({"ci": "github"}, {"ci": "gitlab"}):
         baked = bake(**answers, pgvector=True, python_version="3.13")
         everything = b"".join(
@@ -143,7 +140,7 @@ def test_pipeline_without_pgvector_uses_plain_postgresql(bake: Bake) -> None:
 
 
 def test_pre_commit_runs_the_checks_of_the_project(bake: Bake, tmp_path: Path) -> None:
-    """pre-commit, run on a project with and without a mistake."""
+    """Run pre-commit on a project with and without errors."""
     project = bake(lock=True).copy_to(tmp_path / "project")
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
