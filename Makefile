@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer, or uv; gets uv into .tools/ when there is none.
+# Needs Python 3.11 or newer, or uv. Installs uv into .tools/ if it is missing.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-containers bench soak check fix constraints clean
 
@@ -6,7 +6,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 export PATH := $(dir $(abspath $(UV))):$(PATH)
 export UV_COMPILE_BYTECODE := 1
 
-help:  ## this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r t d; do printf '%-17s%s\n' "$$t" "$$d"; done
 
 demo: $(UV)  ## bake the defaults into a temporary folder and serve them
@@ -14,34 +14,34 @@ demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . >/dev/null && \
 	cd "$$folder/example-service" && uv run --quiet app dev
 
-test: .venv  ## every test but those in containers: rules, hook, bakes, baked services (minutes)
+test: .venv  ## run every test that needs no Docker (minutes)
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not containers and not alone and not thorough"
 	.venv/bin/python -m pytest -m alone
 
-test-fast: .venv  ## the same without installing baked services (seconds)
+test-fast: .venv  ## run the tests that install nothing (seconds)
 	.venv/bin/python -m pytest -m "not slow and not containers"
 
-test-containers: .venv  ## the image, the compose stacks and the failure drills, on a Docker engine (minutes)
+test-containers: .venv  ## run the container and failure tests; needs Docker (minutes): make test-containers quick=yes
 	.venv/bin/python -m pytest -m "$(if $(quick),containers and not thorough,containers or thorough)"
 
-bench: .venv  ## measure a baked service beside its limits; needs wrk (minutes): make bench rounds=1
+bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1
 	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3)
 
-soak: .venv  ## mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
+soak: .venv  ## run mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
 	.venv/bin/python benchmarks/soak.py --minutes $(or $(minutes),10) --page benchmarks/soak.md
 
-check: .venv  ## lint and format, here and in the template folder; changes nothing
+check: .venv  ## lint and check the format, here and in the template folder
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 
-fix: .venv  ## let the tools mend what they can, in both
+fix: .venv  ## format and fix lint errors, here and in the template folder
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-constraints: .venv  ## the newest versions that fit, in both constraints.txt; or: bounds=lifted
+constraints: .venv  ## update both constraints.txt; without upper bounds: make constraints bounds=lifted
 	.venv/bin/python maintenance/refresh_constraints.py $(if $(filter lifted,$(bounds)),--lift-bounds)
 
-clean:  ## remove what work leaves behind
+clean:  ## remove files that git ignores
 	git clean -fdXq
 
 .venv: pyproject.toml constraints.txt $(UV)

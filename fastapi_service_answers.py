@@ -1,9 +1,9 @@
-"""The rules for answers, applied while cookiecutter asks, before anything is written.
+"""Validation of answers, as Jinja filters that run right after each question.
 
-cookiecutter makes the project's folder before it runs `pre_gen_project`: a hook would come too
-late to keep a name like `../../x` from leaving folders behind. A filter runs with each question.
+cookiecutter creates the project's folder before it runs `pre_gen_project`. That hook is too late to
+refuse a slug such as `../../x`.
 
-The module's name is its own, because cookiecutter imports it by name, from wherever it is run.
+cookiecutter imports this module by its name, so the name must be unique on the import path.
 """
 
 import re
@@ -16,12 +16,12 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-# One of these in a name would end a string or start an expansion in TOML, YAML, a Makefile, a
-# Dockerfile or a shell.
+# Characters that end a string or start an expansion in TOML, YAML, a Makefile, a Dockerfile or a
+# shell.
 FORBIDDEN = set('"\\`$<>{}|\u2028\u2029\x85')
 CONSTRAINTS = Path(__file__).parent / "{{cookiecutter.project_slug}}" / "constraints.txt"
-# Names that Windows gives to devices, of the service's own package, and of everything that it
-# depends on: a project cannot depend on itself.
+# Device names of Windows, the service's own package, and its dependencies: a project cannot depend
+# on itself.
 RESERVED = {
     *("app", "test", "tests", "con", "prn", "aux", "nul"),
     *(f"{device}{number}" for device in ("com", "lpt") for number in range(10)),
@@ -29,27 +29,24 @@ RESERVED = {
 }
 
 
-# What an option cannot do without, and why.
+# The option that an option needs, and the reason.
 NEEDS = {
-    "rate_limit": ("redis", "it counts there"),
-    "worker": ("redis", "jobs wait there"),
+    "rate_limit": ("redis", "its counters are in Redis"),
+    "worker": ("redis", "its queue is in Redis"),
 }
 
 
 def check_line(text: str, longest: int) -> str | None:
-    """What is wrong with a line of text that goes into TOML, YAML and prose; None if nothing is."""
+    """Return the problem of a text that is written into TOML, YAML and Markdown, or None."""
     if not text.strip():
         return "it is empty"
     if text != text.strip():
         return "it begins or ends with a space"
     if len(text) > longest:
-        return f"it has {len(text)} characters, and {longest} is the most"
+        return f"it has {len(text)} characters; the maximum is {longest}"
     for character in text:
         if character in FORBIDDEN or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"}:
-            return (
-                f"it has the character {character!r}, which would break a configuration file; "
-                "leave it out"
-            )
+            return f"the character {character!r} would break a configuration file; remove it"
     return None
 
 
@@ -57,24 +54,27 @@ def check_name(text: str) -> str | None:
     if problem := check_line(text, 60):
         return problem
     if not text[0].isalnum():
-        return "it begins with something other than a letter or a digit"
+        return "it must begin with a letter or a digit"
     if not re.search(r"[A-Za-z]", text):
-        return "it has none of the letters a to z, of which the project's slug is made"
+        return "it has no letter from a to z, and the project's slug needs one"
     for part in (": ", " #", "%"):
         if part in text:
-            return f"it has {part!r}, which would break a configuration file; leave it out"
+            return f"{part!r} would break a configuration file; remove it"
     return None
 
 
 def check_slug(text: str) -> str | None:
-    """A slug is a folder, a Python distribution, a container and a host name at once."""
+    """Check a name of a folder, a Python distribution, a container and a host."""
     if len(text) > 50:
-        return f"it has {len(text)} characters, and 50 is the most"
+        return f"it has {len(text)} characters; the maximum is 50"
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text):
-        return "it may only have a to z, 0 to 9 and single hyphens between, as in order-service"
+        return (
+            "it must begin with a letter and have only a to z, 0 to 9 and single hyphens, "
+            "as in order-service"
+        )
     if text in RESERVED:
         return (
-            "that name is taken by a device, a dependency or the service's own package; "
+            "the name is reserved for a device, a dependency or the service's own package; "
             f"choose another, as in {text}-service"
         )
     return None
@@ -84,7 +84,7 @@ def check_email(text: str) -> str | None:
     if len(text) > 254 or not re.fullmatch(
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", text
     ):
-        return "it is not of the form name@example.com, with letters from a to z"
+        return "it must have the form name@example.com, with letters from a to z"
     return None
 
 
@@ -98,19 +98,19 @@ RULES: dict[str, Callable[[str], str | None]] = {
 
 
 def accept(answer: object, question: str) -> str:
-    """The answer, if it will do.
+    """Return the answer, if it is valid.
 
     Raises:
-        FailedHookException: one sentence with the question, the answer and what is wrong; the
-            kind of error that cookiecutter prints without a traceback.
+        FailedHookException: the answer is not valid. cookiecutter prints this kind of error
+            without a traceback: one sentence with the question, the answer and the problem.
     """
     text = str(answer)
-    # An update renders two versions of the template in one process, with one copy of this module:
-    # a question that it does not know yet is held to the rule for any text.
+    # An update renders two versions of the template with one copy of this module. A question
+    # without a rule here gets the rule for any text.
     problem = RULES.get(question, lambda text: check_line(text, 200))(text)
     if problem:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        raise FailedHookException(f"{question}: {shown!r} will not do: {problem}.")
+        raise FailedHookException(f"{question}: {shown!r} is not valid: {problem}.")
     return text
 
 
@@ -119,10 +119,10 @@ def is_chosen(answers: Mapping[str, object], option: str) -> bool:
 
 
 def accept_together(answers: Mapping[str, object]) -> str:
-    """Nothing, if the options that were chosen go together.
+    """Return an empty text, if the chosen options have the options that they need.
 
     Raises:
-        FailedHookException: one sentence that says what to choose.
+        FailedHookException: an option is missing. The message names the choices.
     """
     for option, (needed, reason) in NEEDS.items():
         if is_chosen(answers, option) and not is_chosen(answers, needed):
@@ -134,11 +134,11 @@ def accept_together(answers: Mapping[str, object]) -> str:
 
 
 class AnswerRules(Extension):
-    """Makes `accept` and `accept_together` filters in cookiecutter.json."""
+    """Provide the filters `accept` and `accept_together` to cookiecutter.json."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        # An update renders two versions of the template in one process: each has its own rules.
+        # An update renders two versions of the template in one process, each with its own rules.
         sys.modules.pop(__name__, None)
         environment.filters["accept"] = accept
         environment.filters["accept_together"] = accept_together

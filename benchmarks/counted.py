@@ -3,8 +3,8 @@
 import asyncio
 
 from app.main import create_served_app
-from app.web.server import serve
 from app.settings import load_settings
+from app.web.server import serve
 from fastapi import FastAPI
 
 

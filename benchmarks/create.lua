@@ -1,4 +1,4 @@
--- Creates a bookmark with every request; each page is new. TAG tells runs apart.
+-- Each request creates a bookmark with a new URL. TAG is unique for each run.
 local count = 0
 local tag = os.getenv("TAG")
 local target = os.getenv("TARGET")

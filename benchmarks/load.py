@@ -1,4 +1,4 @@
-"""Load by wrk, and what it measured."""
+"""Load by wrk."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from contenders import Server
+from services import Server
 
 HERE = Path(__file__).parent
 CONNECTIONS = 32
@@ -15,12 +15,12 @@ MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}
 
 @dataclass
 class Sample:
-    """What one run of load measured.
+    """The measurements of one run of wrk.
 
     Attributes:
-        rate: answers a second.
-        cpu_us: what the server process itself computed for each, in microseconds.
-        errors: answers that were no success, and connections that broke or waited for over 2 s.
+        rate: responses per second.
+        cpu_us: CPU time of the server process for one response, in microseconds.
+        errors: responses other than 2xx and 3xx, broken connections, and timeouts after 2 s.
     """
 
     answers: int
@@ -41,7 +41,7 @@ def load(
     connections: int = CONNECTIONS,
     creates: bool = False,
 ) -> Sample:
-    """Ask a server as fast as it answers, from the given cores."""
+    """Send requests as fast as the server responds, from these cores."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if creates:
         command += ["-s", str(HERE / "create.lua")]

@@ -1,6 +1,6 @@
-"""Mixed load on a service with every option, with the status that each answer must have.
+"""Mixed load on a service with every option. Each response must have its expected status.
 
-A connection makes one visit after another; a visit calls each route at least once.
+Each connection repeats a visit. A visit calls each route at least once.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Accept every POST, as a collector of traces and Sentry do."""
+    """Accept every POST, as an OpenTelemetry collector and Sentry do."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -162,12 +162,12 @@ async def visit_everything(connection: Connection) -> None:
     await ask(200, "GET /metrics")
     session = {"refresh_token": tokens["refresh_token"]}
     renewed = (await ask(200, "POST /accounts/refresh", session)).json()
-    await ask(401, "POST /accounts/refresh", session)  # which ends the session
+    await ask(401, "POST /accounts/refresh", session)  # a reused token ends the session
     await ask(204, "POST /accounts/logout", {"refresh_token": renewed["refresh_token"]})
 
 
 async def visit_bookmarks(connection: Connection, **account: str) -> None:
-    """Probe, read from cache and database, create, change, delete, and make errors of each."""
+    """Call health checks and the routes of bookmarks, also with errors."""
     ask = connection.ask
     for path in ("/health", "/health/live", "/health/ready", "/health/detailed"):
         await ask(200, f"GET {path}")
@@ -177,7 +177,7 @@ async def visit_bookmarks(connection: Connection, **account: str) -> None:
     await ask(422, "POST /bookmarks", {"url": "nowhere"}, **account)
     await ask(413, "POST /bookmarks", b"x" * 1_100_000, **account)
     path, etag = created.headers["location"], created.headers["etag"]
-    for _ in range(5):  # the first from the database
+    for _ in range(5):  # the first from the database, then from the cache
         await ask(200, f"GET {path}")
     page = (await ask(200, "GET /bookmarks?limit=10")).json()
     if page["next_cursor"]:
@@ -244,7 +244,7 @@ async def receive_webhooks(connection: Connection) -> None:
 
 
 def _another_client() -> dict[str, str]:
-    """Name another client for each log-in: a client may log in ten times a minute."""
+    """Return the header of a new client: a client may log in ten times a minute."""
     number = next(_numbers) % 2**24
     address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
     return {"x_forwarded_for": address}

@@ -1,12 +1,12 @@
-"""Measures a baked service beside the limits it must come close to, in one run on this machine.
+"""Compare baked services with baselines: minimal FastAPI, and FastAPI with the driver alone.
 
     make bench            about nine minutes; writes results.md and results.svg
-    make bench rounds=1   a look, in five
+    make bench rounds=1   about five minutes
 
-One core serves; the load, PostgreSQL and Valkey have the others. All servers run all the time and
-take turns under load, so that whatever else this machine does meets each of them alike. Ratios
-are of medians. A control, the same service twice, says how far apart equal things come out.
-Needs wrk, uv and two cores, on Linux.
+One core serves. The load, PostgreSQL and Valkey use the other cores. All servers run during the
+whole benchmark, and each round measures all of them: other work of the machine affects all. Ratios
+are of medians. A control measures the same service twice and shows the noise. Needs wrk, uv and two
+cores, on Linux.
 """
 
 import argparse
@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import report
-from contenders import (
+from growth import measure_growth, measure_outage
+from load import load
+from measurements import Measurements
+from services import (
     Server,
     bake,
     copy_of_repository,
@@ -33,9 +36,6 @@ from contenders import (
     newest_python,
     serving,
 )
-from figures import Figures
-from growth import measure_growth, measure_outage
-from load import load
 
 HERE = Path(__file__).parent
 ROWS = 2000
@@ -56,8 +56,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "all telemetry": ("redis=no", "metrics=yes", "tracing=yes", "sentry=yes"),
 }
 STARTED = ("default", "no options", "all telemetry", "orm")
-# Every layer is on. Telemetry goes to an address of this machine where nobody listens: what is
-# sent there is refused at once.
+# Every middleware is on. Telemetry goes to a closed port of this machine, which refuses it at once.
 SETTINGS = {
     "ALLOWED_HOSTS": "127.0.0.1",
     "CORS_ORIGINS": "https://app.example.com",
@@ -71,7 +70,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of request: what it is called, and its path for each contender."""
+    """One kind of request, with its path for each service."""
 
     name: str
     paths: dict[str, str]
@@ -80,7 +79,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that is there to be measured."""
+    """The services, and the cores that they run on."""
 
     folder: Path
     template: Path
@@ -95,13 +94,13 @@ class Bench:
         return f"/bookmarks/{self.some_id}"
 
     def command(self, name: str) -> tuple[list[str], Path]:
-        """What serves a contender, and in which folder."""
+        """Return the command of a service and its folder."""
         if name in self.projects:
             return [str(self.projects[name] / ".venv/bin/app"), "serve"], self.projects[name]
         module = "rows" if name == "orm" else name
         python = str(self.projects["default"] / ".venv/bin/python")
         options = ["--port", "{port}", "--no-access-log", "--log-level", "warning"]
-        return [python, "-m", "uvicorn", *options, f"{module}:app"], HERE / "limits"
+        return [python, "-m", "uvicorn", *options, f"{module}:app"], HERE / "baselines"
 
     def serve(self, stack: ExitStack, name: str) -> Server:
         command, folder = self.command(name)
@@ -109,7 +108,7 @@ class Bench:
 
 
 def prepare(stack: ExitStack, python: str) -> Bench:
-    """Bake and install every contender, and start and fill the servers they stand on."""
+    """Bake and install every service, and start and fill their servers."""
     core, *others = sorted(os.sched_getaffinity(0))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
     template = copy_of_repository(folder / "template")
@@ -136,8 +135,8 @@ def prepare(stack: ExitStack, python: str) -> Bench:
     return Bench(folder, template, projects, env, some_id, core, set(others))
 
 
-def measure_throughput(figures: Figures, bench: Bench, rounds: int, seconds: int) -> None:
-    """Every contender at every work, in turns."""
+def measure_throughput(measured: Measurements, bench: Bench, rounds: int, seconds: int) -> None:
+    """Measure every kind of request on every service, in each round."""
     page, services = "/bookmarks?limit=10", list(bench.projects)
     few = ("rows", "default", "control", "no options")
     works = [
@@ -151,7 +150,7 @@ def measure_throughput(figures: Figures, bench: Bench, rounds: int, seconds: int
     with ExitStack() as stack:
         servers = {n: bench.serve(stack, n) for n in ("constant", "minimal", "rows", *services)}
         servers["orm"] = servers["transactions"] = servers["rows"]
-        for number in range(rounds + 1):  # the first one warms up
+        for number in range(rounds + 1):  # the first is a warm-up
             for work in works:
                 for name, path in work.paths.items():
                     length = 1 if number == 0 else seconds
@@ -159,26 +158,26 @@ def measure_throughput(figures: Figures, bench: Bench, rounds: int, seconds: int
                     if sample.errors and name != "orm":
                         sys.exit(f"{sample.errors} errors: {work.name}, {name}")
                     if number:
-                        figures.samples[work.name, name].append(sample)
+                        measured.samples[work.name, name].append(sample)
             print(f"round {number} of {rounds}", flush=True)
 
 
-def measure_start(figures: Figures, bench: Bench, rounds: int) -> None:
-    """Seconds until ready, imports, and memory after some thousands of requests."""
+def measure_start(measured: Measurements, bench: Bench, rounds: int) -> None:
+    """Measure startup time, import time, and memory after some thousands of requests."""
     for _ in range(rounds):
         for name in STARTED:
-            figures.ready_seconds[name].append(start_up(bench, name))
+            measured.ready_seconds[name].append(start_up(bench, name))
     for name in STARTED:
         path = f"/orm/{bench.some_id}" if name == "orm" else bench.one
         with ExitStack() as stack:
             server = bench.serve(stack, name)
             load(server, path, SOME_REQUESTS_SECONDS, bench.rest)
-            figures.resident[name] = server.resident_megabytes()
-    figures.imports = slowest_imports(bench.projects["default"])
+            measured.resident[name] = server.resident_megabytes()
+    measured.imports = slowest_imports(bench.projects["default"])
 
 
 def start_up(bench: Bench, name: str) -> float:
-    """Seconds from the command to the first success of /health/ready."""
+    """Return the seconds from the command to the first success of /health/ready."""
     port = free_port()
     command, folder = bench.command(name)
     path = f"/orm/{bench.some_id}" if name == "orm" else "/health/ready"
@@ -202,7 +201,7 @@ def start_up(bench: Bench, name: str) -> float:
 
 
 def slowest_imports(project: Path) -> list[tuple[str, float]]:
-    """Milliseconds that `import app.main` takes in all, and by package what each of them costs."""
+    """Return the milliseconds to import app.main: all, and the slowest packages."""
     output = subprocess.run(
         [project / ".venv/bin/python", "-X", "importtime", "-c", "import app.main"],
         cwd=project, check=True, capture_output=True, text=True,
@@ -215,8 +214,8 @@ def slowest_imports(project: Path) -> list[tuple[str, float]]:
     return [("all", sum(costs.values())), *ranked[:8]]
 
 
-def measure_bakes(figures: Figures, bench: Bench) -> None:
-    """The template's part against cookiecutter's own; the lock apart."""
+def measure_bakes(measured: Measurements, bench: Bench) -> None:
+    """Measure bakes with and without the lock, and a template of one file."""
     empty = bench.folder / "empty-template"
     (empty / "{{cookiecutter.project_slug}}").mkdir(parents=True)
     (empty / "{{cookiecutter.project_slug}}" / "README.md").write_text("One file.\n", "utf-8")
@@ -224,23 +223,23 @@ def measure_bakes(figures: Figures, bench: Bench) -> None:
     for number in range(5):
         for kind, template, locks in (
             ("one file", empty, False),
-            ("default, without its lock", bench.template, False),
-            ("default, with its lock", bench.template, True),
+            ("default, without lock", bench.template, False),
+            ("default, with lock", bench.template, True),
         ):
             into = bench.folder / f"bakes-{number}"
             slug = re.sub(r"\W+", "-", kind)
-            figures.bake_seconds[kind].append(bake(template, into, slug, locks=locks))
+            measured.bake_seconds[kind].append(bake(template, into, slug, locks=locks))
 
 
-def measure_suite(figures: Figures, bench: Bench) -> None:
-    """The service's own tests, on all cores, with servers of their own."""
+def measure_suite(measured: Measurements, bench: Bench) -> None:
+    """Run the tests of the service on all cores, with embedded servers."""
     output = subprocess.run(
         ["uv", "run", "--no-sync", "pytest", "-q", "-n", "auto", "--durations=5"],
         cwd=bench.folder / "bench-servers", capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     lines = output.strip().splitlines()
     slow = [line.strip() for line in lines if re.match(r"\s*[\d.]+s (call|setup|teardown)", line)]
-    figures.suite = [lines[-1].strip("= "), *slow]
+    measured.suite = [lines[-1].strip("= "), *slow]
 
 
 TUNE = """
@@ -270,33 +269,35 @@ asyncio.run(fill())
 
 
 def version(*command: str) -> str:
-    """What a program says of itself, without its copyright; wrk fails while it says it."""
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return said.splitlines()[0].partition(" [")[0].strip()
+    """Return the version that a program prints. wrk prints it and fails."""
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return output.splitlines()[0].partition(" [")[0].strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3, help="of load, for each in a round")
+    parser.add_argument(
+        "--seconds", type=int, default=3, help="of load for each service in a round"
+    )
     given = parser.parse_args()
     if shutil.which("wrk") is None:
-        sys.exit("wrk is not on the path: on Debian, apt-get install wrk")
+        sys.exit("wrk is not installed: apt-get install wrk")
     if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("two cores are needed: one serves, the other makes the load")
+        sys.exit("two cores are required: one for the server, one for the load")
     python = newest_python()
-    figures = Figures(python=version(python, "-V"), wrk=version("wrk", "-v"))
+    measured = Measurements(python=version(python, "-V"), wrk=version("wrk", "-v"))
     with ExitStack() as stack:
         bench = prepare(stack, python)
-        measure_throughput(figures, bench, given.rounds, given.seconds)
-        measure_start(figures, bench, given.rounds)
+        measure_throughput(measured, bench, given.rounds, given.seconds)
+        measure_start(measured, bench, given.rounds)
         bare = bench.projects["no options"]
-        measure_growth(figures, bare, bench.env, bench.one, bench.core, bench.rest)
-        measure_outage(figures, bare, bench.env, bench.one, bench.core, bench.rest)
-        measure_bakes(figures, bench)
-        measure_suite(figures, bench)
-    (HERE / "results.md").write_text(report.page(figures, given.rounds, given.seconds), "utf-8")
-    (HERE / "results.svg").write_text(report.plot(figures), "utf-8")
+        measure_growth(measured, bare, bench.env, bench.one, bench.core, bench.rest)
+        measure_outage(measured, bare, bench.env, bench.one, bench.core, bench.rest)
+        measure_bakes(measured, bench)
+        measure_suite(measured, bench)
+    (HERE / "results.md").write_text(report.page(measured, given.rounds, given.seconds), "utf-8")
+    (HERE / "results.svg").write_text(report.plot(measured), "utf-8")
     print((HERE / "results.md").read_text("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Serve mixed load with every option, and compare memory, files, connections and tasks around it.
+"""Compare memory, files, connections and tasks before and after mixed load, with every option.
 
     make soak              ten minutes; writes soak.md
     make soak minutes=1    a short run
@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mix
-from contenders import (
+from services import (
     bake,
     copy_of_repository,
     cpu_seconds,
@@ -45,8 +45,8 @@ EVERY_OPTION = (
     *("redis=yes", "metrics=yes", "rate_limit=yes", "sentry=yes", "tracing=yes"),
     *("webhooks=yes", "pgvector=yes", "auth=yes", "worker=taskiq"),
 )
-GROWTH = 0.02  # counts are rounded up to a whole one
-CONNECTIONS = 4  # no pool without a limit of its own can open more
+GROWTH = 0.02  # counts are rounded up
+CONNECTIONS = 4  # a pool without a limit opens at most this many
 BURST_SECONDS = 10
 IDLE_SHARE = 0.1  # of a core
 SMALL_POOLS = {"DATABASE_POOL_SIZE": "2", "WORKER_CONCURRENCY": "2"}
@@ -106,7 +106,7 @@ class Running:
         return asyncio.run(load)
 
     def wait_until_idle(self) -> None:
-        """Wait until both use next to no CPU: connections are closed and jobs are done."""
+        """Wait until both use almost no CPU: connections are closed and jobs are done."""
         for _ in range(100):
             before = [cpu_seconds(pid) for pid in self.pids]
             time.sleep(2)
@@ -202,11 +202,11 @@ def excesses(start: Held, end: Held) -> list[str]:
 
 def page(start: Held, end: Held, minutes: float, answers: int, python: str) -> str:
     lines = [
-        "# Long run",
+        "# Soak test",
         "",
-        f"Made by `make soak minutes={minutes:g}` on {datetime.now(UTC):%Y-%m-%d}; "
-        "`soak.py` says how.",
-        f"{answers} answers in {minutes:g} minutes on {CONNECTIONS} connections, each with the "
+        f"Written by `make soak minutes={minutes:g}` on {datetime.now(UTC):%Y-%m-%d}; "
+        "`soak.py` describes the method.",
+        f"{answers} responses in {minutes:g} minutes on {CONNECTIONS} connections, each with the "
         "expected status; every option, one worker.",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {python}.",
         f"The run fails if a value grows by more than {GROWTH:.0%}; counts are rounded up.",
@@ -227,8 +227,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--warm-up", type=float, default=2, help="minutes before the first count")
-    parser.add_argument("--rate", type=float, default=60, help="requests a second")
-    parser.add_argument("--page", type=Path, help="where to write the figures")
+    parser.add_argument("--rate", type=float, default=60, help="requests per second")
+    parser.add_argument("--page", type=Path, help="file for the results")
     given = parser.parse_args()
     with running() as service:
         service.load(given.warm_up * 60, given.rate)

@@ -1,7 +1,7 @@
-"""Turns the copied service, which has every option on, into the one that was asked for.
+"""Turn the copied service, which has every option, into the project of the answers.
 
-Pure functions over text come first; from main() on the disk is touched. Standard library only:
-this runs under cookiecutter's own interpreter, on any system, from a temporary copy.
+Pure functions over text come first. Functions from main() on read and write files. Only the
+standard library is used: the hook runs on cookiecutter's interpreter, from a temporary copy.
 """
 
 import json
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# What belongs to an option as a whole; single lines carry markers. What belongs to two is kept
-# if both are chosen.
+# Files and folders of an option. A path under two options is kept if both are chosen. Single lines
+# of other files have markers.
 OWNED = {
     "auth": (
         "docs/accounts.md",
@@ -123,9 +123,9 @@ OWNED = {
     ),
 }
 
-CHOICES = ("worker", "ci", "deploy")  # questions with more answers than yes and no
+CHOICES = ("worker", "ci", "deploy")  # questions with other answers than yes and no
 
-# The template's own words, by the answer that replaces them.
+# Text of the template, and the answer that replaces it.
 WORDS = {
     "example-service": "project_slug",
     "Example Service": "project_name",
@@ -140,9 +140,9 @@ PYTHON_VERSION = re.compile(
     r"|(?<=-python)3\.14(?=-trixie)",
     re.M,
 )
-# The one word of an option that something else replaces: nothing else could stand beside it.
+# Without pgvector the image is `postgres`. Markers can only drop lines, and an image is required.
 PGVECTOR_IMAGE = re.compile(r"((?<=image: )|(?<=- name: ))pgvector/pgvector:pg(?=\d+$)", re.M)
-# The template folder is of no version; a project is of the one that made it.
+# The version of the template that made the project. The template folder itself has none.
 VERSION = re.compile(r"(?<= version )0\.0\.0(?= of its template)|(?<= --checkout v)0\.0\.0")
 LICENSE = re.compile(r'(?<=^license = ")MIT(?=")', re.M)
 LICENSE_NAMES = {"Proprietary": "LicenseRef-Proprietary"}  # https://spdx.org/licenses/
@@ -161,30 +161,31 @@ END = re.compile(r"\s*(?:#|<!--) end option(?: -->)?")
 TRAILING = re.compile(rf"(?P<code>.*\S)  # option: {NAMES}")
 TEMPLATE_ONLY = re.compile(r".*  # in the template only")
 
-# What working on the template in place leaves behind, and git ignores.
+# Ignored by git: files that development in the template folder creates.
 LEFTOVERS = {
     *(".venv", ".data", ".env", "uv.lock", "dist", "build", "__pycache__"),
     *(".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"),
 }
-# One command makes the lock from the versions that the template was tested with: adding what is
-# there already changes nothing in pyproject.toml.
+# Creates uv.lock from the tested versions. FastAPI is a dependency already, so pyproject.toml stays
+# the same.
 LOCK = ("uv", "add", "--no-sync", "--quiet", "--constraints", "constraints.txt", "fastapi")
 LOCK_SECONDS = 120
-UNFINISHED = ".unfinished"  # as pre_gen_project says
+UNFINISHED = ".unfinished"  # the same name as in pre_gen_project.py
 
 
 def drop_options(text: str, chosen: set[str]) -> str:
     """Drop the lines of options that were not chosen, and the markers of those that were.
 
     A marker ends a line (`  # option: redis`) or fences a block (`# option: redis` ...
-    `# end option`, in Markdown as comments). Of several options, any one keeps the lines.
+    `# end option`, in Markdown as HTML comments). Lines with several options are kept if one of
+    them is chosen.
 
     Args:
-        text: with line feeds only.
+        text: of a file, with LF line endings.
         chosen: names of options.
 
     Raises:
-        ValueError: an unknown option, or a fence that is not closed: a mistake in the template.
+        ValueError: the template has an unknown option or a fence that is not closed.
     """
     kept: list[str] = []
     is_inside = is_dropping = was_blank = skips_blank = False
@@ -197,7 +198,7 @@ def drop_options(text: str, chosen: set[str]) -> str:
         elif END.fullmatch(line):
             if not is_inside:
                 raise ValueError(f"line {number}: the end of no option")
-            skips_blank = is_dropping and was_blank  # of the blank lines around it, one stays
+            skips_blank = is_dropping and was_blank  # keep one blank line of two
             is_inside = is_dropping = False
         elif skips_blank and not line.strip():
             skips_blank = False
@@ -228,7 +229,7 @@ def _is_chosen(names: str, chosen: set[str]) -> bool:
 
 
 def fill_in(text: str, answers: dict[str, str]) -> str:
-    """Put the answers in place of the template's own words, all at once."""
+    """Replace the template's own words with the answers, in one pass."""
     text = ANY_WORD.sub(lambda match: answers[WORDS[match[0]]], text)
     text = PYTHON_VERSION.sub(answers["python_version"], text)
     text = VERSION.sub(answers["_version"], text)
@@ -238,13 +239,13 @@ def fill_in(text: str, answers: dict[str, str]) -> str:
 
 
 def renumber(migrations: dict[str, str]) -> dict[str, str]:
-    """Close the gaps that dropped migrations leave: each follows the one before, from 0001 on.
+    """Number migrations without gaps, from 0001 on. Dropped migrations leave gaps.
 
     Args:
-        migrations: text by path; names begin with four digits, which give the order.
+        migrations: text by path. File names begin with four digits.
 
     Returns:
-        The same under their new names, in the same order.
+        text by new path, in the same order.
     """
     renumbered: dict[str, str] = {}
     before = "None"
@@ -258,20 +259,20 @@ def renumber(migrations: dict[str, str]) -> dict[str, str]:
 
 
 def chosen_options(answers: dict[str, object]) -> set[str]:
-    """The options whose answer is neither no nor none; of a choice, the answer is one itself."""
+    """Return the chosen options. For a choice, both the question and the answer are options."""
     chosen = {option for option in OWNED if answers.get(option) not in (None, False, "none")}
     return chosen | ({answers.get(question) for question in CHOICES} & set(OWNED))
 
 
 def rewrite(texts: dict[str, str], answers: dict[str, object]) -> dict[str, str]:
-    """The files of the project that was asked for.
+    """Return the files of the project.
 
     Args:
-        texts: of the template's files by path, with line feeds only.
-        answers: to the questions.
+        texts: the template's files by path, with LF line endings.
+        answers: to the questions of cookiecutter.json.
 
     Raises:
-        ValueError: a mistake in the template; names the file.
+        ValueError: the template has a wrong marker. The message names the file.
     """
     chosen = chosen_options(answers)
     unwanted = unwanted_paths(chosen)
@@ -290,12 +291,12 @@ def rewrite(texts: dict[str, str], answers: dict[str, object]) -> dict[str, str]
 
 
 def drop_layers(text: str, paths: Iterable[str]) -> str:
-    """Drop the packages and modules that do not exist from the layers of the import contract.
+    """Remove modules that do not exist from the layers of the import contract.
 
     Args:
-        text: of pyproject.toml. A layer is a line of names, `"web"` or `"(cache) | (metrics)",`.
-            Names in parentheses may be missing.
-        paths: of the files that exist.
+        text: of pyproject.toml. A layer is a line such as `"(cache) | (metrics)",`. A name in
+            parentheses is removed if its module does not exist.
+        paths: of the project's files.
     """
     existing = {re.sub(r"\.py$", "", path.split("/")[2]) for path in paths if path.startswith(APP)}
 
@@ -313,19 +314,19 @@ def unwanted_paths(chosen: set[str]) -> set[str]:
 
 
 def is_among(path: str, paths: set[str]) -> bool:
-    """Whether a file is one of these, or in one of these folders."""
+    """Check whether a file is one of these paths or below one of them."""
     parts = path.split("/")
     return any("/".join(parts[:end]) in paths for end in range(1, len(parts) + 1))
 
 
 def choose_license(texts: dict[str, str], name: str) -> None:
-    """LICENSE is the default; the others wait in a folder of their own."""
+    """Put the chosen license into LICENSE, and remove the folder of the other ones."""
     others = {path: texts.pop(path) for path in list(texts) if path.startswith(LICENSES)}
     texts["LICENSE"] = others.get(LICENSES + name, texts["LICENSE"])
 
 
 def summary(answers: dict[str, object], problem: str | None) -> str:
-    """The last words: what was made, and the next commands."""
+    """Return the message at the end of a bake: the project, and the next commands."""
     options = ", ".join(sorted(chosen_options(answers) - set(CHOICES))) or "none"
     lines = [
         "",
@@ -334,7 +335,7 @@ def summary(answers: dict[str, object], problem: str | None) -> str:
     ]
     next_steps = [f"cd {answers['project_slug']}", "uv run app dev"]
     if problem:
-        lines.append(f"  no uv.lock yet: {problem}; the second command makes it")
+        lines.append(f"  uv.lock is missing: {problem}; the second command creates it")
         finish = " ".join(part for part in LOCK if part not in ("--no-sync", "--quiet"))
         next_steps.insert(1, finish)
     return "\n".join([*lines, "Next:", *(f"  {step}" for step in next_steps), ""])
@@ -342,26 +343,27 @@ def summary(answers: dict[str, object], problem: str | None) -> str:
 
 def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | jsonify }}""")
-    # Ctrl-C now would leave half a project: this takes a fraction of a second, so finish it.
+    # Ctrl-C here would leave an incomplete project. Ignore it: this takes less than a second.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     began = Path(UNFINISHED)
     try:
         rewrite_project(Path(), answers, since=began.stat().st_mtime if began.exists() else 0)
     finally:
-        began.unlink(missing_ok=True)  # a project that failed is cookiecutter's to keep or remove
+        began.unlink(missing_ok=True)  # after a failure cookiecutter removes or keeps the project
     signal.signal(signal.SIGINT, before)
-    words = summary(answers, lock(Path()))
-    sys.stdout.reconfigure(errors="replace")  # a name may have letters that the console has not
-    print(words, flush=True)
+    message = summary(answers, lock(Path()))
+    sys.stdout.reconfigure(errors="replace")  # the console's encoding may lack letters of a name
+    print(message, flush=True)
 
 
 def rewrite_project(project: Path, answers: dict[str, object], since: float = 0) -> None:
-    """Strip and fill in what was copied into a folder.
+    """Rewrite the files that cookiecutter copied into a folder.
 
     Args:
-        project: the folder, which may have had files before.
-        answers: to the questions.
-        since: when copying began, in seconds of the epoch; files that are older are somebody's.
+        project: the folder. It may have had files before.
+        answers: to the questions of cookiecutter.json.
+        since: start of the copy, in seconds since the epoch. Older files belong to the user and
+            are left alone.
     """
     copied = {p.relative_to(project).as_posix(): p for p in copied_files(project, since)}
     unwanted = unwanted_paths(chosen_options(answers))
@@ -382,11 +384,11 @@ def rewrite_project(project: Path, answers: dict[str, object], since: float = 0)
         path = project / name
         path.write_bytes(text.encode("utf-8"))
         if path.suffix == ".sh":
-            path.chmod(path.stat().st_mode | 0o111)  # Windows does not know it
+            path.chmod(path.stat().st_mode | 0o111)  # a copy from Windows has no such bit
 
 
 def remove(path: Path, project: Path) -> None:
-    """Remove a file, and the folders that held nothing else."""
+    """Remove a file and the folders that are empty without it."""
     path.unlink()
     for folder in path.parents:
         if folder == project or any(folder.iterdir()):
@@ -395,7 +397,7 @@ def remove(path: Path, project: Path) -> None:
 
 
 def copied_files(project: Path, since: float) -> Iterator[Path]:
-    """What cookiecutter has copied; what work in place had left in the template is removed."""
+    """Yield the files that cookiecutter copied, and remove LEFTOVERS that it copied."""
     for folder, folders, files in os.walk(project):
         for name in sorted(folders):
             path = Path(folder, name)
@@ -414,21 +416,23 @@ def copied_files(project: Path, since: float) -> Iterator[Path]:
 
 
 def is_new(path: Path, since: float) -> bool:
-    """Whether it came here since then: a copy may keep its old time of change, but not both."""
+    """Check whether a file was created since then. A copy may keep its mtime, but not its ctime."""
     status = path.stat()
     return max(status.st_mtime, status.st_ctime) >= since
 
 
 def lock(project: Path) -> str | None:
-    """Make uv.lock from constraints.txt; else say why not.
+    """Create uv.lock from constraints.txt.
 
-    A project without a lock is whole, so nothing that happens here ends the bake.
+    Returns:
+        The reason for a failure, or None. A failure does not end the bake: one command creates the
+        lock later.
     """
     if shutil.which("uv") is None:
         return "uv is not installed (see https://docs.astral.sh/uv/)"
     try:
-        # The versions are given: where uv has seen them all, asking for news of each takes longer
-        # than the rest of the bake, and needs a network.
+        # Try the cache of uv first. Requests to the index for every package take longer than the
+        # rest of the bake, and need a network.
         result = run_lock(project, "--offline")
         if result.returncode != 0:
             result = run_lock(project)
@@ -443,7 +447,7 @@ def lock(project: Path) -> str | None:
 
 
 def run_lock(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run uv once, within LOCK_SECONDS."""
+    """Run LOCK with a time limit."""
     return subprocess.run(
         [*LOCK, *options],
         cwd=project,

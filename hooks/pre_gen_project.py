@@ -1,8 +1,8 @@
-"""Makes sure that an interrupted bake leaves no half project behind.
+"""Remove the project of an interrupted bake.
 
-Between the moment cookiecutter begins to copy and the moment `post_gen_project` is done, a file
-says that the project is unfinished. A watcher in the background removes the project if
-cookiecutter is gone and the file is still there. Standard library only.
+A file marks the project as unfinished until `post_gen_project` has ended. A background process
+removes the project if cookiecutter has ended and the file still exists. Only the standard library
+is used.
 """
 
 import os
@@ -21,18 +21,18 @@ while os.path.exists(os.path.join(project, unfinished)) and time.monotonic() < d
         os.kill(baker, 0)
     except ProcessLookupError:
         gone_for += 1
-        if gone_for == 20:  # a second: a hook that is at work finishes in less
+        if gone_for == 20:  # one second: a running hook needs less
             shutil.rmtree(project)
 """
 
 
 def main() -> None:
     is_empty = not any(Path().iterdir())
-    Path(UNFINISHED).touch()  # what is older than this is somebody's
-    if is_empty and os.name == "posix":  # elsewhere there is no asking whether a process is alive
-        about = [str(os.getppid()), str(Path().resolve()), UNFINISHED]
+    Path(UNFINISHED).touch()  # older files belong to the user
+    if is_empty and os.name == "posix":  # os.kill(pid, 0) ends the process on Windows
+        arguments = [str(os.getppid()), str(Path().resolve()), UNFINISHED]
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", WATCHER, *about],
+            [sys.executable, "-I", "-S", "-c", WATCHER, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
-"""Move both constraints.txt to the newest versions that the requirements allow.
+"""Update both constraints.txt to the newest versions that the requirements allow.
 
-Run by `make constraints`. Markers of options stay with their packages; a new package that only an
-option needs is named by the test that looks at the locks. With `--lift-bounds` the requirements
-lose their upper bounds first: what comes then is what the next bounds must be tested with.
+`make constraints` runs it. Packages keep the markers of their options; a test reports a new package
+without a marker. With `--lift-bounds` the upper bounds of the requirements are removed first, to
+test newer versions than they allow.
 """
 
 import re
@@ -17,7 +17,7 @@ UPPER_BOUND = re.compile(r'(?<=\d),<[\d.]+(?=[;"])')
 
 
 def resolve(project: Path) -> dict[str, str]:
-    """Name to version of everything a project can need, on any system."""
+    """Return the version of every package that the project can need, on any system, by name."""
     (project / "uv.lock").unlink(missing_ok=True)
     subprocess.run(["uv", "lock", "--quiet"], cwd=project, check=True)
     export = ["uv", "export", "--quiet", "--all-groups", "--no-hashes", "--no-annotate"]
@@ -25,7 +25,7 @@ def resolve(project: Path) -> dict[str, str]:
     lines = subprocess.run(export, cwd=project, check=True, capture_output=True, text=True).stdout
     pins: dict[str, str] = {}
     for match in filter(None, map(LINE.match, lines.splitlines())):
-        pins.setdefault(match["name"], match["version"])  # of two, the one for older Pythons first
+        pins.setdefault(match["name"], match["version"])  # the first of two is for older Pythons
     return pins
 
 
@@ -39,7 +39,7 @@ def refresh(project: Path) -> None:
 
 
 def lift_bounds(project: Path) -> None:
-    """Let every requirement of a pyproject.toml be as new as it likes."""
+    """Remove the upper bounds of the requirements in pyproject.toml."""
     file = project / "pyproject.toml"
     text = UPPER_BOUND.sub("", file.read_text(encoding="utf-8"))
     file.write_text(text, encoding="utf-8", newline="\n")

@@ -1,7 +1,8 @@
-"""A release's version, in the one place that has it, and its section of the changelog.
+"""Prepare a release, and print its notes.
 
-`python3 maintenance/release.py prepare 1.2.0` writes both; `notes v1.2.0` prints the section, if
-the tag, the version and the newest heading agree.
+`python3 maintenance/release.py prepare 1.2.0` writes the version into cookiecutter.json and the
+heading into CHANGELOG.md. `notes v1.2.0` prints the section of the changelog, if the tag, the
+version and the newest heading agree.
 """
 
 import datetime
@@ -17,24 +18,25 @@ HEADING = re.compile(r"^## (?P<version>\d+\.\d+\.\d+) - (?P<date>\d{4}-\d{2}-\d{
 
 
 class ReleaseError(Exception):
-    """Why there can be no such release, in one sentence."""
+    """The release is not possible. The message is one sentence."""
 
 
 def prepare(folder: Path, version: str, today: datetime.date) -> None:
-    """Write the version into cookiecutter.json, and its heading above what is unreleased.
+    """Write the version into cookiecutter.json, and its heading into CHANGELOG.md.
 
     Raises:
-        ReleaseError: it is no version, not newer than the last, or nothing has changed.
+        ReleaseError: the version is malformed or not newer than the last one, or the changelog has
+            no unreleased entries.
     """
     if not NUMBERS.fullmatch(version):
-        raise ReleaseError(f"{version!r} is not of the form 1.2.0")
+        raise ReleaseError(f"{version!r} does not have the form 1.2.0")
     changelog = _read(folder / "CHANGELOG.md")
     before, heading, after = changelog.partition(UNRELEASED)
     if not heading:
         raise ReleaseError("CHANGELOG.md has no heading Unreleased")
     last = HEADING.search(after)
     if not (after[: last.start()] if last else after).strip():
-        raise ReleaseError("CHANGELOG.md says of nothing that it has changed")
+        raise ReleaseError("CHANGELOG.md has no entries under Unreleased")
     if last and _order(version) <= _order(last["version"]):
         raise ReleaseError(f"{version} is not newer than {last['version']}")
     questions = _read(folder / "cookiecutter.json")
@@ -43,10 +45,10 @@ def prepare(folder: Path, version: str, today: datetime.date) -> None:
 
 
 def notes(folder: Path, tag: str) -> str:
-    """What the changelog says about the release of a tag.
+    """Return the section of the changelog for the release of a tag.
 
     Raises:
-        ReleaseError: tag, version and newest heading do not agree.
+        ReleaseError: the tag, the version and the newest heading do not agree.
     """
     headings = list(HEADING.finditer(changelog := _read(folder / "CHANGELOG.md")))
     found = VERSION.search(_read(folder / "cookiecutter.json"))

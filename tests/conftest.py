@@ -1,4 +1,4 @@
-"""Bakes, as a user makes them: from what git tracks, through cookiecutter itself."""
+"""Fixtures for bakes: cookiecutter runs on the tracked files."""
 
 import io
 import json
@@ -23,13 +23,13 @@ QUESTIONS: dict[str, object] = json.loads((ROOT / "cookiecutter.json").read_text
 
 @dataclass(frozen=True)
 class Baked:
-    """A project that cookiecutter has made."""
+    """A project that cookiecutter created."""
 
     path: Path
     answers: dict[str, object]
 
     def files(self) -> dict[str, bytes]:
-        """Content by path, of what a user would commit."""
+        """Return the content of the files that a user would commit, by path."""
         return {
             path.relative_to(self.path).as_posix(): path.read_bytes()
             for path in sorted(self.path.rglob("*"))
@@ -37,7 +37,7 @@ class Baked:
         }
 
     def copy_to(self, folder: Path) -> Path:
-        """A copy that a test may change, without an environment."""
+        """Copy the project without its virtual environment."""
         return Path(shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(".venv")))
 
 
@@ -45,7 +45,7 @@ Bake = Callable[..., Baked]
 
 
 def tracked_files() -> list[str]:
-    """What is or would be committed, without what working in place leaves behind."""
+    """Return the tracked and the new files, without ignored ones."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     names = [name for name in listing.decode().split("\0") if name]
@@ -54,7 +54,7 @@ def tracked_files() -> list[str]:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as a fresh clone has it."""
+    """Provide the repository as a fresh clone has it."""
     folder = tmp_path_factory.mktemp("repository")
     for name in tracked_files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cookiecutter configuration that leaves the user's own alone."""
+    """Provide a cookiecutter configuration that does not touch the user's own."""
     folder = tmp_path_factory.mktemp("home")
     config = folder / "config.yaml"
     config.write_text(f"cookiecutters_dir: {folder}/c\nreplay_dir: {folder}/r\n", encoding="utf-8")
@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bake]:
-    """bake(redis=False, lock=True) makes a project; the same answers, the same project."""
+    """bake(redis=False, lock=True) creates a project. The same answers return the same project."""
     made: dict[str, Baked] = {}
 
     def bake_once(*, lock: bool = False, **answers: object) -> Baked:
@@ -105,9 +105,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if engine.FIGURES:
-        terminalreporter.section("figures")
-        for line in engine.FIGURES:
+    if engine.MEASUREMENTS:
+        terminalreporter.section("measurements")
+        for line in engine.MEASUREMENTS:
             terminalreporter.line(line)
 
 
@@ -121,7 +121,7 @@ def default_answers() -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def hook() -> ModuleType:
-    """The hook's functions, without rendering it."""
+    """Import the hook without rendering it."""
     sys.path.insert(0, str(ROOT / "hooks"))
     import post_gen_project
 
@@ -130,9 +130,9 @@ def hook() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[None]:
-    """A Docker engine, which is left as it was."""
+    """Require a Docker engine, and check that the tests leave nothing in it."""
     if not engine.is_running():
-        pytest.fail("no Docker engine answers: start one, or run `make test` without containers")
+        pytest.fail("no Docker engine: start Docker, or run `make test`")
     before = {kind: engine.listing(kind) for kind in engine.KINDS}
     yield
     images = engine.listing("image") - before["image"]
@@ -143,14 +143,14 @@ def docker_engine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - there must be one, and it removes the images afterwards
-    """The default service, locked, for a Docker engine to build."""
+def project(docker_engine: None, bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - requires Docker, and removes the images afterwards
+    """Provide the default service with a lock."""
     return bake(lock=True).copy_to(tmp_path_factory.mktemp("containers") / "example-service")
 
 
 @pytest.fixture(scope="session")
 def image(project: Path) -> str:
-    """Its production image; that of the proxy is there as well."""
+    """Build the production image and the image of the proxy."""
     tag = "example-service:test"
     engine.docker(
         "build", "--quiet", "--tag", tag, "--build-arg", "VERSION=0.1.0",
@@ -162,7 +162,7 @@ def image(project: Path) -> str:
 
 @pytest.fixture
 def stack(project: Path, image: str) -> Iterator[engine.Stack]:
-    """Containers of its own for one test; not started."""
+    """Provide a compose stack for one test. It is not started."""
     assert image
     with engine.Stack(project) as stack:
         yield stack
@@ -170,7 +170,7 @@ def stack(project: Path, image: str) -> Iterator[engine.Stack]:
 
 @pytest.fixture(scope="session")
 def running_stack(project: Path, image: str) -> Iterator[engine.Stack]:
-    """Containers that several tests share; each leaves them healthy."""
+    """Provide a running compose stack. Tests that share it leave it healthy."""
     assert image
     with engine.Stack(project) as stack:
         stack.up()

@@ -1,4 +1,4 @@
-"""A Docker engine as the tests use it: images, compose stacks and load, all gone afterwards."""
+"""Docker commands, compose stacks and load for tests."""
 
 import asyncio
 import contextlib
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, Self
 
 CONNECTIONS = 32
-KINDS = ("container", "volume", "network", "image")  # of what a test could leave behind
-FIGURES: list[str] = []  # what the tests have measured, a line each
+KINDS = ("container", "volume", "network", "image")  # that a test could leave
+MEASUREMENTS: list[str] = []  # lines, printed at the end of the run
 
 
 def docker(*arguments: str, **options: Any) -> str:
-    """Run a docker command; what it printed on standard output.
+    """Run a docker command, and return its standard output.
 
     Raises:
-        AssertionError: it failed; with all that it printed.
+        AssertionError: the command failed. The message has its output.
     """
     result = attempt(*arguments, **options)
     assert result.returncode == 0, f"docker {' '.join(arguments)}\n{result.stdout}\n{result.stderr}"
@@ -45,9 +45,9 @@ def attempt(
     )  # fmt: skip
 
 
-def say(figures: str) -> None:
-    """Keep what a test measured for the end of the run."""
-    FIGURES.append(figures)
+def record(measurement: str) -> None:
+    """Print a measurement at the end of the run."""
+    MEASUREMENTS.append(measurement)
 
 
 def is_running() -> bool:
@@ -55,7 +55,7 @@ def is_running() -> bool:
 
 
 def listing(kind: str) -> set[str]:
-    """What there is of a kind; of images, those of example services, and those without a tag."""
+    """Return the ids of a kind. For images: tags of example services, and untagged images."""
     if kind == "image":
         tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
         untagged = docker("image", "ls", "--quiet", "--filter", "dangling=true").split()
@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 def kill(container: str) -> None:
-    """As a crash does it. `docker kill` would count as stopped by hand, and nothing restarts."""
+    """Kill the process. After `docker kill` Docker would not restart the container."""
     os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
 
 
@@ -87,7 +87,7 @@ def state_of(container: str) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float, of: str = "") -> float:
-    """Wait for something to become true; how long it took, in seconds."""
+    """Wait until a condition is true, and return the seconds that it took."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {of}"
@@ -108,7 +108,7 @@ class Answer:
 def ask(
     url: str, *, method: str = "GET", body: object = None, timeout: float = 15, **headers: str
 ) -> Answer:
-    """One request; status 0 if there was no answer. Header names are written with _ for -."""
+    """Send a request. The status is 0 without a response. Header names have _ for -."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     data = None
     if body is not None:
@@ -134,7 +134,7 @@ def is_ready(url: str) -> bool:
 
 @dataclass
 class Stack:
-    """A compose project of its own name and port, made from a baked service."""
+    """A compose project with its own name and port."""
 
     folder: Path
     files: tuple[str, ...] = ("compose.yaml",)
@@ -189,7 +189,7 @@ class Stack:
         )  # fmt: skip
 
     def up(self, *arguments: str) -> float:
-        """Start everything and wait until it is healthy; how long it took, in seconds."""
+        """Start the stack, wait until it is healthy, and return the seconds that it took."""
         started = time.monotonic()
         self.compose("up", "--no-build", "--wait", "--wait-timeout", "120", *arguments)
         return time.monotonic() - started
@@ -206,19 +206,19 @@ class Stack:
 
 @dataclass
 class Outcome:
-    """One request under load: when it ended, in seconds of the monotonic clock."""
+    """One request under load. `ended` is a time of the monotonic clock."""
 
     ended: float
     seconds: float
     status: int  # 0: the connection broke
-    kind: str  # of the content
+    kind: str  # content type, or name of the error
 
 
 class Load:
-    """Reads and writes over many connections until the block ends, each counted.
+    """Reads and writes over many connections until the block ends.
 
-    A client of the plainest kind: it keeps its connections, closes them when it is told to, and
-    tries nothing twice, so that whatever is lost shows.
+    Connections are kept until the server closes them. Requests are not retried: each lost request
+    is counted.
 
     Args:
         host: name or address, without brackets.
@@ -251,13 +251,13 @@ class Load:
         return self
 
     def stop(self) -> None:
-        """Send nothing more; what is under way is still answered."""
+        """Send no more requests. Running requests still get their responses."""
         self._is_over = True
 
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._thread.join(60)
-        assert not self._thread.is_alive(), "a request has no answer after a minute"
+        assert not self._thread.is_alive(), "a request has no response after a minute"
 
     @property
     def statuses(self) -> Counter[int]:
@@ -268,11 +268,11 @@ class Load:
         return [o for o in self.outcomes if not 200 <= o.status < 300]
 
     def recovered_after(self, moment: float) -> float:
-        """Seconds from a moment until the last failure after it; 0 if nothing failed any more."""
+        """Return the seconds from a moment until the last failure after it, or 0."""
         late = [outcome.ended for outcome in self.failed if outcome.ended > moment]
         return max(late, default=moment) - moment
 
-    def figures(self) -> str:
+    def summary(self) -> str:
         slowest = max(outcome.seconds for outcome in self.outcomes)
         return (
             f"{len(self.outcomes)} sent, {len(self.failed)} failed, {dict(self.statuses)}, "
@@ -341,10 +341,10 @@ def network(*options: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def container(image: str, *arguments: str, options: tuple[str, ...] = ()) -> Iterator[str]:
-    """Run an image in the background; removed with its volumes afterwards."""
+    """Run an image in the background, and remove the container with its volumes afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     try:
         docker("run", "--detach", "--name", name, *options, image, *arguments)
         yield name
-    finally:  # it may be there although it did not start
+    finally:  # a container may exist although it did not start
         attempt("rm", "--force", "--volumes", name)

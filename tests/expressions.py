@@ -1,4 +1,4 @@
-"""The part of GitHub's expression language that the workflows use; the rest is an error.
+"""An evaluator for GitHub's expressions, as far as the workflows use them.
 
 https://docs.github.com/actions/reference/workflows-and-actions/expressions
 """
@@ -14,26 +14,26 @@ EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 
 
 class ExpressionError(Exception):
-    """What is not in the language, or not in the context."""
+    """The expression is not supported, or names an unknown value."""
 
 
 @dataclass
 class Expressions:
-    """Evaluates text against contexts: github, vars, secrets, inputs, matrix, needs, steps, job.
+    """Evaluates text with contexts: github, vars, secrets, inputs, matrix, needs, steps, job.
 
-    Of `vars`, `secrets`, `inputs`, `matrix` and `github.event`, what is missing is empty; of the
-    others it is an error.
+    Missing values of `vars`, `secrets`, `inputs`, `matrix` and `github.event` are empty. Missing
+    values of other contexts are an error.
     """
 
     contexts: dict[str, Any]
     functions: dict[str, Callable[[], bool]] = field(default_factory=dict)
 
     def fill(self, text: object) -> str:
-        """Put values in place of every ${{ }}."""
+        """Replace every ${{ }} with its value."""
         return EXPRESSION.sub(lambda match: _shown(self.value(match[1])), _shown(text))
 
     def holds(self, condition: str) -> bool:
-        """Whether an `if:` holds; without a status function, success() is meant as well."""
+        """Evaluate an `if:`. Without a status function it also requires success()."""
         inner = EXPRESSION.fullmatch(condition.strip())
         text = inner[1] if inner else condition
         if not re.search(r"\b(success|failure|always|cancelled)\(\)", text):

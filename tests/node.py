@@ -1,4 +1,4 @@
-"""Programs of Node packages, run by npx with a pinned Node: Debian 12 has an older one."""
+"""Programs of Node packages, run by npx with a pinned Node version. Debian's Node is older."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def npx(*command: str | Path, package: str, folder: Path) -> str:
     """Run a program of a Node package in a folder, and return its output.
 
     Raises:
-        AssertionError: it failed; with its whole output.
+        AssertionError: the program failed. The message has its output.
     """
     packages = ("--package", NODE, "--package", package)
     return run(["npx", "--yes", *packages, "--", *command], folder)
@@ -31,12 +31,12 @@ def run(command: list[str | Path], folder: Path) -> str:
     """Run a command that may install Node packages, and return its output.
 
     Raises:
-        AssertionError: it failed; with its whole output.
+        AssertionError: the command failed. The message has its output.
     """
     tools = ROOT / ".tools"
     tools.mkdir(exist_ok=True)
     env = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-    with FileLock(tools / "npx.lock"):  # two that install at once break each other's files
+    with FileLock(tools / "npx.lock"):  # parallel installations corrupt npm's cache
         result = subprocess.run(
             command, cwd=folder, env=env, capture_output=True, text=True, check=False
         )

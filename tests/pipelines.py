@@ -1,9 +1,8 @@
-"""Runs pipelines on this machine: every command, in order, as it stands.
+"""A local runner for the workflows of GitHub and the jobs of GitLab.
 
-Those of a baked service, and the template's own.
-
-A job has a fresh clone, its own environment, and a PATH on which recording stand-ins come first.
-What a job `uses` is listed in USES with what stands in for it; what is not listed is an error.
+It runs every command, in order. A job has a fresh clone, its own environment, and a PATH that
+begins with stand-ins, which record their calls. USES maps each action to its replacement. Other
+actions are an error.
 """
 
 import itertools
@@ -30,23 +29,23 @@ case "{name} $*" in $FAILS) echo "{name}: told to fail" >&2; exit 1 ;; esac
 
 @dataclass
 class Job:
-    """What came of one."""
+    """The result of a job."""
 
     result: str  # success, failure or skipped
-    output: str = ""  # all that was printed
+    output: str = ""  # standard output and error
     outputs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Machine:
-    """What jobs run on: a repository, stand-ins, and where they write down how they were called."""
+    """The machine of jobs: a repository, and stand-ins with a record of their calls."""
 
     folder: Path
     repository: Path
     python: str
-    services_python: str = ""  # of an environment that has the embedded servers
-    environment: dict[str, str] = field(default_factory=dict)  # before that of the job
-    overrides: dict[str, str] = field(default_factory=dict)  # after it: ports, patience
+    services_python: str = ""  # of an environment with the embedded servers
+    environment: dict[str, str] = field(default_factory=dict)  # the job's own takes precedence
+    overrides: dict[str, str] = field(default_factory=dict)  # takes precedence: ports, timeouts
     fails: str = "nothing"  # a shell pattern of the calls that fail
 
     def __post_init__(self) -> None:
@@ -72,8 +71,8 @@ class Machine:
         program.chmod(0o755)
 
     def git(self, *arguments: str, folder: Path | None = None) -> str:
-        who = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
-        command = ["git", *who, *arguments]
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
+        command = ["git", *identity, *arguments]
         return subprocess.run(
             command, cwd=folder or self.repository, check=True, capture_output=True, text=True
         ).stdout.strip()
@@ -84,7 +83,7 @@ class Machine:
         return self.git("rev-parse", "HEAD")
 
     def check_out(self, commit: str, folder: Path, depth: int) -> None:
-        """A commit with so much of its history; 0 is all of it."""
+        """Check out a commit with a number of earlier commits; 0 means all."""
         folder.mkdir(exist_ok=True)
         self.git("config", "uploadpack.allowAnySHA1InWant", "true")
         self.git("init", "--quiet", folder=folder)
@@ -94,7 +93,7 @@ class Machine:
         self.git("checkout", "--quiet", "FETCH_HEAD", folder=folder)
 
     def variables(self, *more: dict[str, str]) -> dict[str, str]:
-        """What a command sees: little of ours."""
+        """Return the environment of a command."""
         uv = Path(shutil.which("uv") or "uv").parent
         base = {
             "PATH": os.pathsep.join([str(self.folder / "bin"), str(uv), os.defpath]),
@@ -112,7 +111,7 @@ class Machine:
 
     @contextmanager
     def service(self, image: str, variables: dict[str, str]) -> Iterator[str]:
-        """The port of what stands in for a service container."""
+        """Run the replacement of a service container, and yield its port."""
         kinds = {"postgres": "postgres", "pgvector/pgvector": "postgres", "redis": "redis"}
         program = Path(__file__).with_name("service_containers.py")
         process = subprocess.Popen(
@@ -131,8 +130,8 @@ class Machine:
             process.stdout.close()
 
 
-def said(jobs: dict[str, Job]) -> str:
-    """What came of each, with all that it printed."""
+def logs_of(jobs: dict[str, Job]) -> str:
+    """Return the results and the logs of jobs."""
     return "\n".join(f"--- {name}: {job.result}\n{job.output}" for name, job in jobs.items())
 
 
@@ -145,7 +144,7 @@ def uv_cache() -> Path:
 
 
 def run(script: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """As both run a script: by bash, which ends at the first command that fails."""
+    """Run a script with `bash -e`, as GitHub and GitLab do."""
     return subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=folder, env=env, check=False, timeout=COMMAND_SECONDS, text=True,
@@ -157,7 +156,7 @@ def run(script: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedP
 
 
 class GitHub:
-    """Runs workflows as GitHub does, for an event."""
+    """Runs the workflows of GitHub for an event."""
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class GitHub:
         inputs: dict[str, str] | None = None,
         secrets: dict[str, str] | None = None,
     ) -> dict[str, Job]:
-        """What came of each job of a workflow, called ones as `caller/called`."""
+        """Run a workflow, and return its jobs. Jobs of called workflows are `caller/called`."""
         path = self.machine.repository / ".github" / "workflows" / name
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] == {}
@@ -224,10 +223,10 @@ class GitHub:
         return done
 
     def _run_rows(self, key: str, job: dict[str, Any], contexts: dict[str, Any]) -> dict[str, Job]:
-        """A job, or one for each row of its matrix and then what came of all."""
+        """Run a job, or one for each row of its matrix."""
         if "strategy" not in job:
             return {key: self._run_job(job, contexts)}
-        assert job["strategy"]["fail-fast"] is False, "one that fails would hide the others"
+        assert job["strategy"]["fail-fast"] is False, "a failure would cancel the other rows"
         rows = {
             f"{key} ({', '.join(row.values())})": self._run_job(job, {**contexts, "matrix": more})
             for row, more in rows_of(job["strategy"]["matrix"])
@@ -238,11 +237,11 @@ class GitHub:
     def _call(self, key: str, job: dict[str, Any], expressions: Expressions) -> dict[str, Job]:
         name = job["uses"].removeprefix("./.github/workflows/")
         path = self.machine.repository / job["uses"]
-        called = yaml.safe_load(path.read_text())[True]["workflow_call"]  # `on` is a yes in YAML
+        called = yaml.safe_load(path.read_text())[True]["workflow_call"]  # `on` is true in YAML
         inputs = {k: expressions.fill(v) for k, v in job.get("with", {}).items()}
         secrets = {k: expressions.fill(v) for k, v in job.get("secrets", {}).items()}
-        assert set(inputs) == set(called["inputs"]), "an input that is not declared, or is missing"
-        assert set(secrets) <= set(called["secrets"]), "a secret that is not declared"
+        assert set(inputs) == set(called["inputs"]), "undeclared or missing input"
+        assert set(secrets) <= set(called["secrets"]), "undeclared secret"
         jobs = self.run(name, inputs=inputs, secrets=secrets)
         results = {job.result for job in jobs.values()}
         result = "failure" if "failure" in results else "success"
@@ -306,7 +305,7 @@ class GitHub:
             "GITHUB_REPOSITORY": self.github["repository"],
             "GITHUB_SHA": self.sha,
         }
-        assert "${{" not in step["run"], "an expression in a script is code from outside"
+        assert "${{" not in step["run"], "an expression in a script allows code injection"
         place = folder / step.get("working-directory", "")
         result = run(step["run"], place, self.machine.variables(mine, env, own))
         done.output += f"$ {step['run']}\n{result.stdout}"
@@ -319,7 +318,7 @@ class GitHub:
 
 
 def rows_of(matrix: dict[str, Any]) -> list[tuple[dict[str, str], dict[str, str]]]:
-    """The rows of a matrix, without and with what `include` adds to those that it fits."""
+    """Return the rows of a matrix, each without and with the values of `include`."""
     axes = {name: values for name, values in matrix.items() if name != "include"}
     rows = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     found = []
@@ -334,7 +333,7 @@ def rows_of(matrix: dict[str, Any]) -> list[tuple[dict[str, str], dict[str, str]
 
 
 class StepError(Exception):
-    """What an action would have said."""
+    """The error of an action."""
 
 
 def check_out(github: GitHub, folder: Path, given: dict[str, str]) -> None:
@@ -363,11 +362,11 @@ def download(github: GitHub, folder: Path, given: dict[str, str]) -> None:
 
 
 def scan(github: GitHub, folder: Path, given: dict[str, str]) -> None:
-    """Trivy is no Python package, and its database no file of ours: this is its place only."""
+    """Replace Trivy: it needs a database from the network."""
     if "output" in given:
         (folder / given["output"]).write_text("{}")
     if github.machine.fails == "trivy" and given.get("exit-code") == "1":
-        raise StepError("a severe weakness")
+        raise StepError("a severe vulnerability")
 
 
 USES: dict[str, Callable[[GitHub, Path, dict[str, str]], dict[str, str] | None]] = {
@@ -384,7 +383,7 @@ USES: dict[str, Callable[[GitHub, Path, dict[str, str]], dict[str, str] | None]]
 
 
 class GitLab:
-    """Runs jobs as GitLab does, for a pipeline of a branch."""
+    """Runs the jobs of GitLab for a branch."""
 
     def __init__(
         self, machine: Machine, *, branch: str = "main", variables: dict[str, str] | None = None
@@ -406,11 +405,11 @@ class GitLab:
         }
 
     def run(self, *names: str, by_hand: dict[str, str] | None = None) -> dict[str, Job]:
-        """What came of jobs, in that order; those before them in `needs` give their variables.
+        """Run jobs in this order. Jobs in `needs` pass on their variables.
 
         Args:
             names: of jobs.
-            by_hand: variables of whoever starts the manual ones, which otherwise do not run.
+            by_hand: variables for manual jobs. Without them, manual jobs are skipped.
         """
         done: dict[str, Job] = {}
         for name in names:

@@ -1,4 +1,4 @@
-"""PgBouncer between a service and its database, started and ended by a test."""
+"""A PgBouncer process for tests."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from engine import free_port, wait_until
 
-# Debian installs it where only root looks for programs.
+# Debian installs it into /usr/sbin, which is not on the PATH of other users.
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 SERVER_CONNECTIONS = 4
 DEFAULTS = {
@@ -66,7 +66,7 @@ class Pooler:
     """
 
     def __init__(self, direct: Psql, **options: str) -> None:
-        assert PGBOUNCER, "pgbouncer is not installed: it is in the package of the same name"
+        assert PGBOUNCER, "pgbouncer is not installed: apt-get install pgbouncer"
         self._program = PGBOUNCER
         self.direct = direct
         self.admin = Psql(direct.program, "127.0.0.1", free_port())
@@ -106,7 +106,7 @@ class Pooler:
         self._folder.cleanup()
 
     def start(self) -> None:
-        # It refuses to run as root. Only PostgreSQL's user can reach PostgreSQL's socket.
+        # PgBouncer refuses to run as root. Only PostgreSQL's user can open PostgreSQL's socket.
         owner = Path(self.direct.host).stat()
         other_user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         with self._log.open("wb") as log:

@@ -1,10 +1,10 @@
-"""Stands in for the service containers of a workflow: servers from wheels, behind TCP ports.
+"""Replace a service container of a workflow by an embedded server behind a TCP port.
 
     python service_containers.py postgres|redis
 
-Runs in the environment of a baked service, which has the wheels. Prints the port, ends with its
-standard input, and then prints how many connections there were. POSTGRES_USER and POSTGRES_DB
-mean what they mean to the image.
+Runs in the environment of a baked service, which has the servers. Prints the port. When standard
+input is closed, it prints the number of connections and ends. POSTGRES_USER and POSTGRES_DB are the
+variables of the PostgreSQL image.
 """
 
 import os
@@ -19,7 +19,7 @@ accepted: list[int] = []  # the ports of clients
 
 
 def forward(path: Path) -> int:
-    """Pass connections to a free port on to a Unix socket; the port."""
+    """Forward connections from a free port to a Unix socket, and return the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def copy(source: socket.socket, target: socket.socket) -> None:

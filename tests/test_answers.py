@@ -1,4 +1,4 @@
-"""Bad answers are refused in one sentence, before anything is written."""
+"""Validation of answers: an invalid one is refused in one sentence, before files are written."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from test_bake import OPTIONS
 
 import fastapi_service_answers as answers
 
-RLO = "\u202e"  # writes from right to left
+RLO = "\u202e"  # right-to-left override
 LONG = "x" * 300
 BAD = {
     "project_slug": [
@@ -54,7 +54,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("question", "answer"), [(q, a) for q, bad in BAD.items() for a in bad])
-def test_a_bad_answer_is_refused_in_one_sentence(question: str, answer: str) -> None:
+def test_invalid_answer_is_refused_in_one_sentence(question: str, answer: str) -> None:
     with pytest.raises(answers.FailedHookException) as caught:
         answers.accept(answer, question)
     sentence = str(caught.value)
@@ -64,42 +64,42 @@ def test_a_bad_answer_is_refused_in_one_sentence(question: str, answer: str) -> 
 
 
 @pytest.mark.parametrize(("question", "answer"), [(q, a) for q, good in GOOD.items() for a in good])
-def test_a_good_answer_is_accepted(question: str, answer: str) -> None:
+def test_valid_answer_is_accepted(question: str, answer: str) -> None:
     assert answers.accept(answer, question) == answer
 
 
-def test_every_text_that_is_asked_for_has_a_rule_and_applies_it() -> None:
+def test_every_text_question_has_and_applies_a_rule() -> None:
     texts = {n for n, v in QUESTIONS.items() if isinstance(v, str) and not n.startswith("_")}
     assert texts == set(answers.RULES)
     for name in texts:
         assert f"accept('{name}')" in str(QUESTIONS[f"__{name}"])
 
 
-def test_a_question_of_a_newer_template_is_held_to_the_rule_for_any_text() -> None:
+def test_question_without_a_rule_gets_the_rule_for_any_text() -> None:
     assert answers.accept("Payments", "team") == "Payments"
     with pytest.raises(answers.FailedHookException):
         answers.accept("new\nline", "team")
 
 
-def test_the_defaults_are_accepted() -> None:
+def test_default_answers_are_accepted() -> None:
     for name in answers.RULES:
         answers.accept(default_answers()[name], name)
 
 
 @pytest.mark.parametrize("name", ["fastapi", "redis", "squawk-cli", "pydantic-core"])
-def test_every_dependency_is_a_reserved_name(name: str) -> None:
+def test_dependency_name_is_reserved(name: str) -> None:
     assert name in answers.RESERVED
 
 
 @pytest.mark.parametrize("name", ["limits", "app", "con"])
-def test_the_name_that_is_suggested_instead_is_accepted(name: str) -> None:
+def test_suggested_name_is_accepted(name: str) -> None:
     with pytest.raises(answers.FailedHookException, match=f"choose another, as in {name}-service"):
         answers.accept(name, "project_slug")
     assert answers.accept(f"{name}-service", "project_slug") == f"{name}-service"
 
 
 @pytest.mark.parametrize("option", answers.NEEDS)
-def test_what_an_option_needs_is_asked_before_it_and_checked_right_behind_it(option: str) -> None:
+def test_needed_option_is_asked_before_and_checked_right_after(option: str) -> None:
     questions = list(QUESTIONS)
     needed, _ = answers.NEEDS[option]
     assert questions.index(needed) < questions.index(option)
@@ -117,32 +117,31 @@ def test_what_an_option_needs_is_asked_before_it_and_checked_right_behind_it(opt
         ({"rate_limit": True}, True),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
-    chosen: dict[str, object], refused: bool
-) -> None:
+def test_rate_limit_is_accepted_only_with_redis(chosen: dict[str, object], refused: bool) -> None:
     if not refused:
         assert answers.accept_together(chosen) == ""
         return
     with pytest.raises(answers.FailedHookException) as caught:
         answers.accept_together(chosen)
     assert str(caught.value) == (
-        "rate_limit needs redis, because it counts there: "
+        "rate_limit needs redis, because its counters are in Redis: "
         "choose redis as well, or leave rate_limit out."
     )
 
 
 @pytest.mark.parametrize("worker", ["taskiq", "celery"])
 @pytest.mark.parametrize("without_redis", [{"redis": False}, {}])
-def test_a_worker_without_redis_is_refused(worker: str, without_redis: dict[str, object]) -> None:
+def test_worker_without_redis_is_refused(worker: str, without_redis: dict[str, object]) -> None:
     with pytest.raises(answers.FailedHookException) as caught:
         answers.accept_together({"worker": worker, **without_redis})
     assert str(caught.value) == (
-        "worker needs redis, because jobs wait there: choose redis as well, or leave worker out."
+        "worker needs redis, because its queue is in Redis: "
+        "choose redis as well, or leave worker out."
     )
 
 
 @pytest.mark.parametrize("redis", [True, False])
-def test_no_worker_goes_with_everything(redis: bool) -> None:
+def test_no_worker_with_any_redis_answer_is_accepted(redis: bool) -> None:
     assert answers.accept_together({"worker": "none", "redis": redis}) == ""
     assert answers.accept_together({"worker": "taskiq", "redis": True}) == ""
 
@@ -165,7 +164,7 @@ def run(
 
 
 @pytest.mark.parametrize("slug", ["../evil", "a/b/c", "{absolute}", "con", "Upper", "{{ 7 }}"])
-def test_nothing_is_written_when_an_answer_is_refused(
+def test_invalid_slug_writes_nothing(
     repository: Path, home: Path, tmp_path: Path, slug: str
 ) -> None:
     folder = tmp_path / "here"
@@ -173,23 +172,23 @@ def test_nothing_is_written_when_an_answer_is_refused(
     slug = slug.replace("{absolute}", str(tmp_path / "absolute" / "deep"))
     result = run(repository, home, folder, f"project_slug={slug}")
     assert result.returncode == 1
-    assert "will not do" in result.stdout + result.stderr
+    assert "is not valid" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert list(tmp_path.rglob("*")) == [folder]
 
 
-def test_a_bad_answer_that_is_typed_is_refused_just_so(
+def test_typed_invalid_answer_is_refused_before_the_next_question(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:
     result = run(repository, home, tmp_path, typed='An "order" service\n' + "\n" * 20)
     assert result.returncode == 1
-    assert "project_name: 'An \"order\" service' will not do" in result.stdout + result.stderr
-    assert "machines" not in result.stdout, "it is refused before the next question"
+    assert "project_name: 'An \"order\" service' is not valid" in result.stdout + result.stderr
+    assert "Project slug" not in result.stdout, "refused before the next question"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("typed", [None, "\n" * 5 + "n\n\ny\n" + "\n" * 9])
-def test_nothing_is_written_when_options_do_not_go_together(
+def test_option_without_the_needed_one_writes_nothing(
     repository: Path, home: Path, tmp_path: Path, typed: str | None
 ) -> None:
     given = ["redis=no", "rate_limit=yes"] if typed is None else []
@@ -197,11 +196,11 @@ def test_nothing_is_written_when_options_do_not_go_together(
     assert result.returncode == 1
     assert "rate_limit needs redis" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-    assert "Sentry" not in result.stdout, "it is refused before the next question"
+    assert "Sentry" not in result.stdout, "refused before the next question"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
+def test_typed_answers_create_the_project(repository: Path, home: Path, tmp_path: Path) -> None:
     words = "Größe & Co.\n\nWhat it's for: this.\nConan O'Brien\nconan@example.com\n"
     given = {"redis": "n", "metrics": "n"}
     options = "".join(f"{given.get(option, '')}\n" for option in OPTIONS)
@@ -213,4 +212,4 @@ def test_typed_answers_make_the_project(repository: Path, home: Path, tmp_path: 
     assert 'description = "What it\'s for: this."' in text
     assert 'license = "BSD-3-Clause"' in text
     assert 'python_version = "3.13"' in text
-    assert "What is the service called?" in result.stdout
+    assert "Project name" in result.stdout

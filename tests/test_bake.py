@@ -1,4 +1,4 @@
-"""Every valid combination of answers, baked and looked at, without installing anything."""
+"""Every valid combination of answers: files, residue, format. Installs nothing."""
 
 import ast
 import contextlib
@@ -51,8 +51,8 @@ EVERY_COMBINATION = [
     for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
 ]
 COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
-COUNTS = (4032, 6912)  # of combinations that go together, and of all
-# What must not be left of an option that was not chosen.
+COUNTS = (4032, 6912)  # valid combinations, all combinations
+# Words that a project without the option must not contain.
 RESIDUE = {
     "redis": re.compile(r"\bredis\b|valkey|hiredis", re.IGNORECASE),
     "worker": re.compile(
@@ -86,7 +86,7 @@ RESIDUE = {
         re.IGNORECASE,
     ),
 }
-# Files whose words mean something else: GitHub runs CI, and sends webhooks as well.
+# Files in which the words have another meaning: GitHub also sends webhooks.
 OTHER_MEANING = {"github": re.compile("webhook")}
 MARKERS = re.compile(r"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(r"\{%|\{\{ ?cookiecutter")
@@ -113,7 +113,7 @@ def read_template(repository: Path) -> dict[str, str]:
 
 
 def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    """Let the hook make each text once of the same options and words: they are few."""
+    """Cache the results of the hook: few options and words occur in each text."""
 
     @functools.cache
     def options_in(text: str) -> set[str]:
@@ -146,7 +146,7 @@ def test_every_combination_is_free_of_residue_and_clean(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Made by the hook's own function; each file that comes of it is looked at once."""
+    """Check each different file that the hook returns once."""
     started = time.monotonic()
     template = read_template(repository)
     remember_texts(hook, monkeypatch)
@@ -167,7 +167,7 @@ def test_every_combination_is_free_of_residue_and_clean(
             }
         for file in files.items():
             left = words_in[file] - chosen
-            assert not left, f"{name_of(combination)}: {file[0]} has words of {left}"
+            assert not left, f"{name_of(combination)}: {file[0]} has words of options {left}"
         follow_migrations(files)
         check_words(files, combination)
         write_for_ruff(tmp_path / str(number), files, new)
@@ -180,14 +180,14 @@ def test_every_combination_is_free_of_residue_and_clean(
         print(
             f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}: "
             f"{len(words_in)} different files in {time.monotonic() - started:.0f} s",
-            file=sys.stderr,  # which passes through, if tests run side by side
+            file=sys.stderr,  # pytest-xdist shows it
         )
 
 
 @pytest.mark.parametrize(
     "combination", [NO_OPTION, EVERY_OPTION, *COMBINATIONS[::500]], ids=name_of
 )
-def test_cookiecutter_bakes_what_the_hook_makes_of_the_template(
+def test_cookiecutter_writes_the_files_of_the_hook(
     bake: Bake, hook: ModuleType, repository: Path, combination: dict[str, object]
 ) -> None:
     baked = bake(**combination)
@@ -207,7 +207,7 @@ def check_words(files: Texts, combination: dict[str, object]) -> None:
 
 
 def write_for_ruff(folder: Path, files: Texts, new: Texts) -> None:
-    """Python that is new, beside the settings for it and what makes packages of folders."""
+    """Write new Python files, with pyproject.toml and every `__init__.py`."""
     if not any(file.endswith(".py") for file in new):
         return
     for file, text in files.items():
@@ -218,7 +218,7 @@ def write_for_ruff(folder: Path, files: Texts, new: Texts) -> None:
 
 
 def parse(files: Texts) -> None:
-    """Read every file with the parser of its kind."""
+    """Parse every file."""
     for path, text in files.items():
         assert text.endswith("\n") or not text, path
         assert not text.endswith("\n\n"), path
@@ -239,7 +239,7 @@ def parse(files: Texts) -> None:
 
 
 def follow_migrations(files: Texts) -> None:
-    """Each follows the one before, from 0001 on, whichever options brought them."""
+    """Check that the migrations form one chain from 0001 on."""
     paths = sorted(path for path in files if "/migrations/versions/" in path)
     for number, path in enumerate(paths, 1):
         before = f'"{number - 1:04d}"' if number > 1 else "None"
@@ -256,7 +256,7 @@ def lint(folder: Path, *options: str) -> None:
 
 
 @pytest.mark.posix
-def test_the_longest_and_oddest_answers_stay_clean(bake: Bake) -> None:
+def test_unusual_answers_give_valid_files(bake: Bake) -> None:
     baked = bake(**UNCOMMON)
     files = baked.files()
     parse({path: content.decode() for path, content in files.items()})
@@ -297,22 +297,20 @@ def test_every_option_at_once_gives_the_template_back(
     assert (bake(**EVERY_OPTION).path / "scripts" / "startup.sh").stat().st_mode & 0o111
 
 
-def test_the_template_is_no_jinja_and_every_python_file_parses(repository: Path) -> None:
+def test_template_has_no_jinja_and_valid_python(repository: Path) -> None:
     for path in sorted(p for p in (repository / TEMPLATE).rglob("*") if p.is_file()):
         assert not JINJA.search(path.read_text(encoding="utf-8")), path
         if path.suffix == ".py":
             ast.parse(path.read_bytes())
 
 
-def test_no_module_is_over_250_lines(repository: Path) -> None:
+def test_module_has_at_most_250_lines(repository: Path) -> None:
     for folder in ("scripts", "src"):
         for path in (repository / TEMPLATE / folder).rglob("*.py"):
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
 
 
-def test_no_option_has_more_than_three_lines_of_the_composition_root(
-    hook: ModuleType, repository: Path
-) -> None:
+def test_option_has_at_most_three_lines_in_main(hook: ModuleType, repository: Path) -> None:
     main = (repository / TEMPLATE / "src" / "app" / "main.py").read_text(encoding="utf-8")
     marked = [m for line in main.splitlines() if (m := hook.TRAILING.fullmatch(line))]
     lines = Counter(name for match in marked for name in match["names"].split(", "))
@@ -327,9 +325,7 @@ def test_every_file_of_an_option_exists(hook: ModuleType, repository: Path) -> N
     assert set(hook.OWNED) == {*OPTIONS, *(c for q in hook.CHOICES for c in CHOICES[q])} - {"none"}
 
 
-def test_windows_line_endings_of_a_clone_are_mended(
-    repository: Path, home: Path, tmp_path: Path, bake: Bake
-) -> None:
+def test_clone_with_crlf_bakes_lf(repository: Path, home: Path, tmp_path: Path, bake: Bake) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(repository, clone)
     for path in (p for p in (clone / TEMPLATE).rglob("*") if p.is_file()):
@@ -358,9 +354,7 @@ def cookiecutter(
 COMMAND = [sys.executable, "-m", "cookiecutter"]
 
 
-def test_a_template_that_cannot_be_baked_leaves_nothing(
-    repository: Path, home: Path, tmp_path: Path
-) -> None:
+def test_broken_template_leaves_nothing(repository: Path, home: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(repository, clone)
     (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
@@ -370,7 +364,7 @@ def test_a_template_that_cannot_be_baked_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_was_worked_on_in_place_is_not_baked(
+def test_development_files_of_the_template_are_not_baked(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     clone = tmp_path / "clone"
@@ -385,7 +379,7 @@ def test_what_was_worked_on_in_place_is_not_baked(
     assert Baked(tmp_path / "out" / "example-service", {}).files() == bake().files()
 
 
-def test_baking_over_a_project_leaves_what_is_somebodys(
+def test_overwriting_bake_leaves_files_of_the_user(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
     project = tmp_path / "out" / "example-service"
@@ -400,7 +394,7 @@ def test_baking_over_a_project_leaves_what_is_somebodys(
     for name, content in mine.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
-    time.sleep(0.05)  # what is somebody's is older
+    time.sleep(0.05)  # files of the user are older than the bake
     result = cookiecutter(repository, home, tmp_path / "out", "--overwrite-if-exists",
                           "project_name=Order Service", "project_slug=example-service")  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -412,7 +406,7 @@ def test_baking_over_a_project_leaves_what_is_somebodys(
     assert not (project / ".unfinished").exists()
 
 
-def test_a_name_that_the_console_cannot_show_costs_nothing(
+def test_bake_with_ascii_console_and_unicode_name_succeeds(
     repository: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -421,7 +415,7 @@ def test_a_name_that_the_console_cannot_show_costs_nothing(
     assert (tmp_path / "out" / "grosse-service" / "pyproject.toml").exists()
 
 
-def test_a_project_that_is_to_be_kept_on_failure_is_kept(
+def test_failed_bake_with_keep_option_keeps_the_project(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
@@ -429,11 +423,13 @@ def test_a_project_that_is_to_be_kept_on_failure_is_kept(
     (clone / TEMPLATE / "broken.md").write_text("<!-- option: redis -->\n")
     result = cookiecutter(clone, home, tmp_path / "out", "--keep-project-on-failure")
     assert result.returncode != 0
-    time.sleep(1.5)  # the watcher looks for a second
+    time.sleep(1.5)  # the background process waits for a second
     assert (tmp_path / "out" / "example-service" / "broken.md").exists()
 
 
-def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_refused_and_unchanged(
+    repository: Path, home: Path, tmp_path: Path
+) -> None:
     mine = tmp_path / "out" / "example-service" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -444,7 +440,7 @@ def test_a_folder_that_is_there_is_left_alone(repository: Path, home: Path, tmp_
 
 @pytest.mark.posix
 @pytest.mark.parametrize("script", ["exit 1", "kill -9 $$"])
-def test_a_lock_that_fails_never_costs_the_project(
+def test_bake_with_failing_uv_succeeds_without_a_lock(
     repository: Path, home: Path, tmp_path: Path, bake: Bake, script: str
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -460,14 +456,14 @@ def is_settled(project: Path, whole: dict[str, bytes]) -> bool:
     try:
         return not project.exists() or Baked(project, {}).files() == whole
     except FileNotFoundError:
-        return False  # it is being removed
+        return False  # a file was removed meanwhile
 
 
 @pytest.mark.posix
-def test_an_interrupted_bake_leaves_a_whole_project_or_none(
+def test_interrupted_bake_leaves_a_complete_project_or_none(
     repository: Path, home: Path, tmp_path: Path, bake: Bake
 ) -> None:
-    """Ctrl-C at many moments: whatever is there in the end is finished."""
+    """Press Ctrl-C at different times."""
     whole, outcomes = bake().files(), set()
     for attempt in range(12):
         output = tmp_path / str(attempt)
@@ -482,7 +478,7 @@ def test_an_interrupted_bake_leaves_a_whole_project_or_none(
         project = output / "example-service"
         while process.poll() is None and not (project / "tests").exists():
             time.sleep(0.001)
-        time.sleep(attempt * 0.008)  # by then the hook is starting, at work, or done
+        time.sleep(attempt * 0.008)  # the hook starts, runs or has ended
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         process.wait()
@@ -491,5 +487,5 @@ def test_an_interrupted_bake_leaves_a_whole_project_or_none(
             time.sleep(0.05)
         outcomes.add("none" if not project.exists() else "whole")
         if project.exists():
-            assert Baked(project, {}).files() == whole, f"half a project, attempt {attempt}"
+            assert Baked(project, {}).files() == whole, f"incomplete project, attempt {attempt}"
     assert outcomes

@@ -1,8 +1,8 @@
-"""Baked services, installed from their lock, checked and run through their own tests.
+"""Baked services, installed from their locks: their own checks and tests.
 
-Every pair of answers is baked, locked and installed. Answers that change only words (the license,
-the version that type checks assume) make the same code: code that is the same to the letter, on
-the same interpreter, is checked and tested once, and the table at the end says so.
+Every pair of answers is baked, locked and installed. Some answers change only words, such as the
+license. Identical code on the same interpreter is checked and tested once. A table at the end lists
+the projects.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
 
 
 def covering_rows() -> list[dict[str, object]]:
-    """Few rows of answers in which every pair of options that go together occurs, and every word.
+    """Return few rows of answers that cover every valid pair of options, and every word.
 
-    Greedy: always a row with the most pairs that are missing, and of several one by lot. What no
-    line of code depends on takes turns: versions, licenses, where it is tested and deployed.
+    A greedy search: the next row covers most of the missing pairs, or is a random one of several.
+    Answers that change no code rotate: version, license, pipeline, platform.
     """
-    lots = random.Random(255)  # noqa: S311 - picks test rows, no secret; of 1,500 seeds the one that needs fewest
-    turns = [*WORDS[0], "ci", "deploy"]
-    options = [option for option in OPTIONS if option not in turns]
+    generator = random.Random(255)  # noqa: S311 - no secret; of 1,500 seeds the one with the fewest rows
+    rotated = [*WORDS[0], "ci", "deploy"]
+    options = [option for option in OPTIONS if option not in rotated]
     of_code = {tuple(row[option] for option in options) for row in COMBINATIONS}
     candidates = [dict(zip(options, values, strict=True)) for values in sorted(of_code, key=repr)]
     of_candidates = [pairs_of(row) for row in candidates]
@@ -45,9 +45,9 @@ def covering_rows() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     while missing:
         gains = [len(missing & pairs) for pairs in of_candidates]
-        best = lots.choice([n for n, gain in enumerate(gains) if gain == max(gains)])
+        best = generator.choice([n for n, gain in enumerate(gains) if gain == max(gains)])
         missing -= of_candidates[best]
-        taken = {name: CHOICES[name][len(rows) % len(CHOICES[name])] for name in turns}
+        taken = {name: CHOICES[name][len(rows) % len(CHOICES[name])] for name in rotated}
         rows.append({**candidates[best], **taken})
     return rows
 
@@ -58,13 +58,13 @@ def pairs_of(row: dict[str, object]) -> set[tuple[tuple[str, object], tuple[str,
 
 @dataclass
 class Report:
-    """What was run for which answers, printed at the end."""
+    """The checks and tests of each project, printed at the end."""
 
     lines: list[str] = field(default_factory=list)
     outcomes: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def once(self, kind: str, of: tuple[str, ...], do: Callable[[], str]) -> str:
-        """Do it, unless it was done for the very same; what came of it."""
+        """Call `do`, unless it was called for the same code, and return the outcome."""
         if (kind, *of) in self.outcomes:
             return f"{kind} as above"
         self.outcomes[kind, *of] = do()
@@ -83,17 +83,17 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
 
 
 def find_python(version: str) -> str | None:
-    """An interpreter of that version on this machine; nothing is downloaded."""
+    """Return the path of an installed interpreter. Nothing is downloaded."""
     command = ["uv", "python", "find", "--no-python-downloads", "--no-project", version]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
 
 
 def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project, as a user without an environment of their own does."""
+    """Run a command in a project, without the environment of these tests."""
     env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "DATABASE_URL"}}
-    # pytest closes its folder to other users whenever it starts, and projects are in ours:
-    # PostgreSQL, which root starts as another user, could not read its extensions any more.
+    # Each start of pytest closes its folder to other users. Projects are in that folder, and
+    # PostgreSQL, which root starts as another user, must read its extensions there.
     env["PYTEST_DEBUG_TEMPROOT"] = str(project.parent)
     result = subprocess.run(
         command, cwd=project, env=env, capture_output=True, text=True, check=False
@@ -107,9 +107,9 @@ Install = Callable[[Path, str], None]
 
 @pytest.fixture
 def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """install(project, python), into an environment that all share who use that Python.
+    """install(project, python) into an environment that projects with the same Python share.
 
-    Only what differs is installed, and only what differs is looked at by mypy.
+    uv installs only the differences, and mypy checks only the differences.
     """
 
     def sync(project: Path, python: str) -> None:
@@ -130,7 +130,7 @@ def check(project: Path) -> str:
 
 
 def run_tests(project: Path, *only: str) -> str:
-    """What pytest said last; of these tests alone, or by `make test` of all."""
+    """Run these tests, or all by `make test`, and return the summary line of pytest."""
     command = ["uv", "run", "pytest", "-n", "4", *only] if only else ["make", "test"]
     output = run(project, *command).stdout
     match = LAST_LINE.search(output)
@@ -139,7 +139,7 @@ def run_tests(project: Path, *only: str) -> str:
 
 
 def code_of(baked: Baked) -> str:
-    """A digest of what can make a difference to the tests."""
+    """Return a digest of the files that affect the tests."""
     digest = hashlib.sha256()
     for path, content in baked.files().items():
         if path in {"LICENSE", "README.md"}:
@@ -155,7 +155,7 @@ def code_of(baked: Baked) -> str:
 @pytest.mark.parametrize(
     "row", covering_rows(), ids=lambda row: "-".join(str(v) for v in row.values())
 )
-def test_every_pair_of_answers_installs_checks_and_tests(
+def test_every_pair_of_answers_passes_checks_and_tests(
     bake: Bake, install: Install, report: Report, row: dict[str, object]
 ) -> None:
     baked = bake(lock=True, **row)
@@ -191,10 +191,14 @@ def test_the_versions_are_the_ones_the_template_was_tested_with(
     wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
     lock = (bake(lock=True, **row).path / "uv.lock").read_text()
     locked = set(re.findall(r'name = "([\w-]+)"\nversion = "(.+)"\nsource = .*registry', lock))
-    assert locked == wanted, "an option's package without a marker, or one that is not pinned"
+    assert locked == wanted, (
+        "a package of an option without a marker, or a package without a version"
+    )
 
 
-def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_path: Path) -> None:
+def test_bake_without_uv_names_the_command_that_creates_the_lock(
+    bake: Bake, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(bake().path, project)
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
@@ -202,14 +206,14 @@ def test_a_bake_without_uv_is_finished_by_the_command_it_names(bake: Bake, tmp_p
     assert (project / "pyproject.toml").read_text() == (bake().path / "pyproject.toml").read_text()
 
 
-def test_the_template_folder_is_a_running_service(
+def test_template_folder_passes_checks_and_tests(
     repository: Path, tmp_path: Path, install: Install, report: Report
 ) -> None:
     project = tmp_path / TEMPLATE
     shutil.copytree(repository / TEMPLATE, project)
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
     install(project, sys.executable)
-    # The rows have run the others; two libraries for jobs beside each other are here alone.
+    # Baked services run the other tests. Only here both queue libraries are installed.
     outcome = run_tests(
         project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py"
     )

@@ -1,4 +1,4 @@
-"""The page and the plot that `make bench` writes; what it measures takes minutes and needs wrk."""
+"""The page and the plot of `make bench`. The benchmark itself takes minutes and needs wrk."""
 
 import re
 import sys
@@ -8,56 +8,56 @@ from conftest import QUESTIONS, ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import figures as of_a_run
 import report
 import run
 from load import Sample
+from measurements import Measurements, Outage
 
 SAMPLE = Sample(answers=100, rate=50.0, p50_ms=1, p99_ms=3, longest_ms=9, cpu_us=70, errors=0)
 
 
-def measured() -> of_a_run.Figures:
-    """A run in which everything is equal, but for the health of a service."""
-    figures = of_a_run.Figures(python="Python 3.14.0", wrk="wrk 4.1.0")
-    for ratio in [*report.RATIOS, *report.NAIVE, *report.CONTROL]:
-        for name in (ratio.name, ratio.limit):
-            figures.samples[ratio.work, name] = [SAMPLE]
+def equal_measurements() -> Measurements:
+    """Return measurements that are all equal, except for the health checks of the default bake."""
+    measured = Measurements(python="Python 3.14.0", wrk="wrk 4.1.0")
+    for ratio in [*report.RATIOS, *report.ORM_SESSIONS, *report.CONTROL]:
+        for name in (ratio.name, ratio.baseline):
+            measured.samples[ratio.work, name] = [SAMPLE]
     for work in ("health", "read one"):
         for name in run.KINDS:
-            figures.samples[work, name] = [SAMPLE]
-    figures.samples["health", "default"] = [Sample(100, 25.0, 1, 3, 9, 140, 0)]
+            measured.samples[work, name] = [SAMPLE]
+    measured.samples["health", "default"] = [Sample(100, 25.0, 1, 3, 9, 140, 0)]
     for name in run.STARTED:
-        figures.ready_seconds[name], figures.resident[name] = [0.4, 0.5, 0.9], 80.0
-    figures.imports = [("all", 500.0), ("sqlalchemy", 160.0)]
-    figures.suite = ["300 passed in 40.00s", "5.00s call tests/test_a.py::test_b"]
-    figures.growth["connections"] = [(1, SAMPLE)]
-    figures.outage = of_a_run.Outage(400.0, 1500.0, 2000, 0, 20.0, 2500.0, 0)
-    figures.bake_seconds |= {"one file": [0.2], "default, with its lock": [0.9, 1.0, 1.1]}
-    return figures
+        measured.ready_seconds[name], measured.resident[name] = [0.4, 0.5, 0.9], 80.0
+    measured.imports = [("all", 500.0), ("sqlalchemy", 160.0)]
+    measured.suite = ["300 passed in 40.00s", "5.00s call tests/test_a.py::test_b"]
+    measured.growth["connections"] = [(1, SAMPLE)]
+    measured.outage = Outage(400.0, 1500.0, 2000, 0, 20.0, 2500.0, 0)
+    measured.bake_seconds |= {"one file": [0.2], "default, with lock": [0.9, 1.0, 1.1]}
+    return measured
 
 
-def test_the_page_has_every_ratio_option_and_section() -> None:
-    page = report.page(measured(), rounds=3, seconds=3)
+def test_page_has_every_ratio_option_and_section() -> None:
+    page = report.page(equal_measurements(), rounds=3, seconds=3)
     assert "| health, default bake / minimal FastAPI | 0.50 | 0.80 | 25 | 50 | 140 µs |" in page
     for option in report.OPTIONS:
         assert f"| {option} | 1.00 | 1.00 |" in page
     assert "| default | 0.50 s | 80 MiB |" in page
     assert re.search(r"^Python 3\.14\.0, asyncpg .*, wrk 4\.1\.0\.$", page, re.M)
-    assert "2000 refusals and 0 other answers" in page
-    assert "| default, with its lock | 1.00 | 0.80 |" in page
+    assert "2000 refusals and 0 other responses" in page
+    assert "| default, with lock | 1.00 | 0.80 |" in page
     assert page.count("\n## ") == 6
 
 
-def test_the_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_aim() -> None:
-    plot = ElementTree.fromstring(report.plot(measured()))  # noqa: S314 - made by report.plot() just now, not by strangers
+def test_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_target() -> None:
+    plot = ElementTree.fromstring(report.plot(equal_measurements()))  # noqa: S314 - from report.plot(), not from outside
     bars = [element for element in plot if element.get("height") == str(report.BAR)]
-    ratios = [*report.RATIOS, *report.NAIVE]
+    ratios = [*report.RATIOS, *report.ORM_SESSIONS]
     assert len(bars) == len(ratios)
     marks = [element for element in plot if element.tag.endswith("line")]
-    assert len(marks) == sum(ratio.aim is not None for ratio in ratios)
+    assert len(marks) == sum(ratio.target is not None for ratio in ratios)
 
 
-def test_every_option_that_runs_with_the_service_is_measured() -> None:
+def test_every_runtime_option_is_measured() -> None:
     measured_options = {answer.partition("=")[0] for kind in run.KINDS.values() for answer in kind}
     options = {name for name, value in QUESTIONS.items() if isinstance(value, bool)}
     assert options | {"worker"} == measured_options

@@ -1,4 +1,4 @@
-"""The image and the compose stacks of a baked service, built and run on a real Docker engine."""
+"""The image and the compose stacks of a baked service, on a Docker engine."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from engine import (
     docker,
     is_ready,
     network,
-    say,
+    record,
     state_of,
     wait_until,
 )
@@ -56,7 +56,7 @@ HALF_A_REQUEST = (
 
 
 def size_of(image: str) -> float:
-    """In megabytes."""
+    """Return the size in megabytes."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", image)) / MEGABYTE
 
 
@@ -67,7 +67,7 @@ def sh(image: str, script: str) -> str:
 # --- the image ------------------------------------------------------------------------------------
 
 
-def test_the_image_holds_what_runs_and_nothing_else(image: str) -> None:
+def test_image_has_no_build_tools_and_no_writable_code(image: str) -> None:
     found = sh(
         image,
         "for tool in uv pip pip3 gcc cc make pytest mypy ruff squawk git curl; do"
@@ -83,33 +83,33 @@ def test_the_image_holds_what_runs_and_nothing_else(image: str) -> None:
     assert "__pycache__" in sh(image, "ls /opt/venv/lib/python3.*/site-packages/app")
 
 
-def test_the_image_says_what_it_is(image: str, project: Path) -> None:
+def test_image_has_user_command_and_labels(image: str, project: Path) -> None:
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
     assert config["User"] == "10001:10001"
     assert config["Cmd"] == ["sh", "scripts/startup.sh"]
     assert not config.get("Entrypoint")
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would need another process"
+    assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would be another process"
     assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
     assert config["Labels"]["org.opencontainers.image.revision"] == "c0ffee"
     text = (project / "Dockerfile").read_text()
     for refused in ("--mount", "# syntax", "--exclude", "--start-interval"):
-        assert refused not in text, "some platforms' builders refuse it"
+        assert refused not in text, "builders of some platforms refuse it"
 
 
-def test_the_image_is_small(image: str, project: Path, tmp_path: Path) -> None:
+def test_image_size_is_below_the_limit(image: str, project: Path, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(SINGLE_STAGE)
     tag = "example-service:test-single-stage"
     docker("build", "-q", "-t", tag, "-f", str(tmp_path / "Dockerfile"), str(project))
     base, ours, single = size_of("python:3.14-slim"), size_of(image), size_of(tag)
     saved = 1 - ours / single
-    say(f"image: {ours:.0f} MB, of which {ours - base:.0f} added to its base; "
+    record(f"image: {ours:.0f} MB, of which {ours - base:.0f} added to its base; "
           f"single-stage {single:.0f} MB, so {saved:.0%} smaller")  # fmt: skip
     assert ours - base < 150
     assert saved >= 0.6
 
 
-def test_a_change_of_the_source_installs_no_dependency_again(image: str, project: Path) -> None:
+def test_build_after_source_change_uses_cached_dependencies(image: str, project: Path) -> None:
     assert image
     (project / "src" / "app" / "changed.py").write_text("")
     try:
@@ -123,7 +123,7 @@ def test_a_change_of_the_source_installs_no_dependency_again(image: str, project
     assert not any("uv sync --locked --no-dev --no-editable" in step for step in cached)
 
 
-def test_a_lock_that_does_not_fit_and_a_package_that_is_another_are_not_built(
+def test_build_with_outdated_lock_or_wrong_hash_fails(
     image: str, project: Path, tmp_path: Path
 ) -> None:
     assert image
@@ -141,7 +141,7 @@ def test_a_lock_that_does_not_fit_and_a_package_that_is_another_are_not_built(
     assert "uv.lock" in result.stderr
 
 
-def test_it_runs_read_only_without_privileges_in_256_megabytes(
+def test_read_only_unprivileged_container_serves_in_256_megabytes(
     image: str, database: tuple[str, str]
 ) -> None:
     name, server = database
@@ -156,14 +156,14 @@ def test_it_runs_read_only_without_privileges_in_256_megabytes(
             time.sleep(3)
         assert load.failed == []
         usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", service)
-        say(f"locked down: ready in {started:.1f} s; {load.figures()}; memory {usage}")
+        record(f"locked down: ready in {started:.1f} s; {load.summary()}; memory {usage}")
         assert docker("exec", service, "sh", "-c", "touch /srv/x 2>&1 || true").endswith(
             "Read-only file system"
         )
         assert state_of(service)["OOMKilled"] is False
 
 
-def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
+def test_health_check_during_outage_fails_and_recovers_without_restart(
     image: str, database: tuple[str, str]
 ) -> None:
     name, server = database
@@ -191,14 +191,14 @@ def test_the_health_check_fails_on_503_and_recovers_without_a_restart(
             docker("start", postgres)
         green = wait_until(lambda: health() == "healthy", seconds=30)
         assert state_of(service)["Running"]
-        say(f"health check: unhealthy after {red:.1f} s without a database, "
+        record(f"health check: unhealthy after {red:.1f} s without a database, "
               f"healthy {green:.1f} s after it was started")  # fmt: skip
 
 
-def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
+def test_stop_with_unfinished_requests_ends_before_sigkill(
     image: str, database: tuple[str, str]
 ) -> None:
-    """With shorter limits than usual; test_deployment.py compares the usual ones."""
+    """Use short timeouts; test_deployment.py compares the defaults."""
     name, server = database
     drain_seconds, graceful_seconds, clients = 1, 2, 20
     options = ("--network", name, "-e", f"DATABASE_URL={server}", "-e", "ENVIRONMENT=test",
@@ -215,9 +215,9 @@ def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
         started = time.monotonic()
         docker("stop", "--time", "30", service)
         seconds = time.monotonic() - started
-        assert state_of(service)["ExitCode"] == 0, "137 if it is killed"
-        say(f"SIGTERM with {clients} requests that never end: it ended after {seconds:.1f} s, "
-            f"{drain_seconds} s of drain and {graceful_seconds} s for them")  # fmt: skip
+        assert state_of(service)["ExitCode"] == 0, "137 after SIGKILL"
+        record(f"SIGTERM with {clients} unfinished requests: ended after {seconds:.1f} s, "
+            f"{drain_seconds} s of drain and {graceful_seconds} s of graceful timeout")  # fmt: skip
         assert drain_seconds + graceful_seconds <= seconds < 10
 
 
@@ -239,7 +239,7 @@ def test_requests_that_never_end_are_cut_off_before_the_container_is_killed(
     ],
     ids=["missing", "placeholder", "other database"],
 )
-def test_wrong_settings_end_it_with_a_line_each(
+def test_container_with_wrong_settings_exits_with_one_line_each(
     image: str, variables: dict[str, str], expected: str
 ) -> None:
     options = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
@@ -257,7 +257,7 @@ def url_of(service: str) -> str:
 
 @pytest.fixture
 def database() -> Iterator[tuple[str, str]]:
-    """A network with an empty PostgreSQL in it: the network's name, and the server's URL."""
+    """Run an empty PostgreSQL; yield the name of its network and its URL."""
     password = "of-this-test"
     options = ("-e", f"POSTGRES_PASSWORD={password}", "-e", "POSTGRES_USER=app")
     with (
@@ -272,11 +272,11 @@ def database() -> Iterator[tuple[str, str]]:
 # --- compose --------------------------------------------------------------------------------------
 
 
-def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
+def test_stack_is_healthy_within_a_minute_and_keeps_its_data(
     stack: Stack,
 ) -> None:
     seconds = stack.up()
-    say(f"compose: everything healthy after {seconds:.1f} s")
+    record(f"compose: everything healthy after {seconds:.1f} s")
     assert seconds < 60
     states = stack.compose("ps", "--format", "{{.Service}} {{.Health}}").splitlines()
     assert sorted(states) == ["app healthy", "cache healthy", "database healthy", "proxy healthy"]
@@ -289,8 +289,8 @@ def test_everything_is_healthy_within_a_minute_and_data_outlives_the_containers(
 
 
 @pytest.mark.thorough
-def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
-    """Another replica migrates for longer than a health check has patience."""
+def test_compose_waits_for_a_slow_migration(stack: Stack) -> None:
+    """Hold the migration lock for longer than the timeout of the health check."""
     seconds = 45
     lock = zlib.crc32(b"example-service:migrations")
     migrating = f"SELECT pg_advisory_lock({lock}), pg_sleep({seconds})"
@@ -301,7 +301,7 @@ def test_a_start_that_takes_long_is_waited_for(stack: Stack) -> None:
     assert ask(f"{stack.url}/bookmarks").status == 200
 
 
-def test_only_the_proxy_is_published(running_stack: Stack) -> None:
+def test_stack_publishes_only_the_port_of_the_proxy(running_stack: Stack) -> None:
     published = [
         entry
         for name in docker("ps", "--format", "{{.Names}}", "--filter",
@@ -311,7 +311,7 @@ def test_only_the_proxy_is_published(running_stack: Stack) -> None:
     assert published == [f"8080/tcp -> 127.0.0.1:{running_stack.port}"]
 
 
-def test_replicas_share_the_work(running_stack: Stack) -> None:
+def test_requests_are_balanced_over_replicas(running_stack: Stack) -> None:
     running_stack.up("--scale", "app=3")
     assert len(running_stack.containers("app")) == 3
 
@@ -331,14 +331,14 @@ def test_replicas_share_the_work(running_stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["app", "database", "cache", "proxy"])
-def test_a_service_that_is_killed_comes_back(running_stack: Stack, service: str) -> None:
+def test_killed_container_is_restarted_and_serves(running_stack: Stack, service: str) -> None:
     (name,) = running_stack.containers(service)
     before = state_of(name)["StartedAt"]
     engine.kill(name)
     wait_until(lambda: state_of(name)["StartedAt"] != before, seconds=20)
     seconds = wait_until(lambda: is_ready(running_stack.url), seconds=30)
     health = wait_until(lambda: state_of(name)["Health"]["Status"] == "healthy", seconds=60)
-    say(f"{service} killed: ready {seconds:.1f} s later, healthy {seconds + health:.1f} s later")
+    record(f"{service} killed: ready {seconds:.1f} s later, healthy {seconds + health:.1f} s later")
     page = {"url": f"https://example.com/{service}", "title": "After"}
     assert ask(f"{running_stack.url}/bookmarks", method="POST", body=page).status == 201
 
@@ -358,7 +358,7 @@ http.server.ThreadingHTTPServer(("", 8000), Echo).serve_forever()
 """
 
 
-def test_clients_cannot_tell_the_proxy_where_they_come_from(image: str) -> None:
+def test_proxy_replaces_forwarded_headers_of_clients(image: str) -> None:
     assert image
     with network() as name:
         replica = ("--network", name, "--network-alias", "app")
@@ -379,7 +379,7 @@ def test_clients_cannot_tell_the_proxy_where_they_come_from(image: str) -> None:
 
 @contextmanager
 def in_foreground(stack: Stack, target: str) -> Iterator[Path]:
-    """Run a target until Ctrl-C; the file that it writes to."""
+    """Run a target until Ctrl-C, and yield its log file."""
     log = stack.folder / f"{target}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -413,13 +413,13 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
         seconds = wait_until(
             lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30, of=str(log)
         )
-        say(f"reload: the changed answer after {seconds:.1f} s")
+        record(f"reload: changed response after {seconds:.1f} s")
 
 
 def test_the_tests_run_in_containers_and_leave_nothing(
     project: Path, tmp_path: Path, image: str
 ) -> None:
-    """On Python 3.14, which this machine may not have elsewhere."""
+    """The container has Python 3.14, which may not be installed on this machine."""
     assert image
     env = {**os.environ, "COMPOSE_PROJECT_NAME": f"test-{os.getpid()}"}
     command = ["make", "test-in-containers"]
@@ -428,7 +428,7 @@ def test_the_tests_run_in_containers_and_leave_nothing(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (last,) = [line for line in result.stdout.splitlines() if " passed" in line]
-    say(f"compose.test.yaml: {last.strip('= ')}")
+    record(f"compose.test.yaml: {last.strip('= ')}")
 
     broken = tmp_path / "broken"
     shutil.copytree(project, broken, ignore=shutil.ignore_patterns(".venv"))
@@ -461,7 +461,7 @@ services:
 def test_prometheus_sees_every_replica_with_the_token(
     project: Path, image: str, tmp_path: Path
 ) -> None:
-    """With Debian's Prometheus in place of the public image, which may be out of reach."""
+    """Use Debian's Prometheus: the public image may not be available."""
     assert image
     (tmp_path / "prometheus.yaml").write_text(PROMETHEUS)
     files = ("compose.yaml", str(tmp_path / "prometheus.yaml"))
@@ -482,8 +482,8 @@ def test_prometheus_sees_every_replica_with_the_token(
         assert closed.status == 401
 
 
-@pytest.mark.thorough  # other tests type the commands behind them
-def test_the_targets_about_containers_do_what_they_say(project: Path, image: str) -> None:
+@pytest.mark.thorough  # other tests run the commands of the targets
+def test_make_targets_for_containers_work(project: Path, image: str) -> None:
     assert image
     with Stack(project, variables={"IMAGE_TAG": "test-make"}) as stack:
 
@@ -501,12 +501,10 @@ def test_the_targets_about_containers_do_what_they_say(project: Path, image: str
         run("down")
         assert stack.compose("ps", "--all", "--quiet") == ""
         volume = docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}_database")
-        assert volume, "the data stays"
+        assert volume, "the data is kept"
 
 
-def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
-    running_stack: Stack, tmp_path: Path
-) -> None:
+def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_path: Path) -> None:
     stack, dump = running_stack, tmp_path / "backup.dump"
     everything = "SELECT * FROM bookmarks ORDER BY id"
     for number in range(20):
@@ -522,46 +520,46 @@ def test_a_dump_a_loss_and_a_restore_give_the_same_rows(
     assert stack.psql(everything) == ""
     wait_until(lambda: is_ready(stack.url), seconds=20)
 
-    forgotten = ("psql", "-U", "app", "-d", "app", "-c", "SELECT pg_sleep(300)")
-    stack.compose("exec", "-T", "--detach", "database", *forgotten)
+    idle_client = ("psql", "-U", "app", "-d", "app", "-c", "SELECT pg_sleep(300)")
+    stack.compose("exec", "-T", "--detach", "database", *idle_client)
     wait_until(lambda: "pg_sleep" in stack.psql("SELECT query FROM pg_stat_activity"), seconds=10)
     result = stack.make("db-restore", f"file={dump}")
     assert result.returncode == 0, result.stderr
     assert stack.psql(everything) == before
     wait_until(lambda: is_ready(stack.url), seconds=20)
-    say(f"dump, loss, restore: {before.count(chr(10)) + 1} rows, the same; "
+    record(f"dump, loss, restore: {before.count(chr(10)) + 1} rows, the same; "
           f"the dump has {dump.stat().st_size} bytes")  # fmt: skip
 
     dump.write_bytes(dump.read_bytes()[:-200])
     result = stack.make("db-restore", f"file={dump}")
     assert result.returncode != 0
     assert "pg_restore" in result.stdout + result.stderr
-    assert stack.psql(everything) == before, "a dump that cannot be read changes nothing"
+    assert stack.psql(everything) == before, "an unreadable dump changes nothing"
     assert is_ready(stack.url)
     replaced = ("exec", "-T", "database", "psql", "-U", "app", "-d", "replaced", "-Atqc")
     assert stack.compose(*replaced, "SELECT count(*) FROM bookmarks") == "0"
 
 
 @pytest.mark.usefixtures("docker_engine")
-def test_a_service_with_every_option_runs_as_well(bake: Bake) -> None:
-    """Its dependencies have parts in C, and its database an extension."""
+def test_stack_with_every_option_serves(bake: Bake) -> None:
+    """Its dependencies have C extensions, and its database an extension."""
     folder = bake(lock=True, **EVERY_OPTION).path
     variables = {"IMAGE_TAG": "test-every-option"}
     with Stack(folder, variables=variables) as stack:
         stack.compose("build", "app", "proxy")
         seconds = stack.up()
         size = size_of("example-service:test-every-option") - size_of("python:3.14-slim")
-        say(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
+        record(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
         assert size < 150
         assert ask(f"{stack.url}/passages/nearest").status in {405, 422}
         page = {"url": "https://example.com/", "title": "No token"}
         assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 401
-        assert ask(f"{stack.url}/webhooks/nobody", method="POST", body={}).status == 404
+        assert ask(f"{stack.url}/webhooks/unknown", method="POST", body={}).status == 404
         assert ask(f"{stack.url}/metrics").status == 200
         assert ask(f"{stack.url}/bookmarks").headers["ratelimit-policy"]
 
 
-# --- what goes wrong ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -574,7 +572,7 @@ def test_a_service_with_every_option_runs_as_well(bake: Bake) -> None:
     ],
     ids=["bad tag", "unknown tag", "no name", "open quote"],
 )
-def test_what_compose_cannot_read_is_refused(
+def test_invalid_compose_input_is_refused(
     project: Path, tmp_path: Path, variables: dict[str, str], dotenv: str | None, expected: str
 ) -> None:
     shutil.copy(project / "compose.yaml", tmp_path)
@@ -588,24 +586,24 @@ def test_what_compose_cannot_read_is_refused(
         stack.__exit__()
     assert result.returncode != 0
     assert expected in result.stderr
-    assert "app Pulling" not in result.stderr, "no registry has it"
+    assert "app Pulling" not in result.stderr, "no registry is asked"
 
 
-@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of somebody else"])
-def test_a_dot_env_that_cannot_be_read_is_named(
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "of another user"])
+def test_unreadable_dot_env_is_named_in_the_error(
     project: Path, image: str, tmp_path: Path, *, is_folder: bool
 ) -> None:
-    """By compose, and by the service where it is mounted into the container."""
+    """Compose names it, and so does a service with the file mounted."""
     shutil.copy(project / "compose.yaml", tmp_path)
     dotenv = tmp_path / ".env"
     if is_folder:
         dotenv.mkdir()
     else:
         dotenv.touch(mode=0)
-    # Root may read every file, unless it gives that up.
-    as_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    # Root may read every file, unless it drops these capabilities.
+    unprivileged = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     result = subprocess.run(
-        [*as_anybody * (os.geteuid() == 0), "docker", "compose", "config", "--quiet"],
+        [*unprivileged * (os.geteuid() == 0), "docker", "compose", "config", "--quiet"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     reason = "is a directory" if is_folder else "permission denied"
@@ -620,7 +618,7 @@ def test_a_dot_env_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize("is_container", [True, False], ids=["container", "program"])
-def test_a_port_in_use_is_named(stack: Stack, *, is_container: bool) -> None:
+def test_port_in_use_is_reported(stack: Stack, *, is_container: bool) -> None:
     address = f"127.0.0.1:{stack.port}"
     with ExitStack() as taken:
         if is_container:
@@ -635,15 +633,15 @@ def test_a_port_in_use_is_named(stack: Stack, *, is_container: bool) -> None:
     assert expected in result.stderr
 
 
-def test_without_a_lock_nothing_is_built(project: Path, tmp_path: Path) -> None:
+def test_build_without_lock_fails(project: Path, tmp_path: Path) -> None:
     for name in ("pyproject.toml", "Dockerfile"):
         shutil.copy(project / name, tmp_path)
     result = attempt("build", "--target", "dependencies", str(tmp_path))
     assert result.returncode != 0
-    assert re.search(r'"/uv\.lock":? not found', result.stderr)  # engines differ in the colon
+    assert re.search(r'"/uv\.lock":? not found', result.stderr)  # the colon depends on the engine
 
 
-def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
+def test_production_with_default_password_is_refused(stack: Stack) -> None:
     stack.variables["ENVIRONMENT"] = "production"
     result = stack.attempt("up", "--no-build", "--wait", "--wait-timeout", "30")
     assert result.returncode != 0
@@ -654,7 +652,7 @@ def test_production_with_the_default_password_is_refused(stack: Stack) -> None:
     assert "Traceback" not in logs
 
 
-def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None:
+def test_changed_password_on_existing_volume_is_reported(stack: Stack) -> None:
     stack.up("database")
     stack.variables["POSTGRES_PASSWORD"] = "another@one:/?#"
     result = stack.attempt(
@@ -667,8 +665,8 @@ def test_a_password_that_the_volume_does_not_know_is_named(stack: Stack) -> None
     assert "another@one" not in result.stdout + result.stderr
 
 
-def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
-    """Reads go on, and writes again when there is room."""
+def test_write_to_full_volume_returns_503_and_logs_the_reason(image: str) -> None:
+    """Reads succeed meanwhile, and writes succeed when there is room again."""
     password = "of-this-test"
     with network() as name:
         options = ("--network", name, "-e", f"POSTGRES_PASSWORD={password}",
@@ -688,7 +686,7 @@ def test_a_full_volume_is_a_503_with_the_reason_in_the_log(image: str) -> None:
                 docker(*psql, "CREATE TABLESPACE small LOCATION '/small/data'")
                 docker(*psql, "ALTER TABLE bookmarks SET TABLESPACE small")
                 docker(*psql, "CREATE DATABASE later TABLESPACE small")
-                docker(*psql, "SELECT 1", "later")  # what the first connection writes is there
+                docker(*psql, "SELECT 1", "later")  # the first connection writes files
                 docker("exec", server, "sh", "-c", "dd if=/dev/zero of=/small/fill 2>&1 || true")
 
                 def write(number: int) -> engine.Answer:
@@ -720,7 +718,7 @@ volumes:
 """
 
 
-def test_a_volume_too_small_for_a_database_is_named(
+def test_volume_too_small_for_a_database_is_reported(
     project: Path, image: str, tmp_path: Path
 ) -> None:
     assert image
@@ -740,7 +738,9 @@ def test_a_volume_too_small_for_a_database_is_named(
     [("compose.yaml",), ("compose.yaml", "compose.dev.yaml"), ("compose.test.yaml",)],
     ids="+".join,
 )
-def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> None:
+def test_compose_files_are_valid_and_publish_loopback_only(
+    project: Path, files: tuple[str, ...]
+) -> None:
     config = json.loads(
         Stack(project, files).compose("--profile", "*", "config", "--format", "json")
     )
@@ -749,4 +749,4 @@ def test_compose_accepts_its_files(project: Path, files: tuple[str, ...]) -> Non
             assert name in {"grafana", "prometheus", "proxy"}
             assert port["host_ip"] == "127.0.0.1"
         assert "privileged" not in service, name
-        assert "container_name" not in service, "it could not be scaled"
+        assert "container_name" not in service, "a fixed name prevents scaling"

@@ -1,6 +1,7 @@
-"""What a bake hands to Railway and Render, read as they read it, without an account.
+"""Configuration for Railway and Render, compiled and compared with the service's settings.
 
-Their schemas are not to be had here: tests/schemas/ says, of what they document, what is used.
+No account is needed. tests/schemas/ has schemas of the documented keys that the files use, because
+the platforms' schemas are not available offline.
 """
 
 import importlib.util
@@ -21,7 +22,7 @@ from test_bake import EVERY_OPTION, NO_OPTION
 from test_formats import run
 
 SCHEMAS = ROOT / "tests" / "schemas"
-CLOSING_SECONDS = 10  # docs/operations.md: what is closed after drain and requests in flight
+CLOSING_SECONDS = 10  # docs/operations.md: to close connections, after drain and requests
 REFERENCE = re.compile(r"\$\{\{(?:(?P<service>[\w-]+)\.)?(?P<name>\w+)\}\}")
 ANSWERS = [
     {},
@@ -53,7 +54,7 @@ def on_render(bake: Bake, answers: dict[str, object]) -> Baked:
 
 
 def compiled(baked: Baked) -> dict[str, Any]:
-    """The graph that `railway config` makes of .railway/railway.py, by calling its main()."""
+    """Return the graph of .railway/railway.py, as `railway config` compiles it."""
     spec = importlib.util.spec_from_file_location(
         "railway_file", baked.path / ".railway/railway.py"
     )
@@ -62,7 +63,7 @@ def compiled(baked: Baked) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     graph = module.main().to_graph()
-    assert json.loads(json.dumps(graph)) == graph, "the command line takes it as JSON"
+    assert json.loads(json.dumps(graph)) == graph, "the command line needs JSON"
     return dict(graph)
 
 
@@ -75,7 +76,7 @@ def resources(baked: Baked) -> dict[str, dict[str, Any]]:
 
 
 def blueprint(baked: Baked) -> dict[str, dict[str, Any]]:
-    """Services and databases of render.yaml by name, without the project's slug in front."""
+    """Return the services and databases of render.yaml by name, without the slug."""
     document = yaml.safe_load((baked.path / "render.yaml").read_text())
     slug = str(baked.answers["project_slug"])
     listed = [*document["services"], *document["databases"]]
@@ -86,7 +87,7 @@ def blueprint(baked: Baked) -> dict[str, dict[str, Any]]:
 
 
 def settings_of(baked: Baked) -> dict[str, str]:
-    """Variables and their defaults, of .env.example, which the service's own tests keep true."""
+    """Return the variables and defaults in .env.example. The service's tests check that file."""
     text = (baked.path / ".env.example").read_text()
     return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
@@ -102,7 +103,7 @@ def expected_services(baked: Baked) -> set[str]:
     return names | ({"worker", "scheduler"} if baked.answers["worker"] != "none" else set())
 
 
-def test_railway_gets_the_services_that_were_chosen(on_railway: Baked) -> None:
+def test_railway_has_the_chosen_services(on_railway: Baked) -> None:
     named = resources(on_railway)
     volumes = {name for name, one in named.items() if one["type"] == "volume"}
     assert set(named) - volumes == expected_services(on_railway)
@@ -112,7 +113,7 @@ def test_railway_gets_the_services_that_were_chosen(on_railway: Baked) -> None:
     assert image.endswith("18"), "the version of compose.yaml"
 
 
-def test_railway_py_says_what_railway_json_says(on_railway: Baked) -> None:
+def test_railway_py_and_railway_json_agree(on_railway: Baked) -> None:
     run(on_railway.path, "check-jsonschema", "--schemafile", str(SCHEMAS / "railway.json"),
         "railway.json")  # fmt: skip
     config = json.loads((on_railway.path / "railway.json").read_text())
@@ -126,7 +127,7 @@ def test_railway_py_says_what_railway_json_says(on_railway: Baked) -> None:
         assert named[name]["deploy"] == {**unasked, "startCommand": f"app {name}"}
 
 
-def test_every_variable_of_the_settings_is_set_or_preserved_on_railway(on_railway: Baked) -> None:
+def test_railway_sets_or_preserves_every_variable(on_railway: Baked) -> None:
     named = resources(on_railway)
     variables = named["app"]["variables"]
     assert set(variables) == set(settings_of(on_railway))
@@ -138,7 +139,7 @@ def test_every_variable_of_the_settings_is_set_or_preserved_on_railway(on_railwa
         assert named[name]["variables"] == expected
 
 
-def test_every_reference_on_railway_has_a_target(on_railway: Baked) -> None:
+def test_railway_references_have_targets(on_railway: Baked) -> None:
     named = resources(on_railway)
     addresses = {resource["address"] for resource in named.values()}
     for resource in named.values():
@@ -147,12 +148,12 @@ def test_every_reference_on_railway_has_a_target(on_railway: Baked) -> None:
                 assert variable["resource"] in addresses
             for match in REFERENCE.finditer(variable.get("value", "")):
                 assert match["service"] in {None, *named}
-                assert match["name"].startswith("RAILWAY_"), "what Railway itself provides"
+                assert match["name"].startswith("RAILWAY_"), "variables of Railway"
         for attachment in resource.get("volumeAttachments", {}).values():
             assert attachment["volume"] in addresses
 
 
-def test_redis_on_the_platforms_evicts_as_in_compose_and_keeps_jobs(
+def test_redis_on_platforms_has_the_eviction_of_compose_and_persists_jobs(
     on_railway: Baked, on_render: Baked
 ) -> None:
     if not on_railway.answers["redis"]:
@@ -173,22 +174,24 @@ def test_redis_on_the_platforms_evicts_as_in_compose_and_keeps_jobs(
     assert ("persistenceMode" in render) == has_jobs
 
 
-def test_render_gets_the_services_that_were_chosen(on_render: Baked) -> None:
+def test_render_has_the_chosen_services(on_render: Baked) -> None:
     run(on_render.path, "check-jsonschema", "--schemafile", str(SCHEMAS / "render.json"),
         "render.yaml")  # fmt: skip
     named = blueprint(on_render)
     assert set(named) == expected_services(on_render)
-    assert len({one["region"] for one in named.values()}) == 1, "a private network is of one region"
+    assert len({one["region"] for one in named.values()}) == 1, "a private network has one region"
     assert [named[name]["ipAllowList"] for name in {"cache", "database"} & set(named)] == [
         [] for _ in {"cache", "database"} & set(named)
     ]
     for name in {"worker", "scheduler"} & set(named):
         assert named[name]["dockerCommand"] == f"app {name}"
     triggers = {one.get("autoDeployTrigger") for one in named.values() if "runtime" in one}
-    assert triggers == ({None} if on_render.answers["ci"] == "none" else {"off"}), "deployed once"
+    assert triggers == ({None} if on_render.answers["ci"] == "none" else {"off"}), (
+        "each commit is deployed once"
+    )
 
 
-def test_every_variable_on_render_is_one_of_the_settings_and_has_a_source(on_render: Baked) -> None:
+def test_render_variables_are_settings_with_a_source(on_render: Baked) -> None:
     named = blueprint(on_render)
     slug = on_render.answers["project_slug"]
     keys = {v["key"] for v in named["app"]["envVars"]}
@@ -205,7 +208,7 @@ def test_every_variable_on_render_is_one_of_the_settings_and_has_a_source(on_ren
                 assert target.get("envVarKey", variable["key"]) in provided
 
 
-def test_a_stop_has_more_time_the_further_out_it_is_counted(
+def test_shutdown_times_increase_from_service_to_platform(
     on_railway: Baked, on_render: Baked
 ) -> None:
     settings = settings_of(on_railway)
@@ -221,7 +224,7 @@ def test_a_stop_has_more_time_the_further_out_it_is_counted(
     assert needed + CLOSING_SECONDS < grace < min(draining)
 
 
-def test_a_deployment_waits_as_long_as_a_start_may_take(on_railway: Baked) -> None:
+def test_health_check_timeouts_exceed_the_longest_start(on_railway: Baked) -> None:
     settings = settings_of(on_railway)
     deploy = resources(on_railway)["app"]["deploy"]
     start = float(settings["DATABASE_WAIT_SECONDS"]) + float(settings["MIGRATION_WAIT_SECONDS"])
@@ -234,7 +237,7 @@ def test_a_deployment_waits_as_long_as_a_start_may_take(on_railway: Baked) -> No
     assert f'"{deploy["healthcheckPath"]}"' in asked_by_docker
 
 
-def test_the_template_for_production_has_no_secret_in_it(on_railway: Baked) -> None:
+def test_production_template_has_no_secrets(on_railway: Baked) -> None:
     text = (on_railway.path / ".env.production.template").read_text()
     values = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE))
     assert set(values) == set(settings_of(on_railway))
@@ -245,8 +248,8 @@ def test_the_template_for_production_has_no_secret_in_it(on_railway: Baked) -> N
 
 @pytest.mark.containers
 @pytest.mark.usefixtures("docker_engine")
-def test_redis_starts_as_railway_is_told_to_start_it(bake: Bake) -> None:
-    """Its first word is the image's own entrypoint, which gives up root: Docker starts it too."""
+def test_redis_start_command_of_railway_works(bake: Bake) -> None:
+    """The command begins with the entrypoint of the image, which drops root."""
     redis = resources(bake(**{**EVERY_OPTION, "deploy": "railway"}))["cache"]
     entrypoint, *start = shlex.split(redis["deploy"]["startCommand"])
     assert entrypoint == "docker-entrypoint.sh"
@@ -269,7 +272,7 @@ def test_redis_starts_as_railway_is_told_to_start_it(bake: Bake) -> None:
         docker("rm", "--force", "--volumes", name)
 
 
-def test_the_pages_say_the_times_that_are_set(on_railway: Baked, on_render: Baked) -> None:
+def test_deployment_pages_state_the_configured_times(on_railway: Baked, on_render: Baked) -> None:
     deploy = resources(on_railway)["app"]["deploy"]
     page = (on_railway.path / "docs/deployment/railway.md").read_text()
     assert deploy["healthcheckTimeout"] == 6 * 60
@@ -289,12 +292,12 @@ EXAMPLES = {
     "DATABASE_URL": "postgresql://postgres:f8Zk2q@database.railway.internal:5432/railway",
     "RAILWAY_PUBLIC_DOMAIN": "example.up.railway.app",
     "RAILWAY_PRIVATE_DOMAIN": "cache.railway.internal",
-    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # by hand
+    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # set by the user
 }
 
 
 def given_by_railway(baked: Baked, name: str) -> dict[str, str]:
-    """The variables of a service as they arrive in its process; what is empty is not set."""
+    """Return the environment of a service's process."""
     named = resources(baked)
     values: dict[str, str] = {}
     for key, variable in named[name]["variables"].items():
@@ -332,7 +335,7 @@ def given_by_render(baked: Baked, name: str) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", ["railway", "render"])
-def test_the_service_accepts_the_variables_that_the_platform_gives_it(
+def test_service_accepts_the_variables_of_the_platform(
     bake: Bake, tmp_path: Path, platform: str
 ) -> None:
     baked = bake(lock=True, auth=True, worker="taskiq", deploy=platform)

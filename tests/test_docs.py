@@ -1,7 +1,7 @@
-"""The docs of a bake: what they name exists, and what they tell people to type works.
+"""The docs of a bake: links, paths and names exist, and the commands work.
 
-Every block of shell commands is in BLOCKS, which says how it is run: a new one fails here until it
-is. Blocks that need somebody's account meet a stand-in that knows the commands they may use.
+BLOCKS lists every block of shell commands with its test. A new block fails here until it is listed.
+Blocks that need an account use a stand-in, which accepts only documented commands.
 """
 
 import json
@@ -33,15 +33,15 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-# Paths that a page names though nobody has them yet, or only some.
+# Paths in the docs that do not exist in every project.
 MADE_LATER = {"src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"}
-# What a page names in capitals that is nobody's variable here: whose it is.
+# Variables in the docs that are not settings of the service, and their owner.
 OF_OTHERS = {
     "RAILWAY_TOKEN": "Railway's command line",
     "OTEL_EXPORTER_OTLP_HEADERS": "OpenTelemetry's exporter",
 }
-IMAGINED = {"/orders/{}"}  # of services that somebody makes of this one
-# What begins with a slash and is no path of this service: whose it is.
+IMAGINED = {"/orders/{}"}  # examples in the docs
+# Paths in the docs that are not endpoints of the service, and their owner.
 NOT_SERVED = {
     "/opt/venv": "the image",
     "/run/secrets/metrics_token": "Prometheus",
@@ -64,7 +64,7 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 def named(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each piece of inline code, and the page that it is on."""
+    """Yield each piece of inline code with its page."""
     for page, text in pages(folder).items():
         for code in CODE.findall(FENCE.sub("", text)):
             yield page, code
@@ -97,13 +97,13 @@ def test_every_page_is_linked_to(baked: Baked) -> None:
     assert lost == {"README.md"}
 
 
-def test_every_path_that_is_named_exists(baked: Baked) -> None:
+def test_every_path_in_the_docs_exists(baked: Baked) -> None:
     files = [path.relative_to(baked.path).as_posix() for path in baked.path.rglob("*")]
     tops = {path.name for path in baked.path.iterdir()}
     for page, code in named(baked.path):
         looks_like_one = re.fullmatch(
             r"\.?[\w-][\w.-]*(/[\w.-]+)*/?", code
-        ) and (  # a file's name, or something in a folder that is there
+        ) and (  # a file name, or a path in an existing folder
             re.search(r"\.(md|py|sh|toml|ya?ml|json|txt|lock|template)$", code)
             or ("/" in code and code.split("/")[0] in tops)
         )
@@ -112,7 +112,7 @@ def test_every_path_that_is_named_exists(baked: Baked) -> None:
             assert found, f"{page}: {code}"
 
 
-def test_every_make_target_that_is_named_exists(baked: Baked) -> None:
+def test_every_make_target_in_the_docs_exists(baked: Baked) -> None:
     makefile = (baked.path / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page, text in pages(baked.path).items():
@@ -135,7 +135,7 @@ def test_every_variable_that_is_named_is_one(baked: Baked) -> None:
             )
 
 
-# Messages that troubleshooting is about and that are not the service's: whose they are.
+# Messages in troubleshooting that other programs log, and the program.
 MESSAGES_OF_OTHERS = {
     "port is already allocated": "Docker",
     "make": "a shell",
@@ -152,7 +152,7 @@ MESSAGES_OF_OTHERS = {
 }
 
 
-def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> None:
+def test_every_message_in_troubleshooting_exists(baked: Baked) -> None:
     source = "".join(path.read_text() for path in (baked.path / "src").rglob("*.py"))
     page = pages(baked.path)["docs/deployment/troubleshooting.md"]
     seen = [
@@ -166,26 +166,26 @@ def test_every_message_that_troubleshooting_is_about_exists(baked: Baked) -> Non
     assert len(seen) > len(MESSAGES_OF_OTHERS)
 
 
-# What docs/containers.md says that one may see, and the test in test_containers.py that sees it.
+# Symptoms in docs/containers.md, and their tests in test_containers.py.
 SEEN = {
-    "`port is already allocated`, `address already in use`": "test_a_port_in_use_is_named",
-    "`app-1 is unhealthy`": "test_production_with_the_default_password_is_refused",
-    "`settings: …` and exit code 2": "test_wrong_settings_end_it_with_a_line_each",
+    "`port is already allocated`, `address already in use`": "test_port_in_use_is_reported",
+    "`app-1 is unhealthy`": "test_production_with_default_password_is_refused",
+    "`settings: …` and exit code 2": "test_container_with_wrong_settings_exits_with_one_line_each",
     "`not migrated`, `no database after 30 s`": (
-        "test_a_password_that_the_volume_does_not_know_is_named"
+        "test_changed_password_on_existing_volume_is_reported"
     ),
-    "`failed to read …/.env`": "test_what_compose_cannot_read_is_refused",
+    "`failed to read …/.env`": "test_invalid_compose_input_is_refused",
     "`.env: permission denied`, `.env cannot be read`": (
-        "test_a_dot_env_that_cannot_be_read_is_named"
+        "test_unreadable_dot_env_is_named_in_the_error"
     ),
-    "`No space left on device`": "test_a_full_volume_is_a_503_with_the_reason_in_the_log",
-    '`"/uv.lock": not found`': "test_without_a_lock_nothing_is_built",
-    "`invalid reference format`": "test_what_compose_cannot_read_is_refused",
-    "`No such image`": "test_what_compose_cannot_read_is_refused",
+    "`No space left on device`": "test_write_to_full_volume_returns_503_and_logs_the_reason",
+    '`"/uv.lock": not found`': "test_build_without_lock_fails",
+    "`invalid reference format`": "test_invalid_compose_input_is_refused",
+    "`No such image`": "test_invalid_compose_input_is_refused",
 }
 
 
-def test_all_that_one_may_see_of_containers_is_seen_by_a_test(baked: Baked) -> None:
+def test_every_symptom_in_containers_page_has_a_test(baked: Baked) -> None:
     page = pages(baked.path)["docs/containers.md"].partition("| what you see |")[2]
     assert set(re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE)) == set(SEEN)
     tests = (ROOT / "tests" / "test_containers.py").read_text(encoding="utf-8")
@@ -217,7 +217,7 @@ print(json.dumps([route.path for route in create_app(Settings()).routes]))
 
 
 @pytest.mark.slow
-def test_every_endpoint_that_is_named_is_served(installed: Path) -> None:
+def test_every_endpoint_in_the_docs_is_served(installed: Path) -> None:
     answer = subprocess.run(
         ["uv", "run", "--quiet", "python", "-c", LISTING],
         cwd=installed, env=environment(installed), capture_output=True, text=True, check=True,
@@ -231,7 +231,7 @@ def test_every_endpoint_that_is_named_is_served(installed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_that_is_named_is_one(installed: Path) -> None:
+def test_every_command_in_the_docs_exists(installed: Path) -> None:
     commands = set()
     for page, text in pages(installed).items():
         for code in [*CODE.findall(FENCE.sub("", text)), *shell_blocks(text)]:
@@ -251,14 +251,14 @@ def test_every_command_that_is_named_is_one(installed: Path) -> None:
         assert all(option in helps[name] for option in options.split()), f"{page}: {name}{options}"
 
 
-# --- blocks of shell commands ---------------------------------------------------------------------
+# --- command blocks -------------------------------------------------------------------------------
 
 PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
 SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
-ASKED = "tests/test_docs.py::test_the_programs_of_the_pipelines_work_by_hand"
-RESTORED = "tests/test_docs.py::test_a_backup_is_restored_as_the_page_says"
+ASKED = "tests/test_docs.py::test_pipeline_scripts_work_by_hand"
+RESTORED = "tests/test_docs.py::test_backup_page_restores_the_data"
 UPDATED = "tests/test_update.py::test_the_page_brings_what_is_new_and_the_tested_versions"
-# By page and first line: run here, or by which test.
+# The kind or the test of a block of commands, by page and first line.
 BLOCKS = {
     ("README.md", "uv run app dev"): "tests/test_docs.py::test_it_serves_with_the_first_command",
     ("docs/accounts.md", "url=http://localhost:8000/accounts"): (
@@ -317,7 +317,7 @@ BLOCKS = {
     ("docs/deployment/rollback.md", "IMAGE_TAG=first docker compose up --build --wait"): CONTAINERS,
     ("docs/deployment/rollback.md", "rm src/app/migrations/versions/9000_rehearse.py"): CONTAINERS,
 }  # fmt: skip
-# What Railway's command line documents, of what the pages use: commands, and their options.
+# Documented commands and options of Railway's command line that the docs use.
 RAILWAY = {
     "config apply": set(),
     "domain": {"--service"},
@@ -330,7 +330,7 @@ RAILWAY = {
     "variable set": {"--service", "--skip-deploys", "--stdin"},
 }
 STAND_IN = """#!/bin/sh
-# Notes how it was called, and what it was given; as Railway's own, it has python3 read the file.
+# Records its arguments and its input. Runs .railway/railway.py, as Railway's own command does.
 set -e
 printf '%s\\t' "$@" >> "$CALLS"
 case "$1" in config)
@@ -349,7 +349,7 @@ def shell_blocks(text: str) -> list[str]:
 
 
 def beginning(block: str) -> str:
-    """The first line, or what of it tells it from others."""
+    """Return the first line, or the part of it that is listed in BLOCKS."""
     line = block.splitlines()[0]
     return next((known for _, known in BLOCKS if line.startswith(f"{known} ")), line)
 
@@ -360,7 +360,7 @@ def blocks_of(folder: Path) -> dict[tuple[str, str], str]:
         for page, text in pages(folder).items()
         for block in shell_blocks(text)
     ]
-    assert len(dict(listed)) == len(listed), "two blocks of a page begin alike"
+    assert len(dict(listed)) == len(listed), "two blocks of a page have the same first line"
     return dict(listed)
 
 
@@ -369,14 +369,14 @@ def kind_of(key: tuple[str, str], block: str) -> str | None:
 
 
 @pytest.mark.posix
-def test_every_block_of_commands_is_run_by_a_test(bake: Bake) -> None:
+def test_every_command_block_has_a_test(bake: Bake) -> None:
     seen = {}
     for answers in BAKES.values():
         seen.update(blocks_of(bake(**answers).path))
     for key, block in seen.items():
-        assert kind_of(key, block), f"nobody runs {key}"
+        assert kind_of(key, block), f"no test runs {key}"
         subprocess.run(["sh", "-n"], input=block.encode(), check=True)
-    assert set(BLOCKS) <= set(seen), "a block that is gone"
+    assert set(BLOCKS) <= set(seen), "a listed block does not exist"
     for how in BLOCKS.values():
         if "::" in how:
             path, _, name = how.partition("::")
@@ -398,8 +398,8 @@ def complete(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_blocks_that_need_nothing_run(complete: Path) -> None:
-    """By somebody who has run the service before."""
+def test_plain_command_blocks_succeed(complete: Path) -> None:
+    """The database is migrated already."""
     run_block("uv run --quiet app migrate", complete, environment(complete))
     ran = 0
     for key, block in blocks_of(complete).items():
@@ -417,7 +417,7 @@ def test_it_serves_with_the_first_command(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_programs_of_the_pipelines_work_by_hand(complete: Path) -> None:
+def test_pipeline_scripts_work_by_hand(complete: Path) -> None:
     blocks = [block for key, block in blocks_of(complete).items() if BLOCKS.get(key) == ASKED]
     identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
     for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "A"]):
@@ -430,9 +430,7 @@ def test_the_programs_of_the_pipelines_work_by_hand(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_blocks_that_need_an_account_use_what_the_platform_documents(
-    complete: Path, tmp_path: Path
-) -> None:
+def test_account_blocks_use_documented_commands_of_railway(complete: Path, tmp_path: Path) -> None:
     (tmp_path / "railway").write_text(STAND_IN)
     (tmp_path / "railway").chmod(0o755)
     calls = tmp_path / "calls"
@@ -449,7 +447,7 @@ def test_blocks_that_need_an_account_use_what_the_platform_documents(
         options = {argument for argument in arguments if argument.startswith("--")}
         assert options <= RAILWAY[command], words
         assert ("--stdin" in options) == bool(given), words
-        assert len(given) >= 32 or not given, "a secret that was made"
+        assert len(given) >= 32 or not given, "a generated secret"
         used.add(command)
     assert used == set(RAILWAY)
 
@@ -467,8 +465,8 @@ def commands_in_containers(folder: Path, page: str) -> list[str]:
 @pytest.mark.parametrize(
     "page", ["docs/containers.md", "docs/deployment/rollback.md", "docs/deployment/backup.md"]
 )
-def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> None:
-    """Each page from its top to its end, in a stack of its own."""
+def test_docker_command_blocks_succeed(stack: Stack, project: Path, page: str) -> None:
+    """Run the blocks of a page in order, in a separate stack."""
     env = {k: v for k, v in stack.environment.items() if k != "IMAGE_TAG"}
     printed = "".join(
         run_block(block, project, env) for block in commands_in_containers(project, page)
@@ -483,7 +481,7 @@ def test_blocks_that_need_docker_run(stack: Stack, project: Path, page: str) -> 
 
 @pytest.mark.containers
 @pytest.mark.thorough
-def test_a_backup_is_restored_as_the_page_says(stack: Stack, project: Path) -> None:
+def test_backup_page_restores_the_data(stack: Stack, project: Path) -> None:
     stack.up()
     made = stack.psql(
         "INSERT INTO bookmarks (url, title) VALUES ('https://a.example', 'A') RETURNING id"

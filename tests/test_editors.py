@@ -1,4 +1,4 @@
-"""What VS Code and a devcontainer read, and the commands that they would run."""
+"""Configuration of VS Code and of the devcontainer, and the commands in it."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def launched(folder: Path, name: str, file: str = "") -> list[str]:
-    """The command line of a launch configuration, without the debugger."""
+    """Return the arguments of a launch configuration."""
     listed = read(folder, ".vscode/launch.json")["configurations"]
     (one,) = [configuration for configuration in listed if configuration["name"] == name]
     assert (one["type"], one["request"]) == ("debugpy", "launch")
@@ -37,7 +37,7 @@ def launched(folder: Path, name: str, file: str = "") -> list[str]:
     return ["-m", one["module"], *arguments]
 
 
-def test_the_editor_uses_the_projects_own_tools(baked: Baked) -> None:
+def test_vs_code_settings_match_the_project(baked: Baked) -> None:
     settings = read(baked.path, ".vscode/settings.json")
     project = tomllib.loads((baked.path / "pyproject.toml").read_text())
     assert settings["[python]"]["editor.rulers"] == [project["tool"]["ruff"]["line-length"]]
@@ -52,7 +52,7 @@ def test_the_editor_uses_the_projects_own_tools(baked: Baked) -> None:
     assert all(f"{name.strip('*/')}/" in ignored for name in settings["files.watcherExclude"])
 
 
-def test_the_devcontainer_fits_the_schema(baked: Baked) -> None:
+def test_devcontainer_matches_the_schema(baked: Baked) -> None:
     run(baked.path, "check-jsonschema", "--schemafile", str(SCHEMAS / "devcontainer.json"),
         DEVCONTAINER)  # fmt: skip
     config = read(baked.path, DEVCONTAINER)
@@ -60,13 +60,13 @@ def test_the_devcontainer_fits_the_schema(baked: Baked) -> None:
     assert str(config["forwardPorts"][0]) in config["portsAttributes"]
 
 
-def test_the_devcontainer_has_the_python_of_production(bake: Bake) -> None:
+def test_devcontainer_has_the_python_of_production(bake: Bake) -> None:
     dockerfile = bake(python_version="3.12").path / ".devcontainer" / "Dockerfile"
     assert "\nFROM python:3.12-slim\n" in dockerfile.read_text()
 
 
 @pytest.mark.slow
-def test_the_launch_configurations_start(bake: Bake, tmp_path: Path) -> None:
+def test_launch_configurations_start(bake: Bake, tmp_path: Path) -> None:
     project = install(bake(lock=True), tmp_path)
     env = environment(tmp_path)
     settings = read(project, ".vscode/settings.json")
@@ -83,7 +83,7 @@ def test_the_launch_configurations_start(bake: Bake, tmp_path: Path) -> None:
 
 @pytest.fixture
 def devcontainer(project: Path) -> Iterator[str]:
-    """A container of it, with the project mounted as an editor does; it waits."""
+    """Run the devcontainer with the project in /workspaces, as an editor does."""
     config = read(project, DEVCONTAINER)
     build = config["build"]
     tag = "example-service-devcontainer:test"
@@ -104,9 +104,7 @@ def devcontainer(project: Path) -> Iterator[str]:
 
 @pytest.mark.thorough
 @pytest.mark.containers
-def test_the_devcontainer_starts_and_has_all_that_work_needs(
-    devcontainer: str, project: Path
-) -> None:
+def test_devcontainer_migrates_and_passes_checks(devcontainer: str, project: Path) -> None:
     config = read(project, DEVCONTAINER)
     inside = ("exec", "--user", config["remoteUser"], "--workdir", "/workspaces/project")
     engine.docker(*inside, devcontainer, "sh", "-ec", config["postCreateCommand"], timeout=600)

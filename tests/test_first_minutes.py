@@ -1,4 +1,4 @@
-"""What a newcomer types, from a fresh clone or an empty folder, with what the README says."""
+"""The commands of the README, in a fresh clone and in an empty folder."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from engine import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
-BARE_PATH = "/usr/bin:/bin"  # Python and pip, and no uv
+BARE_PATH = "/usr/bin:/bin"  # has Python and pip, but not uv
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 @contextmanager
 def serving(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[str]:
-    """Run a command until it serves; end it with Ctrl-C, as a person does."""
+    """Run a command until it serves, and end it with Ctrl-C."""
     log = Path(env["TMPDIR"]) / "serving.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -42,7 +42,7 @@ def serving(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[s
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        assert url in log.read_text(), "it prints where it serves"
+        assert url in log.read_text(), "the command prints its URL"
         yield url
         os.killpg(process.pid, signal.SIGINT)
         process.wait(30)
@@ -63,12 +63,12 @@ def answers(url: str) -> bool:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that were started below a folder and still run."""
+    """Return the command lines of running processes that name a folder."""
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     return [line for line in listing.stdout.splitlines() if str(folder) in line]
 
 
-def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
+def test_make_demo_with_only_python_serves_and_leaves_nothing(
     repository: Path, tmp_path: Path
 ) -> None:
     clone, temporary = tmp_path / "clone", tmp_path / "tmp"
@@ -79,7 +79,7 @@ def test_make_demo_serves_from_nothing_but_python_and_leaves_nothing(
     with serving(["make", "demo"], clone, env) as url:
         assert answers(f"{url}/bookmarks")
         assert answers(f"{url}/docs")
-    assert list(temporary.glob("tmp.*")) == []  # uv and PostgreSQL keep lock files there
+    assert list(temporary.glob("tmp.*")) == []  # only lock files of uv and PostgreSQL are left
     assert processes_of(tmp_path) == []
 
 
@@ -87,16 +87,16 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readmes_plain_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
+def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> None:
     (plain,) = [block for block in blocks(ROOT / "README.md") if "uvx cookiecutter" in block]
     *bake, serve = plain.replace("gh:org/template", str(repository)).strip().splitlines()
     env = environment(tmp_path)
-    env["HOME"] = str(tmp_path)  # where cookiecutter remembers answers
+    env["HOME"] = str(tmp_path)  # cookiecutter saves answers there
     env["UV_CACHE_DIR"] = subprocess.run(
         ["uv", "cache", "dir"], capture_output=True, text=True, check=True
     ).stdout.strip()
     script = "\n".join([*bake, "pwd"])
-    enter = "\n" * 20  # every default
+    enter = "\n" * 20  # accept every default
     result = subprocess.run(
         ["sh", "-e", "-c", script], cwd=tmp_path, env=env, input=enter, capture_output=True,
         text=True, check=False,
@@ -141,9 +141,7 @@ def run_script(script: str, folder: Path, env: dict[str, str]) -> str:
     return result.stdout.strip()
 
 
-def test_every_command_works_in_a_fresh_service_without_any_setting(
-    bake: Bake, tmp_path: Path
-) -> None:
+def test_every_app_command_without_settings_succeeds(bake: Bake, tmp_path: Path) -> None:
     project = bake(lock=True).copy_to(tmp_path / "project")
     env = environment(tmp_path)
     app = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable, "app"]

@@ -1,4 +1,4 @@
-"""Files that other programs read, looked at by those programs' own linters and schemas."""
+"""Linters and schemas for files of a bake that other programs read."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import yaml
 from conftest import Bake, Baked
 from test_bake import NO_OPTION
 
-VOLUMES = {"cache", "database"}  # with no settings of its own
+VOLUMES = {"cache", "database"}  # keys that may be empty
 
 
 def run(folder: Path, tool: str, *arguments: str) -> None:
@@ -23,23 +23,23 @@ def baked(bake: Bake, request: pytest.FixtureRequest) -> Baked:
     return bake(**request.param)
 
 
-def test_dockerfiles_are_clean(baked: Baked) -> None:
+def test_dockerfiles_pass_hadolint(baked: Baked) -> None:
     run(baked.path, "hadolint", "Dockerfile", "proxy/Dockerfile", ".devcontainer/Dockerfile")
 
 
-def test_shell_scripts_are_clean(baked: Baked, repository: Path) -> None:
+def test_shell_scripts_pass_shellcheck(baked: Baked, repository: Path) -> None:
     run(baked.path, "shellcheck", *map(str, baked.path.rglob("*.sh")))
     run(repository, "shellcheck", ".ci/run")
 
 
-def test_compose_files_fit_the_schema(baked: Baked) -> None:
+def test_compose_files_match_the_schema(baked: Baked) -> None:
     files = sorted(path.name for path in baked.path.glob("compose*.yaml"))
     assert files == ["compose.dev.yaml", "compose.test.yaml", "compose.yaml"]
     run(baked.path, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
 
 
-def test_yaml_without_options_has_no_empty_parts(bake: Bake) -> None:
-    """A fence around all entries of a key would leave the key, with nothing in it."""
+def test_yaml_without_options_has_no_empty_keys(bake: Bake) -> None:
+    """A fence around every entry of a key leaves the key without a value."""
     for path in bake(**NO_OPTION).path.rglob("*.y*ml"):
         stack = [yaml.safe_load(path.read_text())]
         while stack:

@@ -1,4 +1,4 @@
-"""Whatever is sent to a service with every option on is answered as it is documented."""
+"""Fuzzing of a service with every option: responses must match the OpenAPI document."""
 
 import json
 import os
@@ -22,7 +22,7 @@ CHECKS = (
     "response_headers_conformance,response_schema_conformance"
 )
 
-# A client may call the routes of accounts ten times a minute: each request is of another one.
+# A client may call the routes of accounts ten times a minute. Each request has a new address.
 CLIENTS = """
 import ipaddress, itertools, schemathesis
 
@@ -41,7 +41,7 @@ def log_in(url: str, account: dict[str, str]) -> str:
         return str(json.load(answer)["access_token"])
 
 
-def test_no_request_is_a_server_error_or_undocumented(
+def test_generated_requests_get_documented_responses(
     bake: Bake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = bake(lock=True, **EVERY_OPTION).copy_to(tmp_path / "project")

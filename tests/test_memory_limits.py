@@ -1,4 +1,4 @@
-"""The memory limits that docs/containers.md states: under each of them, a container serves load."""
+"""The memory limits in docs/containers.md: a container serves load under each of them."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import ROOT, Bake
-from engine import attempt, container, docker, is_ready, network, say, state_of, wait_until
+from engine import attempt, container, docker, is_ready, network, record, state_of, wait_until
 from test_bake import EVERY_OPTION, NO_OPTION
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -64,13 +64,13 @@ def servers() -> Iterator[tuple[str, ...]]:
 
 
 def unreclaimable_mib(name: str) -> int:
-    """Memory of the first process that the kernel cannot take back."""
+    """Return the memory of the first process that the kernel cannot reclaim."""
     status = docker("exec", name, "cat", "/proc/1/status")
     return int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) // 1024
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_a_container_serves_under_its_memory_limit(bake: Bake, kind: str) -> None:
+def test_container_under_its_memory_limit_serves_load(bake: Bake, kind: str) -> None:
     answers, visit, limit = SERVICES[kind]
     image = f"example-service:test-memory-{kind.replace(' ', '-')}"
     docker("build", "--quiet", "--tag", image, str(bake(lock=True, **answers).path))
@@ -88,16 +88,16 @@ def test_a_container_serves_under_its_memory_limit(bake: Bake, kind: str) -> Non
         answered = asyncio.run(load)
         after = unreclaimable_mib(app)
         assert state_of(app)["Running"]
-        say(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} answers, "
+        record(f"memory, {kind}: {before} MiB when ready, {after} MiB after {answered} responses, "
             f"limit {limit}")  # fmt: skip
         if kind == "every option":
             check_processes(image, options)
 
 
 def check_processes(image: str, options: tuple[str, ...]) -> None:
-    """Start a worker, which finds jobs of the load, and a scheduler under their limits."""
+    """Start a worker, with jobs of the load in its queue, and a scheduler under their limits."""
     for name, limit in PROCESSES.items():
         with limited(image, limit, "app", name, options=options) as process:
             check = ("exec", process, "app", name, "--check")
             wait_until(lambda command=check: attempt(*command).returncode == 0, seconds=60)
-            say(f"memory, {name}: {unreclaimable_mib(process)} MiB, limit {limit}")
+            record(f"memory, {name}: {unreclaimable_mib(process)} MiB, limit {limit}")

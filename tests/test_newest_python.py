@@ -1,4 +1,4 @@
-"""The newest Python that the template promises, from its public image: the hooks run on it."""
+"""The hooks on the newest supported Python, from its public image."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /uvx /usr/local/bin/
 
 
 @pytest.mark.usefixtures("docker_engine")
-def test_it_bakes_what_every_other_bakes(repository: Path, bake: Bake, tmp_path: Path) -> None:
+def test_newest_python_bakes_the_same_files(repository: Path, bake: Bake, tmp_path: Path) -> None:
     docker("build", "--quiet", "--tag", TAG, "-", input=IMAGE)
     docker(
         "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp",

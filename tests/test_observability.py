@@ -1,7 +1,7 @@
-"""The option `metrics`, judged by Prometheus itself: configuration, alerts, every query.
+"""The option `metrics` with Prometheus: configuration, alerts, every query.
 
-Debian's package `prometheus` has both programs. Without them these tests are skipped on a laptop,
-and fail where CI is set.
+Needs `prometheus` and `promtool`, from Debian's package `prometheus`. Without them these tests are
+skipped, or fail if CI is set.
 """
 
 import json
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("promtool") is None and "CI" not in os.environ,
-        reason="promtool is not on the path: it is in the package prometheus; CI fails without",
+        reason="promtool is not installed: apt-get install prometheus; CI fails without it",
     ),
 ]
 
@@ -44,7 +44,7 @@ SCRAPE_SECONDS = 1
 
 @pytest.fixture(scope="module")
 def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A service of another name, so that its rules and queries are the renamed ones."""
+    """Bake a service with another name: rules and queries must have that name."""
     baked = bake(lock=True, project_name="Order Service", project_slug="order-service")
     return baked.copy_to(tmp_path_factory.mktemp("observed") / "order-service")
 
@@ -65,34 +65,34 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: 
     cases = [case for test in tests for case in test["alert_rule_test"]]
     for alert in alerts(project):
         expected = [bool(c["exp_alerts"]) for c in cases if c["alertname"] == alert["alert"]]
-        assert {True, False} == set(expected), f"{alert['alert']} is tested both ways"
+        assert {True, False} == set(expected), (
+            f"{alert['alert']}: a test with and one without the alert"
+        )
 
 
-def test_the_alerts_tests_notice_each_limit_that_is_moved_a_little(
-    project: Path, tmp_path: Path
-) -> None:
+def test_alert_tests_fail_for_each_changed_limit(project: Path, tmp_path: Path) -> None:
     folder = project / "observability"
     shutil.copy(folder / "alerts_test.yml", tmp_path)
-    moved = list(moved_a_little((folder / "alerts.yml").read_text()))
-    assert len(moved) == 2 * (3 + 1 + 4), "thresholds, a quantile, and how long each must last"
-    for rules in moved:
+    changed = list(with_changed_limits((folder / "alerts.yml").read_text()))
+    assert len(changed) == 2 * (3 + 1 + 4), "thresholds, a quantile and durations"
+    for rules in changed:
         (tmp_path / "alerts.yml").write_text(rules)
         with pytest.raises(AssertionError, match="FAILED"):
             promtool("test", "rules", "alerts_test.yml", folder=tmp_path)
 
 
-def moved_a_little(rules: str) -> Iterator[str]:
-    """The rules with one number after the other somewhat lower, and somewhat higher."""
+def with_changed_limits(rules: str) -> Iterator[str]:
+    """Yield the rules with one limit a little lower or higher."""
     for found in re.finditer(r"(?<=> )[\d.]+$|(?<=_quantile\()[\d.]+", rules, re.MULTILINE):
         for factor in (0.96, 1.04):
             yield f"{rules[: found.start()]}{float(found[0]) * factor}{rules[found.end() :]}"
     for found in re.finditer(r"(?<= for: )(\d+)m$", rules, re.MULTILINE):
-        for seconds in (-15, 15):  # the interval at which they are evaluated
+        for seconds in (-15, 15):  # the evaluation interval
             length = f"{60 * int(found[1]) + seconds}s"
             yield f"{rules[: found.start()]}{length}{rules[found.end() :]}"
 
 
-def test_every_alert_has_a_summary_a_runbook_and_its_place_on_the_page(project: Path) -> None:
+def test_every_alert_has_summary_runbook_and_section(project: Path) -> None:
     page = (project / "docs" / "monitoring.md").read_text()
     for alert in alerts(project):
         assert set(alert["annotations"]) == {"summary", "runbook"}
@@ -104,7 +104,7 @@ def alerts(project: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
-def test_the_dashboard_is_provisioned_and_red_where_an_alert_fires(project: Path) -> None:
+def test_dashboard_is_provisioned_with_the_limits_of_the_alerts(project: Path) -> None:
     folder = project / "observability" / "grafana"
     mounted = yaml.safe_load((project / "compose.yaml").read_text())["services"]["grafana"]
     (sources,) = (folder / "provisioning" / "datasources").iterdir()
@@ -122,18 +122,20 @@ def test_the_dashboard_is_provisioned_and_red_where_an_alert_fires(project: Path
         float(n) for a in alerts(project) for n in re.findall(r"> ([\d.]+)$", a["expr"], re.M)
     }
     for kind in ("stat", "timeseries"):
-        assert reds(dashboard, kind) == limits, kind
+        assert red_limits(dashboard, kind) == limits, kind
 
 
-def reds(dashboard: Path, kind: str) -> set[float]:
-    """From where panels of one kind are red, without those that are red from the beginning."""
+def red_limits(dashboard: Path, kind: str) -> set[float]:
+    """Return the values from which panels of a kind are red, without those that are always red."""
     panels = [p for p in json.loads(dashboard.read_text())["panels"] if p["type"] == kind]
     every = [p["fieldConfig"]["defaults"].get("thresholds", {"steps": []}) for p in panels]
     steps = [step for thresholds in every for step in thresholds["steps"]]
     return {s["value"] for s in steps if s["color"] == "red" and s["value"] is not None}
 
 
-def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_path: Path) -> None:
+def test_prometheus_configuration_is_valid_and_finds_every_replica(
+    project: Path, tmp_path: Path
+) -> None:
     folder = project / "observability"
     promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
     (scrape,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
@@ -144,7 +146,7 @@ def test_the_configuration_finds_every_replica_and_is_sound(project: Path, tmp_p
 
 
 def configure(project: Path, folder: Path, target: str, token: str = f"{TOKEN}\n") -> Path:
-    """What the project has, with a token in place and a known address instead of a name."""
+    """Write the project's configuration with a token and a fixed address."""
     (folder / "token").write_text(token)
     text = (project / "observability" / "prometheus.yml").read_text()
     assert text.count(CREDENTIALS) == 1
@@ -160,7 +162,7 @@ def configure(project: Path, folder: Path, target: str, token: str = f"{TOKEN}\n
 
 
 class Prometheus:
-    """Asked over HTTP."""
+    """A client of Prometheus' HTTP API."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -218,7 +220,7 @@ def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 60) ->
 
 
 class Open(BaseHTTPRequestHandler):
-    """A service that has no token, and no interest in one."""
+    """A service that requires no token."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -230,9 +232,7 @@ class Open(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_empty_file_will_do_where_the_service_has_no_token(
-    project: Path, tmp_path: Path
-) -> None:
+def test_prometheus_with_empty_token_file_scrapes(project: Path, tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         config = configure(project, tmp_path, f"127.0.0.1:{server.server_port}", token="")
@@ -243,7 +243,7 @@ def test_an_empty_file_will_do_where_the_service_has_no_token(
 
 
 def queries(project: Path) -> list[str]:
-    """Every expression of the dashboard, with Grafana's variable as Grafana would fill it in."""
+    """Return the expressions of the dashboard, with the value of Grafana's variable."""
     dashboards = project / "observability" / "grafana" / "dashboards"
     (file,) = dashboards.iterdir()
     panels = json.loads(file.read_text())["panels"]
@@ -251,9 +251,7 @@ def queries(project: Path) -> list[str]:
     return [text.replace("$__rate_interval", f"{60 * SCRAPE_SECONDS}s") for text in found]
 
 
-def test_every_query_of_the_dashboard_and_the_alerts_returns_data(
-    project: Path, tmp_path: Path
-) -> None:
+def test_dashboard_and_alert_queries_return_data(project: Path, tmp_path: Path) -> None:
     env = environment(tmp_path, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN)
     serve = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     serve += ["app", "dev", "--no-reload"]
@@ -267,7 +265,7 @@ def test_every_query_of_the_dashboard_and_the_alerts_returns_data(
 
 
 def drive(url: str, project: Path, folder: Path, found: Prometheus) -> None:
-    """Some of everything: reads, writes, mistakes, and a database that goes away."""
+    """Send reads, writes and unknown paths, also while the database is down."""
     log = folder / "prometheus.log"
     wait_until(lambda: [r["value"][1] for r in found.value("up")] == ["1"], log)
     (folder / "load").mkdir()
@@ -289,7 +287,7 @@ def drive(url: str, project: Path, folder: Path, found: Prometheus) -> None:
     postmaster = int((project / ".data/postgres/postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGINT)
     wait_until(lambda: ask(f"{url}/bookmarks").status == 503, log)
-    # A rate needs two scrapes that saw a series: of errors there was none before.
+    # A rate needs two scrapes with the series, and there were no errors before.
     for start in range(50, 80, 10):
         assert statuses(range(start, start + 10)) == {503, 404}
         time.sleep(1.5 * SCRAPE_SECONDS)
@@ -317,9 +315,9 @@ def check_alerts(project: Path, found: Prometheus) -> None:
     assert len(rules()) == len(alerts(project)) == 4
     assert {rule["health"] for rule in rules()} == {"ok"}
     states = {rule["name"]: rule["state"] for rule in rules()}
-    assert states["InstanceDown"] == "inactive", "it is up, and known by its job"
-    assert states["ErrorsOver5Percent"] == "pending", "most requests have failed for a moment"
-    for rule in alerts(project):  # without its limit an alert's expression is data as well
+    assert states["InstanceDown"] == "inactive", "the instance is up"
+    assert states["ErrorsOver5Percent"] == "pending", "most recent requests failed"
+    for rule in alerts(project):  # the expression without its limit
         data = re.split(r"\s+(?:>|==) [\d.]+", rule["expr"])[0]
         assert data != rule["expr"]
         assert found.value(data), f"no data: {data}"

@@ -44,7 +44,7 @@ TSCONFIG = {
         "outDir": "out",
     }
 }
-# The client's own class passes *args on to httpx: the generator writes it so for every document.
+# Each generated client passes *args on to httpx.
 MYPY = """
 [mypy]
 strict = true
@@ -55,7 +55,7 @@ disable_error_code = arg-type
 
 @pytest.fixture(scope="module")
 def projects(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Services, installed, by the name of their answers."""
+    """Bake and install services, by the name of their answers."""
     made = {}
     for name, answers in ANSWERS.items():
         folder = tmp_path_factory.mktemp(name)
@@ -68,7 +68,7 @@ def projects(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def documents(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the document of each service."""
+    """Write the OpenAPI document of each service into a folder."""
     folder = tmp_path_factory.mktemp("documents")
     for name, project in projects.items():
         command = [project / ".venv" / "bin" / "app", "openapi"]
@@ -80,23 +80,23 @@ def documents(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def url(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running service with every option."""
+    """Run a service with every option, and yield its URL."""
     env = environment(tmp_path_factory.mktemp("service"))
     with serving([".venv/bin/app", "dev", "--no-reload"], projects["every"], env) as url:
         yield url
 
 
 @needs_npx
-def test_redocly_finds_nothing(documents: Path) -> None:
+def test_openapi_documents_pass_redocly(documents: Path) -> None:
     files = [f"{name}.json" for name in ANSWERS]
     # Its recommended rules, with warnings as errors.
     command = ("redocly", "lint", "--extends", "recommended-strict", *files)
-    said = npx(*command, package=REDOCLY, folder=documents)
-    assert said.count("validated in") == len(ANSWERS)
+    output = npx(*command, package=REDOCLY, folder=documents)
+    assert output.count("validated in") == len(ANSWERS)
 
 
 @needs_npx
-def test_spectral_finds_nothing(documents: Path) -> None:
+def test_openapi_documents_pass_spectral(documents: Path) -> None:
     files = [f"{name}.json" for name in ANSWERS]
     (documents / "rules.yaml").write_text('extends: ["spectral:oas"]\n')
     command = ("spectral", "lint", "--ruleset", "rules.yaml", "--fail-severity", "hint", *files)

@@ -1,4 +1,4 @@
-"""What the pipelines do with the image, run on a Docker engine: every command, see pipelines.py."""
+"""The image jobs of the pipelines, on a Docker engine; pipelines.py runs their commands."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.usefixtures("docker_engine"),
 ]
 
-ENDS_BADLY = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
+FAILS_ON_SIGTERM = "#!/bin/sh\ntrap 'exit 7' TERM\napp serve --migrate &\nwait\n"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def new_machine(
     bake: Bake,
     tmp_path: Path,
 ) -> Iterator[Callable[..., Machine]]:
-    """A machine with a baked project, a free port, and containers of its own that go afterwards."""
+    """Provide a machine with a baked project, and remove its containers afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
 
     def make(ci: str) -> Machine:
@@ -34,7 +34,7 @@ def new_machine(
         machine.git("init", "--quiet", "--initial-branch", "main")
         machine.stand_in("apk")
         machine.overrides = {"PORT": str(engine.free_port()), "COMPOSE_PROJECT_NAME": name}
-        # Where Docker's own program finds its engine and its plugins.
+        # The docker command needs its engine and its plugins.
         config = {"DOCKER_CONFIG": str(Path.home() / ".docker")}
         given = {k: v for k, v in os.environ.items() if k.startswith("DOCKER_")}
         machine.overrides |= config | given
@@ -54,7 +54,7 @@ def build(machine: Machine, ci: str) -> Job:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_image_is_built_started_asked_stopped_and_kept(
+def test_image_job_builds_tests_and_saves_the_image(
     new_machine: Callable[..., Machine], ci: str
 ) -> None:
     machine = new_machine(ci)
@@ -69,22 +69,22 @@ def test_the_image_is_built_started_asked_stopped_and_kept(
         assert {scan["image-ref"] for scan in scans} == {"example-service:local"}
 
 
-def test_an_image_that_ends_badly_on_sigterm_turns_it_red(
+def test_image_with_failing_shutdown_fails_the_job(
     new_machine: Callable[..., Machine],
 ) -> None:
     machine = new_machine("gitlab")
-    (machine.repository / "scripts" / "startup.sh").write_text(ENDS_BADLY)
+    (machine.repository / "scripts" / "startup.sh").write_text(FAILS_ON_SIGTERM)
     job = build(machine, "gitlab")
     assert job.result == "failure", job.output
-    assert "works" in job.output, "up to then all was well"
-    assert "listening" in job.output, "what it said is shown"
+    assert "works" in job.output, "the smoke test passed"
+    assert "listening" in job.output, "the job prints the logs"
     assert not list((machine.folder / "artifacts").rglob("image.tar"))
 
 
-def test_an_image_with_a_severe_weakness_is_not_kept(new_machine: Callable[..., Machine]) -> None:
+def test_image_with_severe_vulnerability_is_not_saved(new_machine: Callable[..., Machine]) -> None:
     machine = new_machine("github")
     machine.fails = "trivy"
     job = build(machine, "github")
     assert job.result == "failure", job.output
-    assert "a severe weakness" in job.output
+    assert "a severe vulnerability" in job.output
     assert not list((machine.folder / "artifacts").rglob("image.tar"))

@@ -1,7 +1,7 @@
-"""The pipelines of a baked service, run on this machine: every command of them, see pipelines.py.
+"""The pipelines of a baked service; pipelines.py runs every command on this machine.
 
-No account is needed: the platforms' programs are stand-ins that write down how they were called,
-and production is a server of the test's own.
+No account is needed: stand-ins replace the platforms' programs and record their calls, and a server
+of the test replaces production.
 """
 
 import http.server
@@ -20,20 +20,20 @@ from typing import Any
 import pytest
 from conftest import Bake
 from expressions import ExpressionError, Expressions
-from pipelines import GitHub, GitLab, Machine, said
+from pipelines import GitHub, GitLab, Machine, logs_of
 from test_baked_service import find_python
 
 pytestmark = pytest.mark.slow
 
 SECRETS = {"RAILWAY_TOKEN": "of-railway", "RENDER_API_KEY": "of-render"}
-UPLOAD = 'test "$1" != up || git rev-parse HEAD >> "$CALLS"'  # which version is uploaded
+UPLOAD = 'test "$1" != up || git rev-parse HEAD >> "$CALLS"'  # records the uploaded commit
 SHA = re.compile(r"[0-9a-f]{40}")
 NewMachine = Callable[..., Machine]
 
 
 @pytest.fixture(scope="module")
 def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Python of an environment that has the embedded servers."""
+    """Return the Python of an environment with the embedded servers."""
     project = bake(lock=True).copy_to(tmp_path_factory.mktemp("servers") / "project")
     command = ["uv", "sync", "--quiet", "--locked", "--no-install-project", "--python"]
     subprocess.run([*command, sys.executable], cwd=project, check=True)
@@ -42,7 +42,7 @@ def servers(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
-    """A machine with a baked project, as its owner commits it, and stand-ins for the platforms."""
+    """new_machine(ci="gitlab") makes a machine with a committed project and stand-ins."""
 
     def make(**answers: object) -> Machine:
         baked = bake(lock=True, **answers)
@@ -63,12 +63,12 @@ def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
 
 @dataclass
 class Production:
-    """What a platform would serve, and a chat; both see what the machine has called."""
+    """A deployed service, Render's API and a chat, in one server."""
 
     machine: Machine
     url: str = ""
     is_ready: bool = True
-    is_stuck: bool = False  # with the version it had
+    is_stuck: bool = False  # keeps serving the old version
     deploys: list[tuple[str, str]] = field(default_factory=list)  # to Render: service, commit
     messages: list[str] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class Production:
     def commit(self) -> str:
         uploaded = [call for call in self.machine.calls if SHA.fullmatch(call)]
         deployed = [] if self.is_stuck else uploaded or [commit for _, commit in self.deploys]
-        return (deployed or ["the-old-one"])[-1]
+        return (deployed or ["old-commit"])[-1]
 
     def answer(self, path: str, document: Any) -> tuple[int, object]:
         if path == "/chat":
@@ -112,7 +112,7 @@ def running_production(machine: Machine) -> Iterator[Production]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_POST = do_GET  # noqa: N815 - http.server calls it by this name
+        do_POST = do_GET  # noqa: N815 - the name is that of http.server
 
         def log_message(self, *_: object) -> None:
             pass
@@ -131,23 +131,21 @@ def results(jobs: dict[str, Any]) -> dict[str, str]:
     return {name: job.result for name, job in jobs.items()}
 
 
-# --- checking and testing -------------------------------------------------------------------------
+# --- checks and tests -----------------------------------------------------------------------------
 
 
 def report_of(machine: Machine) -> ET.Element:
-    """The one report of tests that was kept."""
+    """Return the root of the only saved test report."""
     (path,) = (machine.folder / "artifacts").rglob("test-report.xml")
-    (suite,) = ET.parse(path).getroot()  # noqa: S314 - pytest wrote it on this machine just now
+    (suite,) = ET.parse(path).getroot()  # noqa: S314 - written by pytest on this machine
     return suite
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_bake_passes_its_own_checks_and_tests(
-    new_machine: NewMachine, servers: str, ci: str
-) -> None:
+def test_pipeline_of_a_new_project_succeeds(new_machine: NewMachine, servers: str, ci: str) -> None:
     machine = new_machine(ci=ci)
     machine.services_python = servers
-    # That all of them pass is shown elsewhere; here, that the pipeline runs what is there.
+    # Another test runs all of them. Here a few show that the pipeline runs the tests.
     for path in (machine.repository / "tests").glob("test_*.py"):
         if path.name not in {"test_cache.py", "test_migrate.py"}:
             path.unlink()
@@ -156,10 +154,10 @@ def test_a_bake_passes_its_own_checks_and_tests(
         jobs = GitHub(machine).run("ci.yml", only={"check", "test"})
     else:
         jobs = GitLab(machine).run("check", "test")
-    assert results(jobs) == {"check": "success", "test": "success"}, said(jobs)
+    assert results(jobs) == {"check": "success", "test": "success"}, logs_of(jobs)
     assert {image for image, count in machine.connections.items() if count > 10} == {
         *("postgres:18", "redis:8"),
-    }, "they are there to be used"
+    }, "the tests use both servers"
     suite = report_of(machine)
     assert int(suite.get("tests", "0")) > 30
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
@@ -169,7 +167,7 @@ RED = "def test_red() -> None:\n    raise AssertionError\n"
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_a_red_test_or_a_long_line_turns_it_red(
+def test_failing_test_or_lint_error_fails_the_pipeline(
     new_machine: NewMachine, servers: str, ci: str
 ) -> None:
     machine = new_machine(ci=ci)
@@ -185,13 +183,13 @@ def test_a_red_test_or_a_long_line_turns_it_red(
         expected = {"publish": "skipped", "deploy": "skipped"}
     else:
         jobs, expected = GitLab(machine).run("check", "test"), {}
-    assert results(jobs) == {"check": "failure", "test": "failure", **expected}, said(jobs)
+    assert results(jobs) == {"check": "failure", "test": "failure", **expected}, logs_of(jobs)
     assert "E501" in jobs["check"].output
-    assert report_of(machine).get("failures") == "1", "the report is kept all the same"
+    assert report_of(machine).get("failures") == "1", "the report of a failed run is saved"
     assert not [call for call in machine.calls if call.startswith(("docker", "railway"))]
 
 
-def test_pull_requests_publish_and_deploy_nothing(new_machine: NewMachine) -> None:
+def test_pull_request_publishes_and_deploys_nothing(new_machine: NewMachine) -> None:
     machine = new_machine()
     pipeline = GitHub(machine, event="pull_request", ref="refs/pull/1/merge",
                       variables={"PRODUCTION_URL": "http://localhost"})  # fmt: skip
@@ -200,7 +198,7 @@ def test_pull_requests_publish_and_deploy_nothing(new_machine: NewMachine) -> No
     assert machine.calls == []
 
 
-# --- deploying ------------------------------------------------------------------------------------
+# --- deployment -----------------------------------------------------------------------------------
 
 
 def deploy(machine: Machine, production: Production, ci: str) -> dict[str, Any]:
@@ -213,7 +211,7 @@ def deploy(machine: Machine, production: Production, ci: str) -> dict[str, Any]:
 
 
 def railway_calls(commit: str, *services: str) -> list[str]:
-    """Those of one deployment."""
+    """Return the calls of one deployment."""
     calls = ["npm install --global @railway/cli@5.63.1"]
     for service in services:
         calls.append(f"railway variable set COMMIT_SHA={commit} --skip-deploys --service {service}")
@@ -223,7 +221,7 @@ def railway_calls(commit: str, *services: str) -> list[str]:
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 @pytest.mark.parametrize("worker", ["none", "taskiq"])
-def test_what_passed_is_deployed_to_railway_once(
+def test_tested_commit_is_deployed_to_railway_once(
     new_machine: NewMachine, ci: str, worker: str
 ) -> None:
     machine = new_machine(ci=ci, deploy="railway", worker=worker)
@@ -231,42 +229,42 @@ def test_what_passed_is_deployed_to_railway_once(
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
     services = ["app", "worker", "scheduler"] if worker == "taskiq" else ["app"]
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(commit, *services)
     assert production.messages == []
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_what_passed_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
+def test_tested_commit_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci, deploy="render", worker="taskiq")
     with running_production(machine) as production:
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     names = ["example-service", "example-service-worker", "example-service-scheduler"]
     assert production.deploys == [(name, commit) for name in names]
     assert machine.calls == []
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("cause", ["not ready", "not built", "not there"])
-def test_a_deployment_that_fails_turns_it_red_and_says_so(
+@pytest.mark.parametrize("cause", ["not ready", "not built", "old version"])
+def test_failed_deployment_fails_the_job_and_notifies(
     new_machine: NewMachine, ci: str, cause: str
 ) -> None:
     machine = new_machine(ci=ci)
     machine.fails = "railway*up*" if cause == "not built" else "nothing"
     with running_production(machine) as production:
         production.is_ready = cause != "not ready"
-        production.is_stuck = cause == "not there"
+        production.is_stuck = cause == "old version"
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
-    assert set(results(jobs).values()) == {"failure"}, said(jobs)
+    assert set(results(jobs).values()) == {"failure"}, logs_of(jobs)
     reasons = {
         "not ready": "smoke test failed: GET /health/ready: 503",
         "not built": "not deployed: ",
-        "not there": f"smoke test failed: commit the-old-one runs, not {commit}",
+        "old version": f"smoke test failed: commit old-commit runs, not {commit}",
     }
-    assert reasons[cause] in said(jobs)
+    assert reasons[cause] in logs_of(jobs)
     (message,) = production.messages
     assert message.startswith(f"{production.url} - {commit} is not deployed - https://")
     issues = [call for call in machine.calls if call.startswith("gh ")]
@@ -274,11 +272,11 @@ def test_a_deployment_that_fails_turns_it_red_and_says_so(
     if issues:
         assert f"--repo Acme/example-service --title Not deployed - {commit}" in issues[0]
         assert "/actions/runs/42 says why." in issues[0]
-    assert "of-railway" not in said(jobs) + message
+    assert "of-railway" not in logs_of(jobs) + message
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_nothing_is_deployed_until_it_is_said_where_to(new_machine: NewMachine, ci: str) -> None:
+def test_deployment_without_production_url_is_skipped(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     if ci == "github":
         jobs = GitHub(machine, secrets=SECRETS).run("ci.yml", only={"deploy"})
@@ -288,7 +286,7 @@ def test_nothing_is_deployed_until_it_is_said_where_to(new_machine: NewMachine, 
     assert machine.calls == []
 
 
-# --- going back -----------------------------------------------------------------------------------
+# --- rollback -------------------------------------------------------------------------------------
 
 MIGRATION = """
 from alembic import op
@@ -322,21 +320,19 @@ def roll_back(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_way_back_deploys_the_earlier_version(new_machine: NewMachine, ci: str) -> None:
+def test_rollback_deploys_the_earlier_commit(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     earlier = machine.git("rev-parse", "HEAD")
     add_migration(machine, "ALTER TABLE bookmarks ADD COLUMN note TEXT")
     machine.commit()
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, earlier[:10])
-    assert set(results(jobs).values()) == {"success"}, said(jobs)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(earlier, "app")
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_there_is_no_way_back_over_a_migration_that_takes_away(
-    new_machine: NewMachine, ci: str
-) -> None:
+def test_rollback_over_a_destructive_migration_is_refused(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     earlier = machine.git("rev-parse", "HEAD")
     add_migration(machine, "ALTER TABLE bookmarks DROP COLUMN title")
@@ -344,28 +340,28 @@ def test_there_is_no_way_back_over_a_migration_that_takes_away(
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, earlier)
     first, *others = results(jobs).values()
-    assert (first, set(others)) == ("failure", {"skipped"}), said(jobs)
-    assert "ALTER TABLE bookmarks DROP COLUMN title" in said(jobs)
+    assert (first, set(others)) == ("failure", {"skipped"}), logs_of(jobs)
+    assert "ALTER TABLE bookmarks DROP COLUMN title" in logs_of(jobs)
     assert machine.calls == []
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_only_main_goes_back(new_machine: NewMachine, ci: str) -> None:
+def test_rollback_from_another_branch_is_skipped(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
     with running_production(machine) as production:
         jobs = roll_back(machine, production, ci, "HEAD", branch="elsewhere")
-    assert set(results(jobs).values()) == {"skipped"}, said(jobs)
+    assert set(results(jobs).values()) == {"skipped"}, logs_of(jobs)
     assert machine.calls == []
 
 
-# --- publishing -----------------------------------------------------------------------------------
+# --- publication ----------------------------------------------------------------------------------
 
 DOCKER = """case "$*" in *RepoDigests*) echo "ghcr.io/acme/example-service@sha256:d1" ;; esac
-test "$1" != login || printf 'it was given %s\\n' "$(cat)" >> "$CALLS" """
+test "$1" != login || printf 'password: %s\\n' "$(cat)" >> "$CALLS" """
 
 
 @pytest.mark.parametrize("is_private", [True, False])
-def test_the_image_that_was_tested_is_published(new_machine: NewMachine, is_private: bool) -> None:
+def test_tested_image_is_published_by_github(new_machine: NewMachine, is_private: bool) -> None:
     machine = new_machine()
     machine.stand_in("docker", DOCKER)
     (machine.folder / "artifacts" / "image").mkdir()
@@ -373,33 +369,33 @@ def test_the_image_that_was_tested_is_published(new_machine: NewMachine, is_priv
         (machine.folder / "artifacts" / "image" / name).touch()
     jobs = GitHub(machine, is_private=is_private).run("ci.yml", only={"publish"})
     name = f"ghcr.io/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
-    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert results(jobs) == {"publish": "success"}, logs_of(jobs)
     assert machine.calls == [
         "docker load --input image.tar",
         f"docker tag example-service:local {name}",
         "docker login ghcr.io --username ada --password-stdin",
-        "it was given of-the-job",
+        "password: of-the-job",
         f"docker push {name}",
         f"docker image inspect --format {{{{index .RepoDigests 0}}}} {name}",
     ]
-    said_of = [given for name, given in machine.used if name == "actions/attest"]
+    attested = [given for name, given in machine.used if name == "actions/attest"]
     subject = {"subject-name": "ghcr.io/acme/example-service", "subject-digest": "sha256:d1"}
     pushed = subject | {"push-to-registry": "true"}
-    assert said_of == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
+    assert attested == ([] if is_private else [pushed, pushed | {"sbom-path": "sbom.cdx.json"}])
 
 
-def test_the_image_that_was_tested_is_published_from_gitlab(new_machine: NewMachine) -> None:
+def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
     machine = new_machine(ci="gitlab")
     machine.stand_in("docker", DOCKER)
     jobs = GitLab(machine).run("publish")
     name = f"registry.example.com/acme/example-service:{machine.git('rev-parse', 'HEAD')}"
-    assert results(jobs) == {"publish": "success"}, said(jobs)
+    assert results(jobs) == {"publish": "success"}, logs_of(jobs)
     assert f"docker push {name}" in machine.calls
-    assert "it was given of-the-job" in machine.calls
+    assert "password: of-the-job" in machine.calls
     assert results(GitLab(machine, branch="elsewhere").run("publish")) == {"publish": "skipped"}
 
 
-# --- the evaluator --------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -414,7 +410,7 @@ def test_the_image_that_was_tested_is_published_from_gitlab(new_machine: NewMach
         ("'it''s'", "it's"),
     ],
 )
-def test_expressions_have_their_values(text: str, value: object) -> None:
+def test_expression_is_evaluated(text: str, value: object) -> None:
     github = {"event_name": "push", "event": {"repository": {"private": False}}}
     job = {"services": {"database": {"ports": {"5432": "1234"}}}}
     contexts = {"github": github, "job": job, "vars": {"URL": "x"}}
@@ -423,6 +419,6 @@ def test_expressions_have_their_values(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["github.nothing", "hashFiles('x')", "1 + 1", "('a'", "'a' 'b'"])
-def test_what_is_no_expression_of_the_workflows_is_an_error(text: str) -> None:
+def test_unsupported_expression_is_an_error(text: str) -> None:
     with pytest.raises(ExpressionError):
         Expressions({"github": {}}).value(text)

@@ -1,8 +1,8 @@
-"""What a platform does with the image when it deploys: a rehearsal on this machine.
+"""Deployments on a simulated platform, as on Railway and Render.
 
-As Railway and Render do it: a port of the platform's choosing in $PORT, IPv6 between containers,
-health checks under a host name of the platform's own, traffic switched to the new version while
-the old one still runs, SIGTERM, and SIGKILL when the draining time is over.
+The platform sets $PORT, uses IPv6 between containers, and checks the health with its own host name.
+It switches traffic to the new version while the old one runs. The old version gets SIGTERM, and
+SIGKILL after the draining time.
 """
 
 import http.client
@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from engine import Load, address_of, ask, attempt, docker, say, state_of, wait_until
-from test_drills import CONCURRENTLY, FAILING
+from engine import Load, address_of, ask, attempt, docker, record, state_of, wait_until
+from test_failures import CONCURRENTLY, FAILING
 
 pytestmark = pytest.mark.containers
 
 HOST = "api.example.com"
 PROBE_HOST = "healthcheck.railway.app"
 HEALTH_SECONDS = 60  # until a deployment counts as failed
-OVERLAP_SECONDS = 3  # both versions run, the new one has the traffic
+OVERLAP_SECONDS = 3  # both versions run, and the new one gets the traffic
 DRAINING_SECONDS = 30  # from SIGTERM to SIGKILL
-PASSWORD = "of-this-rehearsal"
+PASSWORD = "of-this-test"
 
 EDGE = """
 global
@@ -52,7 +52,7 @@ backend live
 
 @dataclass
 class Platform:
-    """One service on a network, its database, and the edge in front of it."""
+    """A service with its database, and a load balancer (edge) in front of it."""
 
     network: str
     edge: str
@@ -62,7 +62,7 @@ class Platform:
     made: list[str] = field(default_factory=list)
 
     def deploy(self, image: str) -> bool:
-        """Start a version, and give it the traffic once it is healthy; else keep the old one."""
+        """Start a version, and switch the traffic to it if it is healthy."""
         name, port = f"{self.network}-{len(self.made)}", 7000 + len(self.made)
         self.made.append(name)
         docker(
@@ -78,17 +78,17 @@ class Platform:
                 return False
             time.sleep(0.2)
         new, old = ("blue", "green") if self.colour == "green" else ("green", "blue")
-        self.tell_edge(f"set server live/{new} addr {address} port {port}")
-        self.tell_edge(f"set server live/{new} state ready")
-        self.tell_edge(f"set server live/{old} state drain")
+        self.command_edge(f"set server live/{new} addr {address} port {port}")
+        self.command_edge(f"set server live/{new} state ready")
+        self.command_edge(f"set server live/{old} state drain")
         time.sleep(OVERLAP_SECONDS)
         if self.running:
             docker("stop", "--time", str(DRAINING_SECONDS), self.running)
-            self.tell_edge(f"set server live/{old} state maint")
+            self.command_edge(f"set server live/{old} state maint")
         self.colour, self.running = new, name
         return True
 
-    def tell_edge(self, command: str) -> None:
+    def command_edge(self, command: str) -> None:
         with socket.create_connection((address_of(self.edge, version=6), 9999), 5) as admin:
             admin.sendall(f"{command}\n".encode())
             answer = admin.makefile().read().strip()
@@ -137,7 +137,7 @@ def platform(edge_config: Path) -> Iterator[Platform]:
 
 @pytest.fixture(scope="module")
 def versions(image: str, project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Images of three versions, each built from its own source."""
+    """Build images of three versions."""
     built = {"first": image}
     bad = FAILING.replace('"9000"', '"9001"').replace('"0001"', '"9000"')
     for name, migrations in (("second", [CONCURRENTLY]), ("broken", [CONCURRENTLY, bad])):
@@ -153,7 +153,7 @@ def versions(image: str, project: Path, tmp_path_factory: pytest.TempPathFactory
     return built
 
 
-def test_a_deployment_a_failed_one_and_a_rollback_lose_no_request(
+def test_deployment_failed_deployment_and_rollback_lose_no_request(
     versions: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "edge.cfg").write_text(EDGE)
@@ -179,11 +179,11 @@ def test_a_deployment_a_failed_one_and_a_rollback_lose_no_request(
             " WHERE client_addr IS NOT NULL",
         )
         first, second, broken, rolled_back = subject.made
-        say(f"deploy with a migration, failed deploy, rollback: {load.figures()}")
+        record(f"deploy with a migration, failed deploy, rollback: {load.summary()}")
         assert load.failed == []
         assert len(load.created) == int(rows)
-        assert revision == "9000", "a rollback leaves the schema as it is"
-        assert families == "6", "between containers there was IPv6 only"
+        assert revision == "9000", "a rollback does not change the schema"
+        assert families == "6", "containers use only IPv6"
         assert [state_of(name)["ExitCode"] for name in (first, second, broken)] == [0, 0, 1]
         assert state_of(rolled_back)["Running"]
         assert "the database is newer than this code" in docker("logs", rolled_back)

@@ -1,7 +1,6 @@
-"""A service with every option on behind a real PgBouncer, under load.
+"""A service with every option behind a real PgBouncer, under load.
 
-Debian's package `pgbouncer` has it. Without it these tests are skipped on a laptop, and fail where
-CI is set.
+Needs Debian's package `pgbouncer`. Without it these tests are skipped, or fail if CI is set.
 """
 
 import base64
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bake
-from engine import ask, say, wait_until
+from engine import ask, record, wait_until
 from pooler import PGBOUNCER, SERVER_CONNECTIONS, Pooler, Psql, version
 from test_bake import EVERY_OPTION
 from test_first_minutes import environment, serving
@@ -34,7 +33,7 @@ pytestmark = [
     pytest.mark.posix,
     pytest.mark.skipif(
         PGBOUNCER is None and "CI" not in os.environ,
-        reason="pgbouncer is not installed: it is in the package pgbouncer; CI fails without",
+        reason="pgbouncer is not installed: apt-get install pgbouncer; CI fails without it",
     ),
 ]
 
@@ -43,7 +42,7 @@ LONG_SECONDS = "60"  # limits that a busy machine never reaches
 WEBHOOK_KEY = b"of-this-test-and-no-other-one"
 SETTINGS = {
     "transaction": {},
-    # A server connection belongs to one client until that disconnects.
+    # A client keeps its server connection until it disconnects.
     "session": {"pool_mode": "session", "default_pool_size": str(CLIENTS)},
 }
 if version() >= (1, 21):  # the first with prepared statements in transaction mode
@@ -72,17 +71,18 @@ RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state 
 SLOW = """
 import asyncio
 from sqlalchemy import text
-from app.db.database import open_database
+from app.db.session import open_database
 from app.errors import Unavailable
 from app.settings import load_settings
 
 async def run():
     async with open_database(load_settings()) as database:
         try:
-            await database.fetch(text("SELECT pg_sleep(300)"))
+            async with database.read_connection() as connection:
+                await connection.execute(text("SELECT pg_sleep(300)"))
         except Unavailable:
-            rows = await database.fetch(text("SELECT 1 AS one"))
-            print("unavailable, then", rows[0]["one"])
+            async with database.read_connection() as connection:
+                print("unavailable, then", await connection.scalar(text("SELECT 1")))
 
 asyncio.run(run())
 """
@@ -254,7 +254,7 @@ def logged(project: Path, message: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("pooler", SETTINGS, indirect=True)
-def test_requests_of_forty_clients_behind_pgbouncer_succeed(
+def test_forty_clients_behind_pgbouncer_get_no_errors(
     servers: Servers, pooler: Pooler, request: pytest.FixtureRequest
 ) -> None:
     project = servers.project
@@ -299,9 +299,9 @@ def test_requests_of_forty_clients_behind_pgbouncer_succeed(
     if "session" not in request.node.callspec.id:
         assert server_connections <= SERVER_CONNECTIONS < client_connections
     assert "unsupported startup parameter" not in pooler.log()
-    say(
+    record(
         f"PgBouncer {'.'.join(map(str, version()))}, {request.node.callspec.id}: "
-        f"{statuses.total()} answers to {CLIENTS} clients, 0 of them 500, "
+        f"{statuses.total()} responses to {CLIENTS} clients, none of them 500, "
         f"{client_connections} connections over {server_connections}"
     )
 
@@ -310,7 +310,7 @@ def with_path(env: dict[str, str]) -> dict[str, str]:
     return {**env, "PATH": f".venv/bin{os.pathsep}{env['PATH']}"}
 
 
-def test_lost_connections_behind_pgbouncer_are_503_until_they_are_back(
+def test_lost_connections_behind_pgbouncer_return_503_and_recover(
     servers: Servers, pooler: Pooler
 ) -> None:
     with servers.new_database() as database:
@@ -331,7 +331,7 @@ def test_lost_connections_behind_pgbouncer_are_503_until_they_are_back(
             assert ask(f"{url}/bookmarks?limit=1").status == 200
 
 
-def test_a_slow_statement_behind_pgbouncer_is_503_and_the_roles_limit_ends_it(
+def test_slow_statement_behind_pgbouncer_is_unavailable_and_ended_by_the_role_timeout(
     servers: Servers, pooler: Pooler
 ) -> None:
     with servers.new_database() as database:

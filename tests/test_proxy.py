@@ -1,7 +1,6 @@
-"""The proxy's configuration, run by HAProxy in front of a baked service, and slow clients.
+"""HAProxy with the shipped configuration in front of a baked service, and slow clients.
 
-Debian's package `haproxy` has the program. Without it these tests are skipped on a laptop, and fail
-where CI is set.
+Needs Debian's package `haproxy`. Without it these tests are skipped, or fail if CI is set.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ pytestmark = [
     pytest.mark.posix,
     pytest.mark.skipif(
         shutil.which("haproxy") is None and "CI" not in os.environ,
-        reason="haproxy is not on the path: it is in the package haproxy; CI fails without",
+        reason="haproxy is not installed: apt-get install haproxy; CI fails without it",
     ),
 ]
 
@@ -57,7 +56,7 @@ def configure(project: Path, folder: Path, port: int, replica: str) -> Path:
 
 @contextmanager
 def haproxy(config: Path, url: str) -> Iterator[None]:
-    """Run HAProxy until the block ends; it serves when the block begins."""
+    """Run HAProxy, and wait until it serves."""
     log = config.with_suffix(".log")
     with log.open("wb") as out:
         process = subprocess.Popen(["haproxy", "-db", "-f", config], stdout=out, stderr=out)
@@ -80,7 +79,7 @@ def haproxy(config: Path, url: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def proxied(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of HAProxy in front of a service, whose limit for bodies is short as well."""
+    """Run a service with short timeouts behind HAProxy, and yield the port of HAProxy."""
     folder = tmp_path_factory.mktemp("proxied")
     project = bake(lock=True).copy_to(folder / "example-service")
     env = environment(folder, REQUEST_BODY_TIMEOUT_SECONDS="2")
@@ -94,7 +93,7 @@ def proxied(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[in
 
 
 async def send_slowly(port: int, begun: bytes) -> tuple[int, bytes]:
-    """Send a byte at a time until the connection is ended, and return the answer."""
+    """Send single bytes until the connection is closed, and return the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def drip() -> None:
@@ -108,7 +107,7 @@ async def send_slowly(port: int, begun: bytes) -> tuple[int, bytes]:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         fields = dict(line.split(b": ") for line in head.split(b"\r\n")[1:-2])
         body = await reader.readexactly(int(fields[b"content-length"]))
-        with suppress(ConnectionError):  # a byte was on its way when the other side closed
+        with suppress(ConnectionError):  # a byte was sent after the server closed the connection
             assert await reader.read() == b""
         return int(head.split()[1]), body
     finally:
@@ -117,7 +116,7 @@ async def send_slowly(port: int, begun: bytes) -> tuple[int, bytes]:
 
 
 async def slow_clients(port: int, begun: bytes) -> list[tuple[int, bytes]]:
-    """Return what slow clients are answered; others are served meanwhile."""
+    """Return the responses to slow clients. Other clients are served meanwhile."""
     async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         slow = [group.create_task(send_slowly(port, begun)) for _ in range(SLOW_CLIENTS)]
         while not all(task.done() for task in slow):
@@ -127,19 +126,21 @@ async def slow_clients(port: int, begun: bytes) -> list[tuple[int, bytes]]:
     return [task.result() for task in slow]
 
 
-def test_haproxy_ends_slow_heads_and_serves_others(proxied: int) -> None:
+def test_slow_heads_through_haproxy_get_408_and_other_clients_are_served(proxied: int) -> None:
     answers = asyncio.run(slow_clients(proxied, SLOW_HEAD))
     assert {status for status, _ in answers} == {408}
 
 
-def test_service_ends_slow_bodies_behind_haproxy_and_serves_others(proxied: int) -> None:
+def test_slow_bodies_behind_haproxy_get_408_and_other_clients_are_served(proxied: int) -> None:
     answers = asyncio.run(slow_clients(proxied, SLOW_BODY))
     assert {status for status, _ in answers} == {408}
     problems = [json.loads(body) for _, body in answers]
-    assert all("request_id" in problem for problem in problems), "HAProxy's answers have none"
+    assert all("request_id" in problem for problem in problems), (
+        "responses of HAProxy have no request id"
+    )
 
 
-def test_head_and_hosts_are_answered_behind_haproxy_as_without(proxied: int) -> None:
+def test_head_and_host_checks_behind_haproxy_are_unchanged(proxied: int) -> None:
     for head, expected in (
         ("HEAD /health/live HTTP/1.1\r\nHost: a", b"200"),
         ("GET http://a/health/live HTTP/1.1\r\nHost: a", b"200"),

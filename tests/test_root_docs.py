@@ -1,4 +1,4 @@
-"""The repository's own pages: what they name exists, and what they tell people to type is run."""
+"""The repository's own pages: paths, links and targets exist, and tests run the commands."""
 
 import re
 import subprocess
@@ -11,25 +11,26 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 }
-# By page and first line: which test runs it.
+# The test that runs a block of commands, by page and first line.
 BLOCKS = {
     ("README.md", "uvx cookiecutter gh:org/template"): (
-        "tests/test_first_minutes.py::test_the_readmes_plain_commands_bake_and_serve"
+        "tests/test_first_minutes.py::test_readme_commands_bake_and_serve"
     ),
     ("README.md", "make demo"): (
-        "tests/test_first_minutes.py::"
-        "test_make_demo_serves_from_nothing_but_python_and_leaves_nothing"
+        "tests/test_first_minutes.py::test_make_demo_with_only_python_serves_and_leaves_nothing"
     ),
     ("CONTRIBUTING.md", f"cd '{TEMPLATE}'"): (
-        "tests/test_baked_service.py::test_the_template_folder_is_a_running_service"
+        "tests/test_baked_service.py::test_template_folder_passes_checks_and_tests"
     ),
-    ("CONTRIBUTING.md", "uv venv"): "tests/test_maintenance.py::test_every_command_of_ci_is_one",
+    (
+        "CONTRIBUTING.md",
+        "uv venv",
+    ): "tests/test_maintenance.py::test_ci_workflow_runs_the_documented_commands",
     ("CONTRIBUTING.md", "make constraints"): (
-        "tests/test_maintenance.py::"
-        "test_refreshed_constraints_are_within_the_bounds_and_keep_their_markers"
+        "tests/test_maintenance.py::test_refreshed_constraints_respect_bounds_and_keep_markers"
     ),
     ("CONTRIBUTING.md", "git tag v1.2.0"): (
-        "tests/test_maintenance.py::test_a_release_is_proposed_merged_tagged_and_published"
+        "tests/test_maintenance.py::test_release_is_proposed_merged_tagged_and_published"
     ),
     ("docs/adding-an-option.md", "make check"): (
         "tests/test_adding_an_option.py::test_an_option_that_is_added_so_passes"
@@ -37,7 +38,7 @@ BLOCKS = {
 }
 
 
-def test_every_block_of_commands_is_run_by_a_test() -> None:
+def test_every_command_block_has_a_test() -> None:
     found = {
         (page, block.splitlines()[0])
         for page, text in PAGES.items()
@@ -65,7 +66,7 @@ def test_every_link_leads_somewhere() -> None:
                 assert not anchor or anchor in anchors(target.read_text()), f"{page}: {link}"
 
 
-def test_every_path_that_is_named_exists() -> None:
+def test_every_path_in_the_docs_exists() -> None:
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -79,7 +80,7 @@ def test_every_path_that_is_named_exists() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_make_target_that_is_named_exists(page: str) -> None:
+def test_every_make_target_in_the_docs_exists(page: str) -> None:
     makefiles = (ROOT / "Makefile").read_text() + (ROOT / TEMPLATE / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefiles, re.MULTILINE))
     text = PAGES[page]
@@ -88,7 +89,7 @@ def test_every_make_target_that_is_named_exists(page: str) -> None:
         assert target in targets, target
 
 
-def test_every_page_is_linked_to_by_itself_or_with_its_folder() -> None:
+def test_every_page_is_linked() -> None:
     linked = {
         ((ROOT / page).parent / link.partition("#")[0]).resolve()
         for page, text in PAGES.items()

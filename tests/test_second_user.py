@@ -1,4 +1,4 @@
-"""Two users of one machine, each with a project of their own and its embedded servers."""
+"""Several users of one machine, each with a project and embedded servers."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,18 @@ from engine import attempt, container, docker, wait_until
 
 pytestmark = pytest.mark.containers
 
-USERS = ("app", "nobody", "root")  # PostgreSQL refuses root: the library starts it as another user
+USERS = (
+    "app",
+    "nobody",
+    "root",
+)  # PostgreSQL refuses root, so the library starts it as another user
 NO_ACCOUNT = "4242"
 TAG = "example-service:test-second-user"
 
 
 @pytest.fixture(scope="module")
 def machine(project: Path) -> Iterator[str]:
-    """A container with the development image, and a project folder for each user."""
+    """Run a container of the development image, with a project folder for each user."""
     docker("build", "--quiet", "--target", "development", "--tag", TAG, str(project))
     with container(TAG, "sleep", "infinity", options=("--init", "--user", "root")) as name:
         for user in (*USERS, NO_ACCOUNT):
@@ -31,7 +35,7 @@ def as_user(user: str) -> list[str]:
     return ["exec", "--user", user, "--workdir", f"/projects/{user}", *options]
 
 
-def test_every_user_of_a_machine_runs_embedded_servers_at_the_same_time(machine: str) -> None:
+def test_embedded_servers_of_several_users_run_at_the_same_time(machine: str) -> None:
     for user in USERS:
         docker(*as_user(user), "--detach", machine, "sh", "-c", "app dev --no-reload >log 2>&1")
     for user in USERS:
@@ -46,7 +50,7 @@ def test_every_user_of_a_machine_runs_embedded_servers_at_the_same_time(machine:
         assert re.search(r"^database +ok ", report, re.M), report
 
 
-def test_a_user_without_an_account_is_refused_in_one_sentence(machine: str) -> None:
+def test_user_without_account_gets_one_error_line(machine: str) -> None:
     result = attempt(*as_user(NO_ACCOUNT), machine, "app", "check")
     assert result.returncode == 1
     refusal = "Error: PostgreSQL did not start in .data/postgres; its error is logged"
@@ -55,7 +59,7 @@ def test_a_user_without_an_account_is_refused_in_one_sentence(machine: str) -> N
     assert "Traceback" not in result.stdout
 
 
-def test_a_runtime_folder_of_another_user_is_refused_in_one_sentence(machine: str) -> None:
+def test_runtime_folder_of_another_user_gets_one_error_line(machine: str) -> None:
     for mode, folder in (("1777", "/taken"), ("700", "/taken/embedded-postgres-10001")):
         docker("exec", machine, "install", "-d", "-m", mode, folder)
     result = attempt(*as_user("app"), "--env", "TMPDIR=/taken", machine, "app", "check")

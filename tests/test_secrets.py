@@ -1,4 +1,4 @@
-"""No file of a bake has a secret in it: what looks like one is listed here, with what it is."""
+"""Files of a bake contain no secrets. Examples that look like secrets are listed here."""
 
 import math
 import re
@@ -8,24 +8,24 @@ import pytest
 from conftest import Bake
 from test_docs import BAKES
 
-# In a URL, as in postgresql://user:password@host; what begins with $ or { is filled in later.
+# In a URL, such as postgresql://user:password@host. $ and { begin a variable.
 PASSWORD = re.compile(r"://[\w.-]*:([^@\s\"'`/{}$]+)@")
-# Random characters, as keys and tokens are made of, on their own and not in a path.
+# Keys and tokens: random characters that are not part of a path.
 TOKEN = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+_-]{20,}={0,2}(?![\w/])")
-KNOWN_BY_THEIR_FORM = re.compile(
+KNOWN_FORMATS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bglpat-[\w-]{20}|"
     r"\b[sr]k_live_|\bxox[abpr]-|\bey[JA][\w-]{20,}\.[\w-]{20,}\."
 )
-RANDOM_BITS = 3.8  # of each character; words have fewer
+RANDOM_BITS = 3.8  # entropy per character; words have less
 
 EXAMPLES = {
-    "p": "of tests that parse URLs",
-    "hunter2": "of tests of redaction",
-    "password": "a placeholder that is refused, and what docs say for one",
+    "p": "in tests that parse URLs",
+    "hunter2": "in tests of redaction",
+    "password": "a placeholder that is refused, and an example in the docs",
     "changeme": "a placeholder that is refused",
-    "test": "of a database in memory",
-    "f8Zk2q": "of databases that do not exist",
-    "Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo": "of tests of the settings",
+    "test": "of a temporary database",
+    "f8Zk2q": "in examples of URLs",
+    "Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo": "in tests of the settings",
     "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "in the specification of Standard Webhooks",
     "msg_p5jXN8AQM9LWM0D4loKWxJek": "in the specification of Standard Webhooks",
 }
@@ -43,17 +43,19 @@ def is_random(text: str) -> bool:
 
 def secrets_in(text: str) -> set[str]:
     tokens = {token for token in TOKEN.findall(text) if is_random(token)}
-    return tokens | set(PASSWORD.findall(text)) | set(KNOWN_BY_THEIR_FORM.findall(text))
+    return tokens | set(PASSWORD.findall(text)) | set(KNOWN_FORMATS.findall(text))
 
 
 @pytest.mark.parametrize("answers", BAKES.values(), ids=BAKES)
-def test_what_looks_like_a_secret_is_an_example(bake: Bake, answers: dict[str, object]) -> None:
+def test_files_of_a_bake_have_only_known_example_secrets(
+    bake: Bake, answers: dict[str, object]
+) -> None:
     for path, content in bake(**answers).files().items():
         found = secrets_in(content.decode()) - set(EXAMPLES)
         assert not found, f"{path}: {found}"
 
 
-def test_every_example_is_still_there(bake: Bake) -> None:
+def test_every_example_secret_is_still_used(bake: Bake) -> None:
     contents = (text for answers in BAKES.values() for text in bake(**answers).files().values())
     assert set().union(*(secrets_in(content.decode()) for content in contents)) == set(EXAMPLES)
 
@@ -69,5 +71,5 @@ def test_every_example_is_still_there(bake: Bake) -> None:
         "ghp_" + "a1B2" * 9,
     ],
 )
-def test_a_secret_would_be_found(text: str) -> None:
+def test_secret_is_found(text: str) -> None:
     assert secrets_in(f"{text}\n")

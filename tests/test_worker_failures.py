@@ -1,4 +1,4 @@
-"""Workers on the compose stack of a baked service: killed with jobs on their way, and stopped."""
+"""Failure tests of workers on the compose stack: killed with running jobs, and stopped."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Bake
-from engine import Load, Stack, ask, kill, say, state_of, wait_until
+from engine import Load, Stack, ask, kill, record, state_of, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("docker_engine")]
 
@@ -17,7 +17,7 @@ JOB = "bookmarks.find_duplicates"
 COUNT_FINISHED = "SELECT count(*) FROM finished_jobs WHERE job = 'bookmarks.find_duplicates'"
 
 
-# Whether taskiq starts in the image shows in the stack with every option.
+# The stack with every option shows that taskiq starts in the image.
 @pytest.fixture(params=[pytest.param("taskiq", marks=pytest.mark.thorough), "celery"])
 def stack(bake: Bake, request: pytest.FixtureRequest) -> Iterator[Stack]:
     folder = bake(lock=True, worker=request.param).path
@@ -46,9 +46,7 @@ def done_by_key(stack: Stack) -> Counter[str]:
     return Counter(x["job_key"] for x in parsed if x["message"] == "job done" and x["job"] == JOB)
 
 
-def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_killed_worker_loses_no_job_and_repeats_none(stack: Stack, tmp_path: Path) -> None:
     library = stack.variables["IMAGE_TAG"].removeprefix("test-")
     host, port = urlsplit(stack.url).hostname or "", urlsplit(stack.url).port or 0
     kills = 0
@@ -65,24 +63,24 @@ def test_of_jobs_on_their_way_none_is_lost_and_none_done_twice(
     seconds = time.monotonic() - over_at
     assert finished(stack) == len(load.created) > 0
     assert max(done_by_key(stack).values()) == 1
-    say(f"{library}: {len(load.created)} jobs on their way, {kills} workers killed; "
+    record(f"{library}: {len(load.created)} jobs enqueued, {kills} workers killed; "
         f"all done {seconds:.1f} s after the last request, none twice")  # fmt: skip
 
-    stack.compose("stop", "worker")  # what waits meanwhile is kept, even if Redis is killed
+    stack.compose("stop", "worker")  # queued jobs are kept, even if Redis is killed
     states = [state_of(worker) for worker in stack.compose("ps", "-aq", "worker").split()]
     assert [state["ExitCode"] for state in states] == [0, 0]
     for number in range(20):
         create(stack, number)
     kill(stack.containers("cache")[0])
     stack.up("--scale", "worker=2")
-    wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="those that waited")
-    say(f"{library}: 20 jobs that waited while Redis was killed are done")
+    wait_until(lambda: finished(stack) == bookmarks(stack), seconds=60, of="queued jobs")
+    record(f"{library}: 20 queued jobs are done after Redis was killed")
 
     if library == "taskiq":
-        restore_as_it_was(stack, f"file={tmp_path / 'backup.dump'}")
+        restore_backup(stack, f"file={tmp_path / 'backup.dump'}")
 
 
-def restore_as_it_was(stack: Stack, file: str) -> None:
+def restore_backup(stack: Stack, file: str) -> None:
     def starts() -> set[str]:
         return {state_of(worker)["StartedAt"] for worker in stack.containers("worker")}
 
@@ -91,6 +89,6 @@ def restore_as_it_was(stack: Stack, file: str) -> None:
         result = stack.make(target, file)
         assert result.returncode == 0, result.stdout + result.stderr
     assert bookmarks(stack) == rows
-    assert not started & starts(), "jobs under way are finished, not cut off"
+    assert not started & starts(), "running jobs finish before the restart"
     create(stack, 20)
     wait_until(lambda: finished(stack) == rows + 1, seconds=60, of="a job after the restore")

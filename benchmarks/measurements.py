@@ -1,4 +1,4 @@
-"""What one run has measured."""
+"""The measurements of a benchmark run."""
 
 import statistics
 from collections import defaultdict
@@ -9,7 +9,7 @@ from load import Sample
 
 @dataclass
 class Outage:
-    """What came of requests while every connection was held up, and after."""
+    """Responses while every connection of the pool is blocked, and afterwards."""
 
     rate: float
     longest_ms: float
@@ -21,11 +21,11 @@ class Outage:
 
 
 @dataclass
-class Figures:
-    """Seconds, megabytes and samples, by what was measured and of whom."""
+class Measurements:
+    """Measurements by kind of request and name of the service."""
 
-    python: str  # as it says itself; and so does wrk
-    wrk: str
+    python: str  # version
+    wrk: str  # version
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
     bake_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ready_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -42,7 +42,7 @@ class Figures:
         return statistics.median(sample.cpu_us for sample in self.samples[work, name])
 
     def spread(self, work: str, name: str) -> float:
-        """How far the rounds lie apart, as a share of their median."""
+        """Return the range of the rounds, as a share of their median."""
         rates = [sample.rate for sample in self.samples[work, name]]
         return (max(rates) - min(rates)) / statistics.median(rates)
 

@@ -1,4 +1,4 @@
-"""The services that are measured: baked, installed, and served on a core of their own."""
+"""Services to measure: bake, install and serve them, with embedded servers."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NEWEST_FIRST = ("3.14", "3.13", "3.12", "3.11")
 
 @dataclass
 class Server:
-    """A running contender: a name for the tables, and where it answers."""
+    """A running service."""
 
     name: str
     port: int
@@ -37,14 +37,14 @@ class Server:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Used so far; https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, 14 and 15."""
+    """Return the CPU time so far; fields 14 and 15 of proc_pid_stat(5)."""
     text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     user, system = text.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def newest_python() -> str:
-    """The newest interpreter here that services support; what it is called for uv."""
+    """Return the path of the newest installed interpreter that services support."""
     for version in NEWEST_FIRST:
         found = subprocess.run(
             ["uv", "python", "find", "--no-python-downloads", "--system", version],
@@ -52,11 +52,11 @@ def newest_python() -> str:
         )  # fmt: skip
         if found.returncode == 0:
             return found.stdout.strip()
-    sys.exit("there is no Python from 3.11 on")
+    sys.exit("Python 3.11 or newer is required")
 
 
 def copy_of_repository(into: Path) -> Path:
-    """What is or would be committed, without what working in place leaves behind."""
+    """Copy the tracked and the new files, without ignored ones."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY, check=True, capture_output=True, text=True,
@@ -68,10 +68,10 @@ def copy_of_repository(into: Path) -> Path:
 
 
 def bake(template: Path, into: Path, name: str, *answers: str, locks: bool = True) -> float:
-    """Bake a project into a folder; the seconds that it took.
+    """Bake a project into a folder, and return the duration in seconds.
 
     Args:
-        locks: whether uv is on the path, with which the hook makes the lock.
+        locks: whether the hook finds uv and creates the lock.
     """
     path = os.environ["PATH"]
     if not locks:
@@ -86,7 +86,7 @@ def bake(template: Path, into: Path, name: str, *answers: str, locks: bool = Tru
 
 
 def install(project: Path, python: str, *, for_production: bool = True) -> Path:
-    """Install what is locked; the project."""
+    """Install the locked dependencies, and return the project."""
     command = ["uv", "sync", "--quiet", "--no-python-downloads", "--compile-bytecode"]
     command += ["--python", python, *(["--no-dev"] if for_production else [])]
     subprocess.run(command, cwd=project, check=True)
@@ -100,7 +100,7 @@ def free_port() -> int:
 
 @contextmanager
 def embedded_servers(project: Path, cores: set[int]) -> Iterator[dict[str, str]]:
-    """PostgreSQL and Valkey of the service's development dependencies; their URLs."""
+    """Run the embedded PostgreSQL and Valkey, and yield their URLs by variable."""
     program = (
         "import sys, json, pathlib\n"
         "from app.dev.services import embedded_services\n"
@@ -143,7 +143,7 @@ def serving(
 def wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(1000):
         if process.poll() is not None:
-            sys.exit(f"a server ended at once: {process.args}")
+            sys.exit(f"the server ended: {process.args}")
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError:
@@ -152,4 +152,4 @@ def wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.01)
         else:
             return
-    sys.exit(f"a server does not answer: {process.args}")
+    sys.exit(f"the server does not respond: {process.args}")

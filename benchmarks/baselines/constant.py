@@ -1,4 +1,4 @@
-"""The least an ASGI server can do: a constant, with no framework."""
+"""Baseline: a constant response, without a framework."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""Rows through FastAPI with the driver alone, and with ORM sessions (`/orm`).
+"""Baselines: FastAPI with the driver alone, and with ORM sessions (`/orm`).
 
-With the driver, a row is created by one statement (`/bookmarks`) or between BEGIN and COMMIT, as
-the service does it (`/transactions`).
+With the driver, `/bookmarks` creates a row in one statement, and `/transactions` between BEGIN and
+COMMIT, as the service does.
 """
 
 import os
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 URL = os.environ["DATABASE_URL"]
-POOL_SIZE = 16  # as the service has it
+POOL_SIZE = 16  # as in the service
 COLUMNS = "id, url, title, version, created_at, updated_at"
 READ = f"SELECT {COLUMNS} FROM bookmarks WHERE id = $1"
 PAGE = f"SELECT {COLUMNS} FROM bookmarks ORDER BY created_at DESC, id DESC LIMIT $1"

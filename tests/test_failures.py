@@ -1,6 +1,6 @@
-"""What must hold while things fail: drills on the compose stack of a baked service, under load.
+"""Failure tests: the compose stack of a baked service under load, while its servers fail.
 
-Each prints what it measured: requests sent and failed, and the seconds to recover.
+Each prints measurements: requests sent and failed, and the seconds to recover.
 """
 
 import threading
@@ -21,7 +21,7 @@ from engine import (
     is_ready,
     kill,
     network,
-    say,
+    record,
     state_of,
     wait_until,
 )
@@ -29,7 +29,7 @@ from engine import (
 pytestmark = pytest.mark.containers
 
 PROBLEM = "application/problem+json"
-PASSWORD = "of-this-drill"
+PASSWORD = "of-this-test"
 CONCURRENTLY = """
 from alembic import op
 
@@ -51,7 +51,7 @@ FAILING = CONCURRENTLY.replace('["title"]', '["no_such_column"]')
 
 
 def with_migration(image: str, text: str, folder: Path) -> str:
-    """The next version of an image: the same code, and one more migration."""
+    """Build the next version of an image: the same code with one more migration."""
     tag = f"example-service:test-{abs(hash(text)) % 10**8}"
     folder.mkdir(exist_ok=True)
     (folder / "9000_next.py").write_text(text)
@@ -76,7 +76,7 @@ def failing_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextmanager
 def probing(url: str) -> Iterator[list[tuple[float, int, int, float]]]:
-    """Ask for live and ready five times a second; the moment, both statuses and the slower time."""
+    """Probe live and ready five times per second; yield time, both statuses and the duration."""
     seen: list[tuple[float, int, int, float]] = []
     over = threading.Event()
 
@@ -98,7 +98,7 @@ def probing(url: str) -> Iterator[list[tuple[float, int, int, float]]]:
 
 
 def replica_url(stack: Stack) -> str:
-    """Past the proxy, which would answer for a replica that is not ready."""
+    """Return the URL of the replica. The proxy would answer if it is not ready."""
     (name,) = stack.containers("app")
     return f"http://{address_of(name)}:8000"
 
@@ -108,7 +108,7 @@ def load_on(url: str) -> Load:
     return Load(host, int(port))
 
 
-def test_eight_replicas_start_at_once_on_an_empty_database(next_image: str) -> None:
+def test_eight_replicas_on_an_empty_database_migrate_once(next_image: str) -> None:
     with network() as name, ExitStack() as stack:
         options = ("--network", name, "-e", f"POSTGRES_PASSWORD={PASSWORD}", "-e",
                    "POSTGRES_USER=app")  # fmt: skip
@@ -126,12 +126,12 @@ def test_eight_replicas_start_at_once_on_an_empty_database(next_image: str) -> N
         logs = [docker("logs", replica) for replica in replicas]
     migrated = sum('"message":"migrated"' in text for text in logs)
     errors = [line for text in logs for line in text.splitlines() if '"level":"error"' in line]
-    say(f"8 replicas at once: {migrated} migrated, 8 ready after {seconds:.1f} s")
+    record(f"8 replicas at once: {migrated} migrated, 8 ready after {seconds:.1f} s")
     assert migrated == 1
     assert errors == []
 
 
-def test_a_migration_that_fails_serves_nobody_and_stops_nobody(
+def test_failed_migration_exits_and_running_replicas_serve(
     stack: Stack, failing_image: str
 ) -> None:
     stack.up()
@@ -147,7 +147,7 @@ def test_a_migration_that_fails_serves_nobody_and_stops_nobody(
             "-e", "ENVIRONMENT=test", failing_image,
         )  # fmt: skip
         time.sleep(1)
-    say(f"failing migration: {load.figures()}")
+    record(f"failing migration: {load.summary()}")
     assert result.returncode == 1
     (line,) = [line for line in result.stdout.splitlines() if '"level":"error"' in line]
     assert '"message":"not migrated"' in line
@@ -157,7 +157,7 @@ def test_a_migration_that_fails_serves_nobody_and_stops_nobody(
     assert stack.psql("SELECT version_num FROM alembic_version") == "0001"
 
 
-def test_sigterm_under_load_loses_nothing(stack: Stack) -> None:
+def test_sigterm_under_load_loses_no_request(stack: Stack) -> None:
     stack.up()
     (name,) = stack.containers("app")
     docker("update", "--restart", "no", name)
@@ -168,12 +168,12 @@ def test_sigterm_under_load_loses_nothing(stack: Stack) -> None:
         docker("kill", "--signal", "SIGTERM", name)
         wait_until(lambda: ask(f"{url}/health/ready").status == 503, seconds=4)
         unready = time.monotonic() - sent_at
-        time.sleep(2)  # the balancer is not that quick: requests still come
+        time.sleep(2)  # a load balancer reacts late: requests still arrive
         load.stop()
         before_end = state_of(name)["Running"]
         docker("wait", name)
         ended = time.monotonic() - sent_at
-    say(f"SIGTERM under load: {load.figures()}; ready was 503 after {unready:.2f} s, "
+    record(f"SIGTERM under load: {load.summary()}; ready was 503 after {unready:.2f} s, "
         f"it ended after {ended:.1f} s")  # fmt: skip
     assert before_end
     assert load.failed == []
@@ -183,7 +183,7 @@ def test_sigterm_under_load_loses_nothing(stack: Stack) -> None:
     assert all(live == 200 for moment, live, *_ in probes if moment < sent_at)
 
 
-def test_a_rolling_restart_behind_the_proxy_loses_nothing(stack: Stack) -> None:
+def test_rolling_restart_behind_proxy_loses_no_request(stack: Stack) -> None:
     stack.up("--scale", "app=2")
     replicas = stack.containers("app")
     with load_on(stack.url) as load:
@@ -193,17 +193,17 @@ def test_a_rolling_restart_behind_the_proxy_loses_nothing(stack: Stack) -> None:
             assert state_of(replica)["ExitCode"] == 0
             docker("start", replica)
             wait_until(lambda r=replica: state_of(r)["Health"]["Status"] == "healthy", seconds=30)
-            time.sleep(1.5)  # the proxy finds it by name and by its health
-    say(f"rolling restart of 2 replicas: {load.figures()}")
+            time.sleep(1.5)  # the proxy resolves the name and checks the health
+    record(f"rolling restart of 2 replicas: {load.summary()}")
     assert load.failed == []
     assert len(load.created) == int(stack.psql("SELECT count(*) FROM bookmarks"))
 
 
-def test_the_database_is_killed_and_back_after_five_seconds(stack: Stack) -> None:
+def test_killed_database_returns_503_and_recovers(stack: Stack) -> None:
     stack.up()
     url = replica_url(stack)
     (app,), (database,) = stack.containers("app"), stack.containers("database")
-    docker("update", "--restart", "no", database)  # it is to stay away for a while
+    docker("update", "--restart", "no", database)  # stays down until docker start
     with probing(url) as probes, load_on(url) as load:
         time.sleep(1)
         killed_at = time.monotonic()
@@ -216,7 +216,7 @@ def test_the_database_is_killed_and_back_after_five_seconds(stack: Stack) -> Non
         time.sleep(4)
     red = min(moment for moment, _, ready, _ in probes if ready == 503)
     recovered = load.recovered_after(back_at)
-    say(f"database killed for {back_at - killed_at:.1f} s: {load.figures()}; "
+    record(f"database killed for {back_at - killed_at:.1f} s: {load.summary()}; "
         f"ready was 503 after {red - killed_at:.2f} s, last failure {recovered:.2f} s after it "
         "accepted connections")  # fmt: skip
     assert load.failed
@@ -229,7 +229,7 @@ def test_the_database_is_killed_and_back_after_five_seconds(stack: Stack) -> Non
     assert len(load.created) <= int(stack.psql("SELECT count(*) FROM bookmarks"))
 
 
-def test_the_database_is_frozen(stack: Stack) -> None:
+def test_frozen_database_returns_503_within_limits_and_recovers(stack: Stack) -> None:
     stack.up()
     url = replica_url(stack)
     (database,) = stack.containers("database")
@@ -244,18 +244,18 @@ def test_the_database_is_frozen(stack: Stack) -> None:
     recovered = load.recovered_after(thawed_at)
     slowest = max(outcome.seconds for outcome in load.outcomes)
     red = min(moment + took for moment, _, ready, took in probes if ready == 503)
-    say(f"database frozen for 10 s: {load.figures()}; ready was 503 after "
+    record(f"database frozen for 10 s: {load.summary()}; ready was 503 after "
         f"{red - frozen_at:.1f} s, last failure {recovered:.2f} s after it was thawed")  # fmt: skip
     assert load.failed
     assert {(outcome.status, outcome.kind) for outcome in load.failed} == {(503, PROBLEM)}
-    assert slowest < 9.5, "statement 5.5 s, or pool 3 s and then a statement"
+    assert slowest < 9.5, "statement 5.5 s, or pool 3 s and a statement"
     assert all(live == 200 for _, live, *_ in probes)
     assert red - frozen_at < 5
     assert recovered < 2
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
+def test_failed_cache_causes_no_errors(stack: Stack, how: str) -> None:
     stack.up()
     url = replica_url(stack)
     (cache,) = stack.containers("cache")
@@ -270,12 +270,12 @@ def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
         else:
             docker("pause", cache)
         until = time.monotonic() + 5
-        while time.monotonic() < until:  # what goes through the cache
+        while time.monotonic() < until:  # reads through the cache
             statuses.append(ask(f"{url}/bookmarks/{created['id']}").status)
         degraded = ask(f"{url}/health/ready")
         docker("start" if how == "killed" else "unpause", cache)
         wait_until(lambda: ask(f"{url}/health/ready").json()["status"] == "ready", seconds=10)
-    say(f"cache {how}: {load.figures()}; {len(statuses)} cached reads, all "
+    record(f"cache {how}: {load.summary()}; {len(statuses)} cached reads, all "
         f"{set(statuses)}")  # fmt: skip
     assert load.failed == []
     assert set(statuses) == {200}
@@ -283,9 +283,9 @@ def test_the_cache_fails_and_nobody_notices(stack: Stack, how: str) -> None:
     assert degraded.json()["status"] == "degraded"
 
 
-@pytest.mark.thorough  # test_platform.py goes back to an older version as well
-def test_an_older_version_serves_on_the_newer_schema(stack: Stack, next_image: str) -> None:
-    """Roll forward, with a migration, and back again, under load."""
+@pytest.mark.thorough  # test_platform.py also rolls back
+def test_older_version_on_newer_schema_serves(stack: Stack, next_image: str) -> None:
+    """Deploy a version with a migration, and roll back, under load."""
     stack.up()
     newer = stack.variables | {"IMAGE_TAG": next_image.split(":")[1]}
     older = dict(stack.variables)
@@ -309,7 +309,7 @@ def test_an_older_version_serves_on_the_newer_schema(stack: Stack, next_image: s
             }
             assert commits == {"decaf" if variables is newer else "c0ffee"}
     logs = stack.compose("logs", "app")
-    say(f"roll-out with a migration, and roll-back: {load.figures()}")
+    record(f"deployment with a migration, and rollback: {load.summary()}")
     assert load.failed == []
     assert "the database is newer than this code" in logs
     assert stack.psql("SELECT version_num FROM alembic_version") == "9000"
