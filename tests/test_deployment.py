@@ -274,8 +274,8 @@ def test_the_pages_say_the_times_that_are_set(on_railway: Baked, on_render: Bake
     page = (on_railway.path / "docs/deployment/railway.md").read_text()
     assert deploy["healthcheckTimeout"] == 6 * 60
     assert "within six minutes" in page
-    assert f"goes on for {deploy['overlapSeconds']} seconds" in page
-    assert f"has {deploy['drainingSeconds']} seconds to end" in page
+    assert f"serves for another {deploy['overlapSeconds']} seconds" in page
+    assert f"has {deploy['drainingSeconds']} seconds to stop" in page
     seconds = blueprint(on_render)["app"]["maxShutdownDelaySeconds"]
     page = (on_render.path / "docs/deployment/render.md").read_text()
     assert f"a process has {seconds} seconds" in page
