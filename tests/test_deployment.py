@@ -277,8 +277,8 @@ def test_deployment_pages_state_the_configured_times(on_railway: Baked, on_rende
     page = (on_railway.path / "docs/deployment/railway.md").read_text()
     assert deploy["healthcheckTimeout"] == 6 * 60
     assert "within six minutes" in page
-    assert f"goes on for {deploy['overlapSeconds']} seconds" in page
-    assert f"has {deploy['drainingSeconds']} seconds to end" in page
+    assert f"serves for another {deploy['overlapSeconds']} seconds" in page
+    assert f"has {deploy['drainingSeconds']} seconds to stop" in page
     seconds = blueprint(on_render)["app"]["maxShutdownDelaySeconds"]
     page = (on_render.path / "docs/deployment/render.md").read_text()
     assert f"a process has {seconds} seconds" in page

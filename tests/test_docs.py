@@ -186,7 +186,7 @@ SEEN = {
 
 
 def test_every_symptom_in_containers_page_has_a_test(baked: Baked) -> None:
-    page = pages(baked.path)["docs/containers.md"].partition("| what you see |")[2]
+    page = pages(baked.path)["docs/containers.md"].partition("| symptom |")[2]
     assert set(re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE)) == set(SEEN)
     tests = (ROOT / "tests" / "test_containers.py").read_text(encoding="utf-8")
     for name in SEEN.values():
@@ -279,7 +279,7 @@ BLOCKS = {
         "tests/test_baked_service.py::test_the_example_is_deleted_as_its_page_says"
     ),
     ("docs/jobs.md", "uv run app worker"): (
-        f"{TEMPLATE}/tests/tasks/test_workers.py::"
+        f"{TEMPLATE}/tests/jobs/test_workers.py::"
         "test_the_health_check_tells_the_living_from_the_dead"
     ),
     ("docs/monitoring.md", "docker compose --profile observability up --build --wait"): (
@@ -299,11 +299,11 @@ BLOCKS = {
         "tests/test_update.py::test_a_project_without_cruft_is_linked_as_the_page_says"
     ),
     ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
-        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
+        f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
         "test_the_clients_of_the_page_sign_correctly"
     ),
     ("docs/webhooks.md", """body='{"zen": "Keep it logically awesome."}'"""): (
-        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
+        f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
         "test_the_clients_of_the_page_sign_correctly"
     ),
     ("docs/deployment/README.md", SECRET): PLAIN,

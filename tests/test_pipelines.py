@@ -266,12 +266,12 @@ def test_failed_deployment_fails_the_job_and_notifies(
     }
     assert reasons[cause] in logs_of(jobs)
     (message,) = production.messages
-    assert message.startswith(f"{production.url} - {commit} is not deployed - https://")
+    assert message.startswith(f"{production.url} - deployment of {commit} failed - https://")
     issues = [call for call in machine.calls if call.startswith("gh ")]
     assert len(issues) == (ci == "github"), machine.calls
     if issues:
-        assert f"--repo Acme/example-service --title Not deployed - {commit}" in issues[0]
-        assert "/actions/runs/42 says why." in issues[0]
+        assert f"--repo Acme/example-service --title Deployment failed - {commit}" in issues[0]
+        assert issues[0].endswith("/actions/runs/42")
     assert "of-railway" not in logs_of(jobs) + message
 
 

@@ -358,7 +358,7 @@ def test_a_file_that_goes_stays_if_it_was_changed(create: Create, update: Update
     commit(project)
     result = update(project, "here", redis=False)
     page = (project / "docs" / "updating.md").read_text(encoding="utf-8")
-    (said,) = re.findall(r"cruft says `(.+?)`", page)
+    (said,) = re.findall(r"cruft prints `(.+?)`", page)
     assert said in result.stderr
     expected = files(create("here", redis=False))
     left = files(project)

@@ -1,7 +1,7 @@
-"""What runs on Railway: `railway config plan` shows what would change, `apply` changes it.
+"""The resources on Railway: `railway config plan` shows the changes, `apply` makes them.
 
-How the service is built, started, checked and stopped is taken from railway.json, so that the two
-cannot differ. The variables are those of .env.production.template.
+The build and deploy settings come from railway.json, so that the two files cannot differ. The
+variables are those of .env.production.template.
 """
 
 import json
@@ -14,14 +14,14 @@ ROOT = Path(__file__).parent.parent
 CONFIG = json.loads((ROOT / "railway.json").read_text(encoding="utf-8"))
 BUILD, DEPLOY = CONFIG["build"], CONFIG["deploy"]
 TEMPLATE = (ROOT / ".env.production.template").read_text(encoding="utf-8")
-# What this file does not name is deleted: so every variable that may be set by hand is preserved.
+# Railway deletes variables that this file does not name. Preserve those that were set by hand.
 NAMES = re.findall(r"^(?:# )?([A-Z_]+)=", TEMPLATE, re.MULTILINE)
 BY_HAND = {name: railway.preserve() for name in NAMES}
 
 PROJECT = "example-service"
-PROXIES = "100.0.0.0/8"  # from where Railway's edge connects
+PROXIES = "100.0.0.0/8"  # the network of Railway's edge
 PGVECTOR = "pgvector/pgvector:pg18"  # option: pgvector
-# Not railway.redis(): that gives no REDIS_URL. Full, it drops what expires.  # option: redis
+# Not railway.redis(), which sets no REDIS_URL. A full Redis evicts expiring keys.  # option: redis
 REDIS = "docker-entrypoint.sh redis-server --protected-mode no"  # option: redis
 REDIS += " --maxmemory 256mb --maxmemory-policy volatile-lru"  # option: redis
 REDIS += " --appendonly yes"  # option: worker

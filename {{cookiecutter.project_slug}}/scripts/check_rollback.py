@@ -1,10 +1,10 @@
-"""Says whether an earlier commit can serve the database as the migrations since have left it.
+"""Check whether an earlier commit works with the schema of this one.
 
     uv run python scripts/check_rollback.py COMMIT
 
-A version serves a database that is newer than it, so long as nothing is gone that it uses, and
-nothing is demanded that it does not give. So this reads the SQL of every migration since, and
-refuses what is not known to be harmless. Prints the commit's whole id, for whatever deploys it.
+A version works with a newer schema if no migration removed anything that it uses or added a
+constraint that it may violate. This program reads the SQL of every migration since the commit, and
+refuses statements that are not known to be harmless. It prints the full SHA of the commit.
 """
 
 import io
@@ -32,38 +32,38 @@ OF_TABLE = re.compile(r"(?:ALTER TABLE|CREATE UNIQUE INDEX .* ON|DELETE FROM) (\
 
 
 class RollbackRefused(Exception):
-    """A line for each reason."""
+    """The schema or the commit does not allow a rollback: one line for each reason."""
 
 
 def git(*arguments: str) -> bytes:
-    """What a git command prints.
+    """Return the output of a git command.
 
     Raises:
-        RollbackRefused: it failed, which it does where something is not there.
+        RollbackRefused: the command failed, for example because the commit does not exist.
     """
     result = subprocess.run(["git", *arguments], capture_output=True, check=False)
     if result.returncode:
         reason = result.stderr.decode(errors="replace").strip()
-        raise RollbackRefused(reason or f"git {arguments[0]} says no")
+        raise RollbackRefused(reason or f"git {arguments[0]} failed")
     return result.stdout
 
 
 def earlier_commit(name: str) -> str:
-    """The whole id of a commit that is in the history of this one.
+    """Return the full SHA of a commit in the history of HEAD.
 
     Raises:
-        RollbackRefused: it is not.
+        RollbackRefused: the commit does not exist, or is not in the history of HEAD.
     """
     commit = git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
     try:
         git("merge-base", "--is-ancestor", commit, "HEAD")
     except RollbackRefused as error:
-        raise RollbackRefused(f"{commit} is not in the history of what runs") from error
+        raise RollbackRefused(f"{commit} is not in the history of HEAD") from error
     return commit
 
 
 def last_migration(commit: str) -> str | None:
-    """The revision that a commit's own migrations lead to; None if it has none."""
+    """Return the head revision of a commit's migrations; None if it has none."""
     with tempfile.TemporaryDirectory() as folder:
         archive = git("archive", commit, MIGRATIONS)
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
@@ -73,7 +73,7 @@ def last_migration(commit: str) -> str | None:
 
 
 def sql_since(revision: str | None) -> str:
-    """What the migrations after a revision do, as SQL; nothing is connected to."""
+    """Return the SQL of the migrations after a revision, without a connection."""
     config = alembic_config()
     config.output_buffer = io.StringIO()
     command.upgrade(config, f"{revision or 'base'}:head", sql=True)
@@ -81,11 +81,12 @@ def sql_since(revision: str | None) -> str:
 
 
 def refused_statements(sql: str) -> list[str]:
-    """Those that are not known to be harmless to the version before; new tables it does not know.
+    """Return the statements that are not known to be harmless to the previous version.
+
+    Statements about new tables are harmless, because the previous version does not use them.
 
     Args:
-        sql: as Alembic writes it. A semicolon within a string makes two of one statement, and
-            so a refusal.
+        sql: in Alembic's format. A semicolon in a string splits a statement, which is then refused.
     """
     lines = [line for line in sql.splitlines() if not line.startswith("--")]
     statements = [" ".join(part.split()) for part in "\n".join(lines).split(";")]
@@ -99,14 +100,14 @@ def refused_statements(sql: str) -> list[str]:
 
 
 def check(name: str) -> str:
-    """The whole id of a commit that may be gone back to.
+    """Return the full SHA of a commit that allows a rollback.
 
     Raises:
-        RollbackRefused: with every statement that speaks against it.
+        RollbackRefused: with every statement that is not known to be harmless.
     """
     commit = earlier_commit(name)
     if refused := refused_statements(sql_since(last_migration(commit))):
-        raise RollbackRefused("migrations since then say\n" + "\n".join(refused))
+        raise RollbackRefused("migrations since that commit run\n" + "\n".join(refused))
     return commit
 
 
@@ -114,4 +115,4 @@ if __name__ == "__main__":
     try:
         print(check(sys.argv[1]))
     except RollbackRefused as error:
-        sys.exit(f"no way back: {error}")
+        sys.exit(f"rollback refused: {error}")

@@ -1,9 +1,9 @@
-"""Deploys a commit to Render: every service that runs its image.
+"""Deploy a commit to every Render service that runs its image.
 
     python scripts/deploy_to_render.py COMMIT
 
-It needs RENDER_API_KEY in the environment. Render builds the commit from the repository; the
-migrations are not run from here: each instance of the web service sees to them when it starts.
+It requires RENDER_API_KEY in the environment. Render builds the commit from the repository. This
+program does not run migrations: each instance of the web service does when it starts.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-SERVICES = ["example-service"]  # first: it migrates what the others need
+SERVICES = ["example-service"]  # first: it migrates the database, which the others use
 SERVICES += ["example-service-worker", "example-service-scheduler"]  # option: worker
 
 API = "https://api.render.com/v1"
-TIMEOUT_SECONDS = 30  # for one answer
+TIMEOUT_SECONDS = 30  # of one request
 DEPLOY_SECONDS = 1200
 PAUSE_SECONDS = 5.0
 UNDER_WAY = {
@@ -29,14 +29,14 @@ UNDER_WAY = {
 
 
 class NotDeployed(Exception):
-    """One line says why; the old version runs on."""
+    """A deployment failed, for the reason in the message. The old version keeps running."""
 
 
-def ask(path: str, document: object = None) -> Any:
-    """One request to Render's API: a POST if there is a document.
+def call_api(path: str, document: object = None) -> Any:
+    """Send a request to Render's API, a POST if there is a document, and return the response.
 
     Raises:
-        NotDeployed: there was no answer, or one that is no success.
+        NotDeployed: the request failed, or its status is an error.
     """
     request = urllib.request.Request(  # noqa: S310 - the scheme is API's https; only tests set another address
         os.environ.get("RENDER_API_URL", API) + path,
@@ -57,15 +57,15 @@ def ask(path: str, document: object = None) -> Any:
 
 
 def find_service(name: str) -> str:
-    """The id of a service.
+    """Return the id of a service.
 
     Raises:
-        NotDeployed: the key's owner has none of that name.
+        NotDeployed: the owner of the API key has no service of that name, or several.
     """
-    found = ask(f"/services?{urllib.parse.urlencode({'name': name})}")
+    found = call_api(f"/services?{urllib.parse.urlencode({'name': name})}")
     ids = [entry["service"]["id"] for entry in found if entry["service"]["name"] == name]
     if len(ids) != 1:
-        raise NotDeployed(f"{len(ids)} services are called {name}")
+        raise NotDeployed(f"found {len(ids)} services with the name {name}")
     return str(ids[0])
 
 
@@ -73,21 +73,21 @@ def deploy(name: str, commit: str) -> None:
     """Deploy one service, and wait until it is live.
 
     Raises:
-        NotDeployed: it was not found, did not get live, or not in time.
+        NotDeployed: the service was not found, or the deployment failed or timed out.
     """
     deploys = f"/services/{find_service(name)}/deploys"
-    state = ask(deploys, {"commitId": commit})
+    state = call_api(deploys, {"commitId": commit})
     deadline = time.monotonic() + DEPLOY_SECONDS
     while state["status"] in UNDER_WAY and time.monotonic() < deadline:
         time.sleep(PAUSE_SECONDS)
-        state = ask(f"{deploys}/{state['id']}")
+        state = call_api(f"{deploys}/{state['id']}")
     if state["status"] != "live":
         raise NotDeployed(f"{name}: {state['status']}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("commit", help="to build, as the repository has it")
+    parser.add_argument("commit", help="SHA of the commit to build")
     commit = parser.parse_args().commit
     try:
         for name in SERVICES:

@@ -1,6 +1,6 @@
-"""What Docker runs every few seconds: succeeds while /health/ready answers 200.
+"""The health check of Docker: succeed while /health/ready returns 200.
 
-Needs no curl, and imports little, so that it costs little.
+It needs no curl, and imports few modules, because Docker runs it every few seconds.
 """
 
 import http.client
@@ -17,6 +17,6 @@ try:
     response = connection.getresponse()
     body = response.read(1000).decode(errors="replace")
 except (OSError, http.client.HTTPException) as error:
-    sys.exit(f"no answer: {error}")
+    sys.exit(f"no response: {error}")
 if response.status != http.HTTPStatus.OK:
     sys.exit(f"{response.status}: {body}")

@@ -1,8 +1,8 @@
-"""Sends a line to a chat: Slack, Mattermost, Teams and others take {"text": ...}.
+"""Send a message to a chat that accepts {"text": ...}: Slack, Mattermost, Teams and others.
 
-    python scripts/notify.py "what happened"
+    python scripts/notify.py "deployment failed"
 
-NOTIFY_URL says where to, and is a secret. Without it nothing is sent.
+NOTIFY_URL is the URL of the chat, and is a secret. Without it, no message is sent.
 """
 
 import http.client
@@ -16,21 +16,21 @@ TIMEOUT_SECONDS = 10
 
 
 def notify(url: str, text: str) -> None:
-    """Send the text.
+    """Send a text.
 
     Raises:
-        OSError: nobody took it.
-        ValueError: that is no http:// or https:// URL.
+        OSError: the chat is unreachable, or did not accept the message.
+        ValueError: the URL is not an http:// or https:// URL.
     """
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise ValueError("NOTIFY_URL is no http:// or https:// URL")
+        raise ValueError("NOTIFY_URL is not an http:// or https:// URL")
     body = json.dumps({"text": text}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - other schemes are refused above
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 - other schemes are refused above
             pass
     except http.client.InvalidURL:
-        raise ValueError("NOTIFY_URL is no URL") from None  # whose own words show a part of it
+        raise ValueError("NOTIFY_URL is not a valid URL") from None  # the error quotes parts of it
 
 
 if __name__ == "__main__":
@@ -38,4 +38,4 @@ if __name__ == "__main__":
         try:
             notify(url, " ".join(sys.argv[1:]))
         except (OSError, ValueError) as error:
-            sys.exit(f"not notified: {error}")
+            sys.exit(f"message not sent: {error}")

@@ -1,4 +1,4 @@
-"""An account for the smoke test: --write makes one, and it stays."""
+"""The account of the smoke test. `--write` registers it, and it stays."""
 
 import json
 import secrets
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def access_token(service: "Service") -> str:
-    """Register under an address of nobody's, and log in.
+    """Register a random address of a reserved domain, log in, and return the access token.
 
     Raises:
-        SmokeTestFailed: the service would not have it.
+        SmokeTestFailed: registration or login failed.
     """
     email, password = f"{secrets.token_hex(8)}@smoke-test.invalid", secrets.token_urlsafe(24)
     account = json.dumps({"email": email, "password": password})

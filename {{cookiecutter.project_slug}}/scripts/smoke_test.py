@@ -1,8 +1,8 @@
-"""Looks at a service from outside: is the wanted version there, and does it work?
+"""Check a running service over HTTP: its version, its readiness and its responses.
 
     python scripts/smoke_test.py https://api.example.com --commit 1f2e3d --wait 300
 
-It reads only. With --write it also makes one resource of each example, reads it and deletes it.
+It only reads. With --write it also creates, reads and deletes one resource of each example.
 """
 
 import argparse
@@ -18,20 +18,20 @@ from urllib.parse import urlsplit
 
 from smoke_account import access_token  # option: auth
 
-TIMEOUT_SECONDS = 10  # for one answer
+TIMEOUT_SECONDS = 10  # of one request
 PAUSE_SECONDS = 1.0
 
-# What --write makes, by the path where it is made; {id} is different each time.
+# The resource that --write creates, by path. {id} is different each time.
 EXAMPLES: dict[str, dict[str, str]] = {}
 EXAMPLES["/bookmarks"] = {"url": "https://example.com/{id}", "title": "Smoke test"}
 
 
 class SmokeTestFailed(Exception):
-    """The service is not as it should be; the text says in what."""
+    """A check of the service failed, for the reason in the message."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -41,28 +41,28 @@ class Answer:
 
 
 class Service:
-    """A service at a URL, asked one question at a time."""
+    """A client of the service, without concurrency."""
 
     def __init__(self, url: str) -> None:
-        """Remember where it is; nothing is sent yet.
+        """Parse the URL.
 
         Raises:
-            SmokeTestFailed: that is no http:// or https:// URL.
+            SmokeTestFailed: the URL is not an http:// or https:// URL.
         """
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SmokeTestFailed(f"{url!r} is no URL of a service: https://api.example.com is one")
+            raise SmokeTestFailed(f"{url!r} is not an http:// or https:// URL")
         self._parts = parts
         self.headers = {"Accept": "application/json"}
 
-    def ask(
+    def send(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
-    ) -> Answer:
-        """Send one request; names of headers are written with _ for -.
+    ) -> Response:
+        """Send a request. Names of headers have _ instead of -.
 
         Raises:
-            OSError: there was no answer.
-            http.client.HTTPException: there was one that is no HTTP.
+            OSError: the service is unreachable, or did not respond in time.
+            http.client.HTTPException: the response is not valid HTTP.
         """
         is_secure = self._parts.scheme == "https"
         make = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
@@ -71,32 +71,32 @@ class Service:
         try:
             connection.request(method, self._parts.path.rstrip("/") + path, body, given)
             response = connection.getresponse()
-            answered = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, answered, response.read())
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return Response(response.status, received, response.read())
         finally:
             connection.close()
 
-    def expect(self, status: int, path: str, method: str = "GET", **options: Any) -> Answer:
-        """Ask, and take only that status for an answer.
+    def expect(self, status: int, path: str, method: str = "GET", **options: Any) -> Response:
+        """Send a request, and check the status of the response.
 
         Raises:
-            SmokeTestFailed: it was another, or there was none.
+            SmokeTestFailed: the status differs, or the request failed.
         """
         try:
-            answer = self.ask(path, method, **options)
+            response = self.send(path, method, **options)
         except (OSError, http.client.HTTPException) as error:
             raise SmokeTestFailed(f"{method} {path}: {error or type(error).__name__}") from error
-        if answer.status != status:
-            shown = answer.body[:500].decode(errors="replace")
-            raise SmokeTestFailed(f"{method} {path}: {answer.status}, not {status}: {shown}")
-        return answer
+        if response.status != status:
+            shown = response.body[:500].decode(errors="replace")
+            raise SmokeTestFailed(f"{method} {path}: {response.status}, not {status}: {shown}")
+        return response
 
 
-def is_there(service: Service, commit: str | None) -> None:
-    """Whether the wanted version answers, and is ready.
+def check_version(service: Service, commit: str | None) -> None:
+    """Check that the expected version runs and is ready.
 
     Raises:
-        SmokeTestFailed: not yet, and why.
+        SmokeTestFailed: another version runs, or the service is not ready.
     """
     health = service.expect(200, "/health").json()
     if commit and health["commit"] != commit:
@@ -105,10 +105,10 @@ def is_there(service: Service, commit: str | None) -> None:
 
 
 def wait_until(check: Callable[[], None], seconds: float) -> None:
-    """Repeat a check until it passes, for so long.
+    """Repeat a check until it passes, for at most so many seconds.
 
     Raises:
-        SmokeTestFailed: what the last one said.
+        SmokeTestFailed: the error of the last attempt.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -121,50 +121,50 @@ def wait_until(check: Callable[[], None], seconds: float) -> None:
 
 
 def check_reads(service: Service) -> None:
-    """Nothing here changes anything.
+    """Check responses to requests that change nothing.
 
     Raises:
-        SmokeTestFailed: at the first thing that is wrong.
+        SmokeTestFailed: the first check that failed.
     """
     service.expect(200, "/health/live")
     problem = service.expect(404, f"/{uuid.uuid4()}")
     if problem.headers.get("content-type") != "application/problem+json":
-        raise SmokeTestFailed("an error is no problem document")
+        raise SmokeTestFailed("an error is not a problem document")
     if not problem.headers.get("x-request-id"):
-        raise SmokeTestFailed("an answer has no request id")
+        raise SmokeTestFailed("a response has no request id")
     for path in EXAMPLES:
         service.expect(200, path)
 
 
 def check_writes(service: Service) -> None:
-    """Make, read and delete one of each example.
+    """Create, read and delete one resource of each example.
 
     Raises:
-        SmokeTestFailed: at the first thing that is wrong.
+        SmokeTestFailed: the first check that failed.
     """
     service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: auth
     for path, example in EXAMPLES.items():
         document = {name: value.format(id=uuid.uuid4()) for name, value in example.items()}
         body = json.dumps(document)
-        made = service.expect(201, path, "POST", body=body, Content_Type="application/json")
-        place = f"{path}/{made.json()['id']}"
-        read = service.expect(200, place)
+        created = service.expect(201, path, "POST", body=body, Content_Type="application/json")
+        url = f"{path}/{created.json()['id']}"
+        read = service.expect(200, url)
         if not document.items() <= read.json().items():
-            raise SmokeTestFailed(f"GET {place}: {read.json()}, not {document}")
-        service.expect(204, place, "DELETE", If_Match=read.headers["etag"])
-        service.expect(404, place)
+            raise SmokeTestFailed(f"GET {url}: {read.json()}, not {document}")
+        service.expect(204, url, "DELETE", If_Match=read.headers["etag"])
+        service.expect(404, url)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("url", help="of the service")
-    parser.add_argument("--commit", help="of the version that must answer")
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="until it does")
-    parser.add_argument("--write", action="store_true", help="make and delete an example, too")
+    parser.add_argument("url", help="URL of the service")
+    parser.add_argument("--commit", help="expected commit")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for the commit")
+    parser.add_argument("--write", action="store_true", help="also create and delete examples")
     arguments = parser.parse_args()
     try:
         service = Service(arguments.url)
-        wait_until(lambda: is_there(service, arguments.commit), arguments.wait)
+        wait_until(lambda: check_version(service, arguments.commit), arguments.wait)
         check_reads(service)
         if arguments.write:
             check_writes(service)

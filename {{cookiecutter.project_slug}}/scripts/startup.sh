@@ -1,6 +1,6 @@
 #!/bin/sh
-# What a container runs: wait for the database, migrate it under a lock, then serve. It is one
-# process, so that SIGTERM reaches it at every moment. Bad settings or a failed migration end it,
-# with the reason on one line; nothing is served.
+# Start command of the container: wait for the database, migrate it under a lock, then serve. This is
+# one process, so that SIGTERM always reaches it. Wrong settings or a failed migration end it before
+# it serves, with the reason on one line.
 set -eu
 exec app serve --migrate

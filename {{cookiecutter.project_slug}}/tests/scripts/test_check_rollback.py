@@ -124,7 +124,7 @@ def test_there_is_no_way_back_over_one_that_takes_away(repository: Repository) -
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
-        "no way back: migrations since then say\nALTER TABLE orders DROP COLUMN note\n"
+        "rollback refused: migrations since that commit run\nALTER TABLE orders DROP COLUMN note\n"
     )
     assert repository.check(last).returncode == 0, "but it may be deployed again"
 
@@ -136,7 +136,7 @@ def test_what_is_not_in_the_history_is_refused(repository: Repository) -> None:
     repository.git("switch", "--quiet", "--detach", "HEAD~")
     result = repository.check(elsewhere)
     assert result.returncode == 1
-    assert result.stderr == f"no way back: {elsewhere} is not in the history of what runs\n"
+    assert result.stderr == f"rollback refused: {elsewhere} is not in the history of HEAD\n"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "", "--all"])
@@ -146,5 +146,5 @@ def test_what_is_no_commit_is_refused_without_a_traceback(
     repository.commit()
     result = repository.check(name)
     assert result.returncode == 1
-    assert result.stderr.startswith("no way back: ")
+    assert result.stderr.startswith("rollback refused: ")
     assert "Traceback" not in result.stderr

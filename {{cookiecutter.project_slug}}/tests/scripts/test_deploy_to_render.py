@@ -98,7 +98,7 @@ def test_what_does_not_get_live_is_a_failure_and_ends_it(deploy: Deploy, state: 
 
 def test_a_service_that_is_not_there_is_named(deploy: Deploy) -> None:
     server = Render("live", known=[])
-    assert deploy(server) == f"not deployed: 0 services are called {SERVICES[0]}"
+    assert deploy(server) == f"not deployed: found 0 services with the name {SERVICES[0]}"
 
 
 def test_a_key_that_was_pasted_with_the_end_of_its_line_is_right(deploy: Deploy) -> None:

@@ -35,4 +35,4 @@ def test_it_fails_if_nobody_answers() -> None:
         pass
     result = check(url)
     assert result.returncode == 1
-    assert result.stderr.startswith("no answer: ")
+    assert result.stderr.startswith("no response: ")

@@ -41,5 +41,5 @@ def test_without_a_url_nothing_is_sent() -> None:
 def test_a_message_that_nobody_takes_is_a_failure_that_does_not_show_the_url(url: str) -> None:
     result = notify(url)
     assert result.returncode == 1
-    assert result.stderr.startswith("not notified: ")
+    assert result.stderr.startswith("message not sent: ")
     assert "of-this-test" not in result.stderr

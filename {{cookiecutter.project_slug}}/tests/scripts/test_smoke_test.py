@@ -86,7 +86,7 @@ def test_a_health_check_that_fails_is_a_failure(path: str, status: int, no_examp
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("Content-Type", "an error is no problem document"), ("X-Request-Id", "has no request id")],
+    [("Content-Type", "an error is not a problem document"), ("X-Request-Id", "has no request id")],
 )
 def test_an_error_must_be_a_problem_document_with_a_request_id(
     header: str, expected: str, no_examples: Path
@@ -110,4 +110,4 @@ def test_nobody_there_is_a_failure_without_a_traceback(no_examples: Path) -> Non
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     result = smoke_test(url)
     assert result.returncode == 1
-    assert "is no URL of a service" in result.stderr
+    assert "is not an http:// or https:// URL" in result.stderr
