@@ -6,13 +6,14 @@ when the message has been invisible for longer than any attempt and pause can ta
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
-from types import FrameType
+from threading import Timer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,8 +22,12 @@ from celery import Celery, Task, bootsteps
 from celery.beat import BeatLazyFunc, Scheduler, Service
 from celery.exceptions import Reject
 from celery.schedules import crontab
-from celery.signals import worker_process_init, worker_process_shutdown
-from celery.worker import state
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
@@ -167,37 +172,39 @@ def run_worker(config: WorkerConfig) -> None:
     process = JobProcess(config)
     worker_process_init.connect(process.open, weak=False)
     worker_process_shutdown.connect(process.close, weak=False)
+    setup_logging.connect(_keep_logging, weak=False)
     for job in find_jobs().values():
         process.register(app, job)
     app.steps["worker"].add(_beating("worker", config.redis_url))
-    # Not the program's own class, which prints to standard output, and waits for ever on SIGTERM.
-    worker = app.WorkController(
-        app=app,
-        pool_cls="prefork",
+    worker = app.Worker(
         concurrency=config.concurrency,
+        quiet=True,
         without_gossip=True,
         without_heartbeat=True,
         without_mingle=True,
     )
-    _stop_on_signals(worker, config.graceful_timeout_seconds)
+
+    def limit_shutdown(how: str, **_: object) -> None:
+        if how == "Warm":  # SIGTERM: Celery waits for running jobs, without a limit
+            timer = Timer(config.graceful_timeout_seconds, hand_back)
+            timer.daemon = True
+            timer.start()
+
+    def hand_back() -> None:
+        log.warning("jobs handed back", jobs=len(worker.state.active_requests))
+        os.kill(os.getpid(), signal.SIGQUIT)  # Celery cancels running jobs and requeues them
+
+    worker_shutting_down.connect(limit_shutdown, weak=False)
+    # Celery's signal handlers print to it, and every line of the log is JSON.
+    sys.__stdout__ = None  # type: ignore[misc]  # Python documents that it may be None
     log.info("worker started", jobs=sorted(find_jobs()))
     worker.start()
     log.info("worker stopped")
+    sys.exit(worker.exitcode)
 
 
-def _stop_on_signals(worker: Any, graceful_timeout_seconds: float) -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        state.should_stop = 0
-        signal.setitimer(signal.ITIMER_REAL, graceful_timeout_seconds)
-
-    def hand_back(_number: int, _frame: FrameType | None) -> None:
-        log.warning("jobs handed back", jobs=len(state.active_requests))
-        state.should_terminate = 0
-        worker.consumer.cancel_active_requests()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGALRM, hand_back)
+def _keep_logging(**_: object) -> None:
+    """Celery configures no logging while this is connected to its signal `setup_logging`."""
 
 
 def _beating(name: str, redis_url: str) -> type[bootsteps.StartStopStep]:

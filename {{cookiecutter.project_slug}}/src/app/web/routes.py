@@ -1,4 +1,4 @@
-"""The route of a request, as logs, metrics and traces name it."""
+"""The path template of a request's route, for logs, metrics and traces."""
 
 from collections.abc import Sequence
 
