@@ -30,11 +30,23 @@ def root(target: ast.expr) -> str | None:
     return target.id if isinstance(target, ast.Name) else None
 
 
+def defined_names(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
 def find_uses(tree: ast.Module) -> Iterator[str]:
-    """Yield private attributes, private modules and forbidden names."""
+    """Yield private attributes that other modules define, private modules and forbidden names."""
+    defined = set(defined_names(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            is_use = (is_private(node.attr) and not is_own(node.value)) or node.attr in FORBIDDEN
+            is_ours = is_own(node.value) and node.attr in defined
+            is_use = (is_private(node.attr) and not is_ours) or node.attr in FORBIDDEN
         elif isinstance(node, ast.Name):
             is_use = node.id in FORBIDDEN
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -67,6 +79,7 @@ def find_replacements(tree: ast.Module) -> Iterator[str]:
         ("request._send", "request._send"),
         ("self.client._pool", "self.client._pool"),
         ("f()._x", "f()._x"),
+        ("self._declare()", "self._declare"),
         ("f.__signature__ = x", "f.__signature__"),
         ("setattr(x, name, 1)", "setattr"),
         ("greenlet_spawn(f)", "greenlet_spawn"),
@@ -76,7 +89,7 @@ def find_replacements(tree: ast.Module) -> Iterator[str]:
         ("import httpx\nhttpx.AsyncClient.send = f", "httpx.AsyncClient.send ="),
         ("from httpx import AsyncClient as C\na, C.send = 1, f", "C.send ="),
         ("scope['route'] = 1", "scope['route'] ="),
-        ("self._x, cls._x, super()._x, row._replace(a=1), f.__name__", None),
+        ("self._x = 1\nself._x, cls._x, super()._x, row._replace(a=1), f.__name__", None),
         ("import sys\nsys.excepthook = f\napp.openapi = f\nself.x = scope['route']", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Calls to other services: bounded in time, and carrying the request id along."""
+"""An HTTP client for other services, with a time limit and the request id."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +10,10 @@ from app.logging.context import current_request_id
 
 @asynccontextmanager
 async def open_http_client(*, timeout_seconds: float = 5.0) -> AsyncIterator[httpx.AsyncClient]:
-    """A client to keep for as long as the service runs: open it in the lifespan of `main.py`.
+    """Open a client. Open it once, in `open_state()` of `main.py`.
 
     Args:
-        timeout_seconds: for each of connecting, sending, waiting for bytes and for a connection.
+        timeout_seconds: the limit of each of these: connect, send, receive, wait for a connection.
     """
     async with httpx.AsyncClient(
         timeout=timeout_seconds, event_hooks={"request": [_pass_request_id]}

@@ -1,7 +1,7 @@
-"""Jobs by Celery, on Redis: processes with one job at a time, and an event loop of their own.
+"""Run jobs with Celery on Redis: one job at a time in each process, which has an event loop.
 
-A message is acknowledged when its job is settled. What a killed worker held goes to another one
-when the message has been invisible for longer than any attempt and pause can take.
+A message is acknowledged when its job is settled. A message of a killed worker goes to another one
+after a time that is longer than any attempt and pause.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
+TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
 LEASE_MARGIN_SECONDS = 30.0
-HARD_LIMIT_MARGIN_SECONDS = 10.0  # a job that blocks its loop is killed, with its process
+HARD_LIMIT_MARGIN_SECONDS = 10.0  # Celery then kills the process of a job that blocks its loop
 
 
 def _app(url: str, *, timeout_seconds: float) -> Celery:
@@ -59,7 +59,7 @@ def _app(url: str, *, timeout_seconds: float) -> Celery:
             "beat_schedule": _schedule(),
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": {
-                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # others may use this Redis
+                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
                 "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
                 "unacked_restore_interval": 2,
                 "unacked_restore_throttle": 1,
@@ -85,7 +85,7 @@ def _app(url: str, *, timeout_seconds: float) -> Celery:
 
 
 def _broker_url(url: str) -> str:
-    """As kombu spells it: a socket has a scheme of its own, and its database another name."""
+    """Return the URL in kombu's form, which has another scheme and parameter for sockets."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url
@@ -130,14 +130,14 @@ async def open_sender(redis_url: str) -> AsyncIterator[Send]:
 
 
 class JobProcess:
-    """What a process of the pool holds: an event loop, and one connection to the database."""
+    """The event loop and the resources of a process of the pool."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._stack = AsyncExitStack()
 
     def open(self, **_: object) -> None:
-        """After the fork: neither a loop nor a connection can be shared with another process."""
+        """Open them after the fork, because processes cannot share a loop or a connection."""
         self._runner = asyncio.Runner()
         self._context = self._runner.run(
             self._stack.enter_async_context(self._config.open_context(1))
@@ -154,7 +154,7 @@ class JobProcess:
             if pause is not None:
                 try:
                     task.retry(countdown=pause)
-                except Reject as error:  # Redis did not take it, and Celery would forget it
+                except Reject as error:  # Redis is unavailable, and Celery would drop the message
                     raise Reject(error.reason, requeue=True) from error
 
         app.task(
@@ -191,7 +191,8 @@ def run_worker(config: WorkerConfig) -> None:
             timer.start()
 
     def hand_back() -> None:
-        log.warning("jobs handed back", jobs=len(worker.state.active_requests))
+        if jobs := len(worker.state.active_requests):
+            log.warning("jobs handed back", jobs=jobs)
         os.kill(os.getpid(), signal.SIGQUIT)  # Celery cancels running jobs and requeues them
 
     worker_shutting_down.connect(limit_shutdown, weak=False)
@@ -204,7 +205,7 @@ def run_worker(config: WorkerConfig) -> None:
 
 
 def _keep_logging(**_: object) -> None:
-    """Celery configures no logging while this is connected to its signal `setup_logging`."""
+    """Do nothing. Celery configures no logging if its signal `setup_logging` has a receiver."""
 
 
 def _beating(name: str, redis_url: str) -> type[bootsteps.StartStopStep]:
