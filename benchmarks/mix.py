@@ -211,12 +211,13 @@ async def log_in(connection: Connection) -> dict[str, str]:
 async def enqueue_jobs(connection: Connection) -> None:
     """Create bookmarks, each with a job, and delete them."""
     account = {"authorization": f"Bearer {(await log_in(connection))['access_token']}"}
+    created = []
     for _ in range(100):
         new = {"url": f"https://example.com/{uuid.uuid4()}", "title": "Load"}
-        created = (await connection.ask(201, "POST /bookmarks", new, **account)).headers
-        await connection.ask(
-            204, f"DELETE {created['location']}", **account, if_match=created["etag"]
-        )
+        created.append((await connection.ask(201, "POST /bookmarks", new, **account)).headers)
+    for headers in created:
+        path, etag = headers["location"], headers["etag"]
+        await connection.ask(204, f"DELETE {path}", **account, if_match=etag)
 
 
 async def search_passages(connection: Connection, **account: str) -> None:

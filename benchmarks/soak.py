@@ -4,7 +4,8 @@
     make soak minutes=1    a short run
 
 The run starts a service, a worker, PostgreSQL and Valkey. It counts twice while both are idle:
-after a warm-up and after the load. Bursts before each count fill the pools, which are small.
+after a warm-up and after the load. Bursts before each count fill the pools, which are small; short
+pauses of Valkey make requests and jobs wait for it at the same time.
 The run fails if a count grows by more than GROWTH, or if an answer has an unexpected status.
 Needs uv, on Linux.
 """
@@ -49,6 +50,14 @@ CONNECTIONS = 4  # no pool without a limit of its own can open more
 BURST_SECONDS = 10
 IDLE_SHARE = 0.1  # of a core
 SMALL_POOLS = {"DATABASE_POOL_SIZE": "2", "WORKER_CONCURRENCY": "2"}
+PAUSE = """
+import os, redis, time
+
+with redis.Redis.from_url(os.environ["REDIS_URL"]) as server:
+    for _ in range(30):
+        server.client_pause(100)
+        time.sleep(0.25)
+"""
 COUNT = """
 import asyncio, asyncpg, json, os, redis
 
@@ -109,17 +118,18 @@ class Running:
     def held(self) -> Held:
         """Count after bursts of requests and of jobs."""
         self.load(BURST_SECONDS)
-        self.load(BURST_SECONDS, visit=mix.enqueue_jobs)
+        env = {**os.environ, **self.env}
+        with subprocess.Popen([self.python, "-c", PAUSE], env=env):
+            self.load(BURST_SECONDS, visit=mix.enqueue_jobs)
         self.wait_until_idle()
         url = f"http://127.0.0.1:{self.port}/soak/tasks"
         with urllib.request.urlopen(url, timeout=10) as answer:
             tasks = json.load(answer)
         postgres, redis = json.loads(
             subprocess.run(
-                [self.python, "-c", COUNT], env={**os.environ, **self.env}, check=True,
-                capture_output=True, text=True,
+                [self.python, "-c", COUNT], env=env, check=True, capture_output=True, text=True
             ).stdout
-        )  # fmt: skip
+        )
         service, worker = self.pids
         return Held(
             resident_mib=resident_mib(service),
@@ -161,6 +171,7 @@ def running() -> Iterator[Running]:
             "ENVIRONMENT": "test",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}",
             "SENTRY_DSN": f"http://key@{address}/1",
+            "TMPDIR": str(folder),  # for the heartbeat of the worker
         }
         python = project / ".venv/bin/python"
         app = [str(python), "-m", "app.cli"]

@@ -24,35 +24,42 @@ SAID = {
     for title, text in re.findall(r"^\d\. \*\*(.+?)\*\*(.*?)(?=^\d\. |^```)", PAGE, re.M | re.S)
 }
 PACKAGES = ("python-slugify==9.2.0", "text-unidecode==1.3")
-MODULE = '''\
-"""Greets."""
-
-from fastapi import FastAPI
-from slugify import slugify
-
-from app.settings import Settings
-
-
-def install_greeting(app: FastAPI, settings: Settings) -> None:
-    @app.get("/greeting")
-    async def greet() -> dict[str, str]:
-        return {"greeting": slugify(settings.greeting)}
-'''
-SETTINGS = '''\
-"""What the environment says about greetings."""
+PACKAGE = '"""Greetings."""\n'
+ROUTES = '''\
+"""The route of greetings."""
 
 from typing import Annotated
 
-from pydantic import Field
+from fastapi import APIRouter
+from slugify import slugify
 
-Greeting = Annotated[str, Field(min_length=1, description="What clients are greeted with.")]
+from app.greeting.settings import GreetingSettings
+from app.web.dependencies import from_state
+
+greeting_router = APIRouter(prefix="/greeting")
+SettingsDep = Annotated[GreetingSettings, from_state("settings")]
+
+
+@greeting_router.get("")
+async def read_greeting(settings: SettingsDep) -> dict[str, str]:
+    """Return the greeting."""
+    return {"greeting": slugify(settings.greeting)}
+'''
+SETTINGS = '''\
+"""The setting of greetings."""
+
+from pydantic import BaseModel, Field
+
+
+class GreetingSettings(BaseModel):
+    greeting: str = Field("hello", min_length=1, description="The greeting of clients.")
 '''
 TESTS = """\
 from app.main import create_app
 from conftest import running, settings_for
 
 
-async def test_it_greets(database_url: str) -> None:
+async def test_the_greeting_comes_from_the_settings(database_url: str) -> None:
     async with running(create_app(settings_for(database_url, greeting="Good Day"))) as client:
         assert (await client.get("/greeting")).json() == {"greeting": "good-day"}
 """
@@ -97,23 +104,26 @@ MARKDOWN = "<!-- {} -->"
 
 def write_the_service(copy: Copy) -> None:
     app = copy.service / "src" / "app"
-    (app / "greeting.py").write_text(MODULE)
-    (app / "greeting_settings.py").write_text(SETTINGS)
-    (copy.service / "tests" / "test_greeting.py").write_text(TESTS)
+    (app / "greeting").mkdir()
+    (app / "greeting" / "__init__.py").write_text(PACKAGE)
+    (app / "greeting" / "routes.py").write_text(ROUTES)
+    (app / "greeting" / "settings.py").write_text(SETTINGS)
+    (copy.service / "tests" / "greeting").mkdir()
+    (copy.service / "tests" / "greeting" / "test_greeting.py").write_text(TESTS)
     marker = "  # option: greeting\n"
-    copy.before(app / "main.py", "from app.web.health import Check",
-                f"from app.greeting import install_greeting{marker}")  # fmt: skip
-    copy.before(app / "main.py", "    include(app, bookmarks.router)",
-                f"    install_greeting(app, settings){marker}")  # fmt: skip
-    copy.before(app / "settings.py", "from app.features.passages.settings",
-                f"from app.greeting_settings import Greeting{marker}")  # fmt: skip
-    copy.before(app / "settings.py", "    drain_seconds:",
-                f'    greeting: Greeting = "hello"{marker}')  # fmt: skip
+    copy.before(app / "main.py", "from app.jobs.queue",
+                f"from app.greeting.routes import greeting_router{marker}")  # fmt: skip
+    copy.before(app / "main.py", "        bookmarks.router,", f"        greeting_router,{marker}")
+    copy.before(app / "settings.py", "from app.jobs.settings",
+                f"from app.greeting.settings import GreetingSettings{marker}")  # fmt: skip
+    copy.before(app / "settings.py", "    RateLimitSettings,", f"    GreetingSettings,{marker}")
     project = copy.service / "pyproject.toml"
     inside = "    # {}"
     copy.before(project, '    "sqlalchemy', fence('    "python-slugify>=9,<10",\n', inside))
-    copy.before(project, '    "health | middleware', fence('    "greeting",\n', inside))
-    copy.before(project, '    "settings_types', fence('    "greeting_settings",\n', inside))
+    text = project.read_text(encoding="utf-8")
+    assert text.count("(cache) | (metrics)") == 1
+    text = text.replace("(cache) | (metrics)", "(cache) | (greeting) | (metrics)")
+    project.write_text(text, encoding="utf-8")
 
 
 def pin_the_versions(copy: Copy) -> None:
@@ -131,9 +141,8 @@ def ask_the_question(copy: Copy) -> None:
 def tell_the_hook(copy: Copy) -> None:
     owned = (
         "docs/greeting.md",
-        "src/app/greeting.py",
-        "src/app/greeting_settings.py",
-        "tests/test_greeting.py",
+        "src/app/greeting",
+        "tests/greeting",
     )
     lines = "".join(f'        "{path}",\n' for path in owned)
     copy.before(copy.root / "hooks" / "post_gen_project.py", '    "rate_limit": (',
@@ -154,9 +163,9 @@ def name_the_residue(copy: Copy) -> None:
 def document_the_variable(copy: Copy) -> None:
     """What is printed for it is put before the next one, as it is printed."""
     for options, name, comment, following in (
-        ((), ".env.example", "# {}", "# After SIGTERM: time"),
-        (("--production",), ".env.production.template", "# {}", "# After SIGTERM: time"),
-        (("--page",), "docs/settings.md", MARKDOWN, "## DRAIN_SECONDS"),
+        ((), ".env.example", "# {}", "# option: rate_limit"),
+        (("--production",), ".env.production.template", "# {}", "# option: rate_limit"),
+        (("--page",), "docs/settings.md", MARKDOWN, "<!-- option: rate_limit -->"),
     ):
         printed = copy.run("uv", "run", "--quiet", "app", "env", *options, folder=copy.service)
         assert printed.returncode == 0, printed.stderr
@@ -277,7 +286,7 @@ def test_an_option_that_is_added_so_passes(added: Copy) -> None:
 def test_the_service_with_it_passes(added: Copy) -> None:
     """Its own tests, the comparison of settings and pages, and the import contract."""
     for command in (
-        ("pytest", "-q", "tests/test_greeting.py", "tests/test_settings_docs.py"),
+        ("pytest", "-q", "tests/greeting", "tests/test_settings_docs.py"),
         ("lint-imports", "--no-cache"),
     ):
         result = added.run("uv", "run", *command, folder=added.service)

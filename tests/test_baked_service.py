@@ -210,7 +210,9 @@ def test_the_template_folder_is_a_running_service(
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
     install(project, sys.executable)
     # The rows have run the others; two libraries for jobs beside each other are here alone.
-    outcome = run_tests(project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py")
+    outcome = run_tests(
+        project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py"
+    )
     report.lines.append(f"the template folder itself: {check(project)}, {outcome}")
 
 

@@ -49,7 +49,7 @@ def test_every_user_of_a_machine_runs_embedded_servers_at_the_same_time(machine:
 def test_a_user_without_an_account_is_refused_in_one_sentence(machine: str) -> None:
     result = attempt(*as_user(NO_ACCOUNT), machine, "app", "check")
     assert result.returncode == 1
-    refusal = "error: PostgreSQL did not start in .data/postgres; its error is logged"
+    refusal = "Error: PostgreSQL did not start in .data/postgres; its error is logged"
     assert result.stderr.splitlines() == [refusal]
     assert "could not look up effective user ID 4242" in result.stdout
     assert "Traceback" not in result.stdout
@@ -61,6 +61,6 @@ def test_a_runtime_folder_of_another_user_is_refused_in_one_sentence(machine: st
     result = attempt(*as_user("app"), "--env", "TMPDIR=/taken", machine, "app", "check")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: PostgreSQL cannot be embedded: /taken/embedded-postgres-10001 belongs to another "
+        "Error: PostgreSQL cannot be embedded: /taken/embedded-postgres-10001 belongs to another "
         "user: set TMPDIR to a folder of your own\n"
     )

@@ -107,6 +107,7 @@ async def new_database() -> AsyncIterator[str]:
 async def running(service: FastAPI, *, host: str = "testserver") -> AsyncIterator[AsyncClient]:
     """A client of an application between the start and the end of its lifespan."""
     async with service.router.lifespan_context(service) as state:
+        service.state.opened = state
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             scope["state"] = dict(state or {})

@@ -27,6 +27,24 @@ ROOT = Path(__file__).parent.parent
 APP = [sys.executable, "-m", "app.cli"]
 STARTUP = ["sh", "scripts/startup.sh"]
 PROBLEM = {"Content-Type": "application/problem+json", "X-Request-Id": "1"}
+NEW_MODEL = """
+from sqlalchemy import Text, TypeDecorator
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.model import Model
+
+
+class Markdown(TypeDecorator):
+    impl = Text
+    cache_ok = True
+
+
+class Note(Model):
+    __tablename__ = "notes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Markdown)
+"""
 Answers = dict[str, tuple[int, dict[str, str]]]  # by path: a status, and what is sent as JSON
 
 
@@ -51,6 +69,14 @@ def add_migration(source: Path, text: str) -> dict[str, str]:
     text = text.format(after=known[-1] if known else None)
     (versions / "9000_of_this_test.py").write_text(text)
     return {"PYTHONPATH": str(source)}
+
+
+def add_model(source: Path) -> None:
+    """Add a feature with a model to a copy of the source."""
+    package = source / "app" / "features" / "notes"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "models.py").write_text(NEW_MODEL)
 
 
 class Service:

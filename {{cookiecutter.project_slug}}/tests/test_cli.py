@@ -2,9 +2,9 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -12,37 +12,23 @@ from click.testing import CliRunner
 from app.cli import main
 from app.db.schema_version import load_revisions
 from app.settings_docs import env_template, production_template, settings_page
-from processes import APP, ROOT, Service, add_migration, environment, wait_until
+from processes import APP, ROOT, Service, add_migration, add_model, environment, wait_until
 
 STARTED = "Application startup complete."
-NOTES = """
-from sqlalchemy import Text, TypeDecorator
-from sqlalchemy.orm import Mapped, mapped_column
-
-from app.db.session import Base
-
-
-class Markdown(TypeDecorator):
-    impl = Text
-    cache_ok = True
-
-
-class Note(Base):
-    __tablename__ = "notes"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str] = mapped_column(Markdown)
-"""
 
 
 def app(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return app_in(ROOT, *arguments, **variables)
+
+
+def app_in(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = environment(variables.pop("DATABASE_URL", ""), **variables)
     return subprocess.run(
-        [*APP, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        [*APP, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
 
 
-def test_check_reports_every_part_and_succeeds(database_url: str) -> None:
+def test_check_without_problems_reports_every_part_and_exits_0(database_url: str) -> None:
     result = app("check", DATABASE_URL=database_url, LOG_LEVEL="error")
     assert result.returncode == 0, result.stderr
     report = [line.split()[:2] for line in result.stdout.splitlines()]
@@ -52,12 +38,12 @@ def test_check_reports_every_part_and_succeeds(database_url: str) -> None:
     assert "redis" not in result.stdout  # option: redis
 
 
-def test_check_says_what_is_wrong_and_fails(empty_database: str, source: Path) -> None:
+def test_check_with_problems_reports_them_and_exits_1(empty_database: str, source: Path) -> None:
     newer = add_migration(source, "revision = '9000'\ndown_revision = {after!r}\n")
     result = app("check", DATABASE_URL=empty_database, **newer)
     assert result.returncode == 1
     assert "migrations  failed  MigrationError: the database is at no revision" in result.stdout
-    assert "`app migrate` brings it there" in result.stdout
+    assert "run `app migrate`" in result.stdout
     result = app("check", DATABASE_URL="postgresql://u:p@127.0.0.1:1/x")
     assert result.returncode == 1
     assert "database    failed" in result.stdout
@@ -65,7 +51,7 @@ def test_check_says_what_is_wrong_and_fails(empty_database: str, source: Path) -
     assert "{" not in result.stdout  # no log line that says it again
 
 
-def test_a_mistake_in_a_migration_is_one_line_with_its_place(
+def test_migrate_with_an_error_in_a_migration_reports_one_line_with_its_place(
     empty_database: str, source: Path
 ) -> None:
     text = "revision = '9000'\ndown_revision = {after!r}\n\ndef upgrade():\n    nowhere()\n"
@@ -75,95 +61,126 @@ def test_a_mistake_in_a_migration_is_one_line_with_its_place(
     assert "Traceback" not in result.stdout
 
 
-def test_the_help_has_a_whole_sentence_for_every_command() -> None:
+def test_help_has_a_whole_sentence_for_every_command() -> None:
     help_page = CliRunner().invoke(main, ["--help"]).stdout
     assert set(main.commands) <= set(help_page.split())
     assert "..." not in help_page.partition("Commands:")[2]
 
 
-def test_check_refuses_bad_settings_with_its_own_exit_code() -> None:
+def test_check_with_wrong_settings_exits_2() -> None:
     result = CliRunner().invoke(main, ["check"], env={"PORT": "http"})
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("settings: PORT: ")
 
 
-def test_outside_development_nothing_is_embedded() -> None:
+def test_migrate_in_production_without_database_url_is_refused() -> None:
     production = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
     result = CliRunner().invoke(main, ["migrate"], env=production)
     assert result.exit_code == 2
-    assert result.stderr.startswith("settings: DATABASE_URL is missing")
+    assert "settings: DATABASE_URL is missing: " in result.stderr
 
 
-def test_migrate_and_seed_may_be_repeated(empty_database: str) -> None:
+def test_migrate_and_seed_when_repeated_change_nothing(empty_database: str) -> None:
     assert app("migrate", DATABASE_URL=empty_database).returncode == 0
     app("seed", DATABASE_URL=empty_database)
     again = app("seed", DATABASE_URL=empty_database)
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "0 rows added")
 
 
-def test_migration_writes_the_difference_under_the_next_number(
+def test_migration_writes_the_difference_and_reports_an_empty_one(
     empty_database: str, source: Path
 ) -> None:
     copy = {"DATABASE_URL": empty_database, "PYTHONPATH": str(source)}
+    number = max((int(revision) for revision in load_revisions().known), default=0) + 1
     versions = source / "app" / "migrations" / "versions"
-    number = max((int(file.name[:4]) for file in versions.glob("[0-9]*.py")), default=0) + 1
-    shutil.copy(ROOT / "pyproject.toml", source.parent)  # its style
-    (source / "app" / "notes").mkdir()
-    (source / "app" / "notes" / "__init__.py").touch()
-    (source / "app" / "notes" / "models.py").write_text(NOTES)
-    result = app("migration", "add notes", **copy)
+    shutil.copy(ROOT / "pyproject.toml", source.parent)
+    add_model(source)
+    result = app_in(source.parent, "migration", "add notes", **copy)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
-    written = Path(result.stdout.splitlines()[-1])
-    assert written == versions / f"{number:04d}_add_notes.py"
+    written = versions / f"{number:04d}_add_notes.py"
     assert 'op.create_table(\n        "notes"' in written.read_text()
-    for style in (["check"], ["format", "--check"]):
-        ruff = [sys.executable, "-m", "ruff", *style, str(written)]
-        report = subprocess.run(ruff, cwd=source.parent, capture_output=True, check=False)
-        assert report.returncode == 0, report.stdout
+    assert str(written) in result.stdout
+    assert "so the migration is empty" not in result.stdout
+
+    again = app_in(source.parent, "migration", "add notes of hand", **copy)
+    assert again.returncode == 0, again.stderr
+    assert "models and database agree, so the migration is empty" in again.stdout
     assert app("migrate", **copy).returncode == 0
 
-    again = app("migration", "add notes of hand", **copy)
-    assert again.returncode == 0
-    assert again.stderr.startswith("note: the models and the database agree, so it is empty")
-    assert app("migrate", **copy).returncode == 0
-
+    before = list((ROOT / "src/app/migrations/versions").iterdir())
     other_branch = app("migration", "add tags", DATABASE_URL=empty_database)
     assert other_branch.returncode == 1
-    newest = f"{number + 1:04d}"
-    assert other_branch.stderr.startswith(f"error: the database is at {newest}, which this code ")
-    assert len(other_branch.stderr.splitlines()) == 1
+    reason = json.loads(other_branch.stdout)["reason"]
+    assert reason.startswith(f"the database is at {number + 1:04d}, which this code does not have:")
+    assert list((ROOT / "src/app/migrations/versions").iterdir()) == before
 
 
 @pytest.mark.parametrize("message", ["", "?!"])
-def test_a_migration_says_what_it_does(message: str) -> None:
+def test_migration_without_a_message_is_refused(message: str) -> None:
     result = CliRunner().invoke(main, ["migration", message])
     assert result.exit_code == 2
-    assert 'say what it does, as in "add tags"' in result.stderr
+    assert 'MESSAGE describes the change, for example "add tags"' in result.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [([], env_template), (["--production"], production_template), (["--page"], settings_page)],
 )
-def test_env_prints_the_template(options: list[str], expected: Callable[[], str]) -> None:
+def test_env_with_each_option_prints_its_form(
+    options: list[str], expected: Callable[[], str]
+) -> None:
     result = CliRunner().invoke(main, ["env", *options])
     assert (result.exit_code, result.stdout) == (0, expected())
 
 
-def test_openapi_and_routes_need_no_database() -> None:
+def test_openapi_and_routes_without_a_database_succeed() -> None:
     document = json.loads(CliRunner().invoke(main, ["openapi"]).stdout)
     assert "/health/ready" in document["paths"]
     assert "GET     /health/ready " in CliRunner().invoke(main, ["routes"]).stdout
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder to run in, as a fresh clone is: no data, no `.env`."""
-    (tmp_path / "src").mkdir()
-    return tmp_path
+def project() -> Iterator[Path]:
+    """Yield a folder without data and without `.env`.
+
+    It is outside of `tmp_path`: pytest locks its folders while PostgreSQL starts.
+    """
+    with TemporaryDirectory(prefix="test-cli-", ignore_cleanup_errors=True) as folder:
+        Path(folder, "src").mkdir()
+        yield Path(folder)
 
 
-def test_dev_needs_nothing_keeps_its_data_and_leaves_nothing_running(project: Path) -> None:
+def test_check_with_an_unknown_variable_in_env_file_reports_it_and_exits_1(
+    database_url: str, project: Path
+) -> None:
+    (project / ".env").write_text("DATABSE_URL=postgresql://x/y\nWHAT=1\nIMAGE_TAG=first\n")
+    result = app_in(project, "check", DATABASE_URL=database_url)
+    assert result.returncode == 1
+    hint = ".env has DATABSE_URL, which no setting reads: did you mean DATABASE_URL?"
+    assert result.stdout.splitlines()[:2] == [
+        f"settings    failed  {hint}",
+        "settings    failed  .env has WHAT, which no setting reads",
+    ]
+    assert "{" not in result.stdout
+    (project / ".env").write_text("IMAGE_TAG=first\n")
+    assert app_in(project, "check", DATABASE_URL=database_url).returncode == 0
+
+
+def test_migrate_with_an_unknown_variable_in_env_file_warns_and_succeeds(
+    database_url: str, project: Path
+) -> None:
+    (project / ".env").write_text("DATABSE_URL=postgresql://x/y\nIMAGE_TAG=first\n")
+    result = app_in(project, "migrate", DATABASE_URL=database_url)
+    assert result.returncode == 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    (warning,) = (line for line in lines if line["message"] == "unknown variable")
+    assert warning["level"] == "warn"
+    assert warning["reason"] == (
+        ".env has DATABSE_URL, which no setting reads: did you mean DATABASE_URL?"
+    )
+
+
+def test_dev_without_settings_keeps_its_data_and_stops_its_servers(project: Path) -> None:
     env = {**environment(""), "ENVIRONMENT": "development", "LOG_FORMAT": "json"}
     env.pop("DATABASE_URL")
     with Service([*APP, "dev"], env, folder=project) as service:
@@ -187,7 +204,7 @@ def test_dev_needs_nothing_keeps_its_data_and_leaves_nothing_running(project: Pa
     assert not (project / ".data" / "postgres" / "postmaster.pid").exists()
 
 
-def test_data_of_another_major_version_is_left_alone(project: Path) -> None:
+def test_dev_with_data_of_another_major_version_changes_nothing(project: Path) -> None:
     data = project / ".data" / "postgres"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("12\n")

@@ -1,8 +1,16 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import (
+    COMPOSE_VARIABLES,
+    Settings,
+    SettingsError,
+    load_settings,
+    unknown_variables,
+)
+from processes import ROOT
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -27,15 +35,17 @@ def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
     return caught.value.problems
 
 
-def test_development_needs_no_variable() -> None:
+def test_settings_in_development_need_no_variable() -> None:
     assert load_settings().is_development
 
 
-def test_every_problem_is_one_readable_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_with_several_problems_report_one_line_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = problems(monkeypatch, PORT="http", LOG_LEVEL="loud", DATABASE_URL="mysql://x/y")
-    assert [line.partition(":")[0] for line in found] == ["PORT", "LOG_LEVEL", "DATABASE_URL"]
+    assert [line.partition(":")[0] for line in found] == ["LOG_LEVEL", "PORT", "DATABASE_URL"]
     assert all("\n" not in line for line in found)
-    assert "valid integer" in found[0]
+    assert "valid integer" in found[1]
     assert "postgresql://" in found[2]
 
 
@@ -49,12 +59,12 @@ def test_every_problem_is_one_readable_line(monkeypatch: pytest.MonkeyPatch) -> 
         ({"WEBHOOK_SECRETS": "x"}, "WEBHOOK_SECRETS: it must be source:"),  # option: webhooks
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: auth
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "AUTH_KEYS has a placeholder"),  # option: auth
-        ({"AUTH_KEYS": "new:short"}, "AUTH_KEYS: a secret must have 32"),  # option: auth
-        ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: something is"),  # option: redis
+        ({"AUTH_KEYS": "new:short"}, "AUTH_KEYS: a secret must have at least 32"),  # option: auth
+        ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: invalid"),  # option: redis
         ({"CORS_ORIGINS": "https://app.example.com/"}, "without a path or final slash"),
     ],
 )
-def test_insecure_or_malformed_values_are_refused_in_production(
+def test_settings_with_an_insecure_or_malformed_value_are_refused_in_production(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
 ) -> None:
     found = problems(monkeypatch, **{**PRODUCTION, **variables})
@@ -62,7 +72,9 @@ def test_insecure_or_malformed_values_are_refused_in_production(
     assert expected in found[0]
 
 
-def test_a_sound_production_environment_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_sound_production_environment_are_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in PRODUCTION.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
@@ -71,7 +83,7 @@ def test_a_sound_production_environment_is_accepted(monkeypatch: pytest.MonkeyPa
     assert not settings.serves_docs
 
 
-def test_secrets_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_in_settings_and_errors_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PRODUCTION.items():
         monkeypatch.setenv(name, value)
     assert "f8Zk2q" not in repr(load_settings())
@@ -79,7 +91,7 @@ def test_secrets_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "f8Zk2q" not in "".join(found)
 
 
-def test_a_dot_env_file_is_read_and_the_environment_wins(
+def test_env_file_is_read_and_the_environment_takes_precedence(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (elsewhere / ".env").write_text("PORT=1234\nLOG_LEVEL=debug\n")
@@ -88,7 +100,7 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(
     assert (settings.port, settings.log_level) == (4321, "debug")
 
 
-def test_an_unreadable_dot_env_file_is_a_problem_not_a_traceback(
+def test_env_file_that_is_unreadable_is_a_problem_without_traceback(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (elsewhere / ".env").write_bytes(b"PORT=\xff\xfe")
@@ -103,7 +115,7 @@ def test_an_unreadable_dot_env_file_is_a_problem_not_a_traceback(
         "RENDER_GIT_COMMIT",  # option: render
     ],
 )
-def test_the_commit_is_the_one_that_the_platform_names_before_that_of_the_image(
+def test_commit_of_the_platform_takes_precedence_over_that_of_the_image(
     monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     assert load_settings().commit_sha == "unknown"
@@ -111,3 +123,27 @@ def test_the_commit_is_the_one_that_the_platform_names_before_that_of_the_image(
     monkeypatch.setenv(platform, "c0ffee")
     assert load_settings().commit_sha == "c0ffee"
     assert Settings(commit_sha="beef").commit_sha == "beef"
+
+
+def test_unknown_variables_are_reported_with_the_nearest_name(elsewhere: Path) -> None:
+    (elsewhere / ".env").write_text(
+        "DATABSE_URL=x\nport=1\nUNRELATED=x\nCOMPOSE_PROJECT_NAME=x\nCOMMIT_SHA=x\n# COMMENT=x\n"
+    )
+    assert unknown_variables() == [
+        ".env has DATABSE_URL, which no setting reads: did you mean DATABASE_URL?",
+        ".env has UNRELATED, which no setting reads",
+    ]
+
+
+def test_unknown_variables_without_env_file_are_none() -> None:
+    assert unknown_variables() == []
+
+
+def test_compose_variables_are_those_of_compose_yaml_that_no_setting_reads(
+    elsewhere: Path,
+) -> None:
+    compose = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", compose))
+    assert used - {name.upper() for name in Settings.model_fields} == set(COMPOSE_VARIABLES)
+    (elsewhere / ".env").write_text("".join(f"{name}=1\n" for name in used))
+    assert unknown_variables() == []

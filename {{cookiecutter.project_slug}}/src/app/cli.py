@@ -1,111 +1,46 @@
-"""The command line: `app serve`, `app dev`, `app check` and the others of `app --help`.
+"""The commands of the program `app`. `app --help` lists them.
 
-Commands import what they need when they run, so that each starts fast.
+Commands import modules when they run, so that each command starts fast.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any, NoReturn
+from typing import Any
 
 import click
 import structlog
 
+from app.command_settings import ready_settings
 from app.logging.setup import configure_logs
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, load_settings, unknown_variables
 from app.worker_commands import scheduler, worker  # option: worker
 
-FAILED, BAD_CONFIGURATION = 1, 2
+FAILED = 1  # exit code
 APP = "app.main:create_served_app"
-COMMANDS: list[click.Command] = []  # those that live with their feature
+COMMANDS: list[click.Command] = []  # of other modules
 COMMANDS += [worker, scheduler]  # option: worker
 
 log = structlog.get_logger()
 
 
-class Failure(click.ClickException):
-    """One clear sentence, and exit code 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}", file=file, err=True)
-
-
-@contextmanager
-def ready_settings() -> Iterator[Settings]:
-    """Settings to work with, and logs set up; wrong settings end the program.
-
-    In development, embedded servers stand in where no URL is given.
-    """
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        _refuse(error.problems)
-    configure_logs(settings)
-    if settings.database_url is None:
-        with _embedded() as variables:
-            for name, url in variables.items():
-                if getattr(settings, name.lower()) is None:
-                    os.environ[name] = url
-            yield load_settings()
-    else:
-        _refuse_bad_urls(settings)
-        yield settings
-
-
-@contextmanager
-def _embedded() -> Iterator[dict[str, str]]:
-    try:
-        from app.dev.services import DataFolderError, embedded_services
-    except ImportError:
-        _refuse(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
-    except OSError as error:
-        raise Failure(f"PostgreSQL cannot be embedded: {error}") from error
-    try:
-        with embedded_services() as variables:
-            yield variables
-    except DataFolderError as error:
-        raise Failure(str(error)) from error
-
-
-def _refuse_bad_urls(settings: Settings) -> None:
-    from app.db.url import parse_postgres_url
-
-    for name in ("database_url", "database_unpooled_url"):
-        url = getattr(settings, name)
-        try:
-            if url is not None:
-                parse_postgres_url(url.get_secret_value(), variable=name.upper())
-        except ValueError as error:
-            _refuse([str(error)])
-
-
-def _refuse(problems: list[str]) -> NoReturn:
-    for problem in problems:
-        click.echo(f"settings: {problem}", err=True)
-    sys.exit(BAD_CONFIGURATION)
-
-
 def run() -> None:
-    """The program `app`."""
+    """Run the program `app`."""
     # Without a handler, the first process of a container ignores SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=COMMANDS)
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Run and look after the service."""
-    context.obj = ready_settings  # for COMMANDS
+def main() -> None:
+    """Run and maintain the service."""
 
 
 @main.command()
-@click.option("--migrate", "migrates", is_flag=True, help="Migrate first, as `app migrate` does.")
+@click.option("--migrate", "migrates", is_flag=True, help="Run `app migrate` first.")
 def serve(*, migrates: bool) -> None:
-    """Serve until SIGTERM. The database must be migrated already, unless told to migrate it."""
+    """Serve until SIGTERM. It does not migrate the database unless --migrate is given."""
     with ready_settings() as settings:
         if migrates:
             _migrate(settings)
@@ -117,7 +52,7 @@ def serve(*, migrates: bool) -> None:
 def dev(*, reload: bool) -> None:
     """Migrate and serve on this machine.
 
-    PORT says where, 8000 by default. PostgreSQL is embedded if DATABASE_URL is not set.
+    The port is PORT, 8000 by default. PostgreSQL is embedded if DATABASE_URL is not set.
     """
     with ready_settings() as given:
         for name, value in (("host", "127.0.0.1"), ("drain_seconds", "0")):
@@ -129,27 +64,30 @@ def dev(*, reload: bool) -> None:
 
 
 def _serve(settings: Settings, *, reload: bool) -> None:
+    from app.metrics.prometheus import shared_metrics  # option: metrics
     from app.web.server import ListenError, serve
 
+    shared = shared_metrics(settings.web_concurrency)  # option: metrics
+    click.get_current_context().with_resource(shared)  # option: metrics
     try:
         serve(APP, settings, reload=reload)
     except ListenError as error:
-        raise Failure(str(error)) from error
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the last migration. Many replicas may do so at once."""
+    """Run `alembic upgrade head` under a lock. Several replicas may run this at once."""
     with ready_settings() as settings:
         _migrate(settings)
 
 
-def _migrate(settings: Settings) -> None:
+def _migrate(settings: Settings, *, accept_newer: bool = True) -> None:
     from app.db.migrate import migrate
     from app.db.schema_version import MigrationError
 
     try:
-        asyncio.run(migrate(settings))
+        asyncio.run(migrate(settings, accept_newer=accept_newer))
     except MigrationError as error:
         log.critical("not migrated", reason=str(error))
         sys.exit(FAILED)
@@ -158,27 +96,24 @@ def _migrate(settings: Settings) -> None:
 @main.command()
 @click.argument("message")
 def migration(message: str) -> None:
-    """Write a migration from the models. MESSAGE says what it does, as in "add tags"."""
-    from app.db.new_migration import write_migration
-    from app.db.schema_version import MigrationError
+    """Migrate, then run `alembic revision --autogenerate -m MESSAGE`."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
 
     if not any(character.isalnum() for character in message):
-        raise click.UsageError('say what it does, as in "add tags"')
+        raise click.UsageError('MESSAGE describes the change, for example "add tags"')
     with ready_settings() as settings:
-        _migrate(settings)
+        _migrate(settings, accept_newer=False)
         try:
-            new = asyncio.run(write_migration(settings, message))
-        except MigrationError as error:
-            raise Failure(str(error)) from error
-        click.echo(new.path)
-        if new.is_empty:
-            note = "the models and the database agree, so it is empty: fill it in, or delete it"
-            click.echo(f"note: {note}", err=True)
+            command.revision(Config(toml_file="pyproject.toml"), message, autogenerate=True)
+        except CommandError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @main.command()
 def seed() -> None:
-    """Add every feature's example data; what is there already stays."""
+    """Add the example data of every feature. Existing rows stay."""
     from app.db.session import open_database
     from app.discovery import find_modules
 
@@ -193,7 +128,7 @@ def seed() -> None:
 
 @main.command()
 def check() -> None:
-    """Say what is wrong with settings, connections or schema. Exit code 1 if anything is."""
+    """Report problems of settings, connections and schema. Exit code 1 if there is one."""
     from app.main import create_app
 
     async def run(settings: Settings) -> bool:
@@ -203,22 +138,30 @@ def check() -> None:
             state["health"].allow_late_checks()
             components = await state["health"].components()
         for name, component in components.items():
-            note = component.reason or f"{component.latency_ms} ms"
-            click.echo(f"{name:<12}{component.status:<8}{note}")
+            _report(name, component.status, component.reason or f"{component.latency_ms} ms")
         return all(component.status == "ok" for component in components.values())
 
-    with ready_settings() as settings:
-        configure_logs(settings.model_copy(update={"log_level": "error"}))  # the report says it all
-        click.echo(f"{'settings':<12}{'ok':<8}{settings.environment}")
-        if not asyncio.run(run(settings)):
+    with ready_settings(logs=False) as settings:
+        # The report has every problem, so warnings would repeat it.
+        configure_logs(settings.model_copy(update={"log_level": "error"}))
+        unknown = unknown_variables()
+        for problem in unknown:
+            _report("settings", "failed", problem)
+        if not unknown:
+            _report("settings", "ok", settings.environment)
+        if not asyncio.run(run(settings)) or unknown:
             sys.exit(FAILED)
 
 
+def _report(name: str, status: str, detail: str) -> None:
+    click.echo(f"{name:<12}{status:<8}{detail}")
+
+
 @main.command()
-@click.option("--page", "form", flag_value="page", help="As docs/settings.md.")
-@click.option("--production", "form", flag_value="production", help="And where each comes from.")
+@click.option("--page", "form", flag_value="page", help="In the form of docs/settings.md.")
+@click.option("--production", "form", flag_value="production", help="With the source of each.")
 def env(form: str | None) -> None:
-    """Print every environment variable, as a template for `.env`."""
+    """Print every environment variable, in the form of `.env`."""
     from app.settings_docs import env_template, production_template, settings_page
 
     forms = {"page": settings_page, "production": production_template}

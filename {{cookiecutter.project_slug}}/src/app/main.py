@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.cache.read_through import open_cache  # option: redis
-from app.db.schema_version import check_revision, load_revisions
+from app.db.schema_version import check_schema_version
 from app.db.session import open_database
 from app.features.accounts import routes as accounts  # option: auth
 from app.features.bookmarks import routes as bookmarks
@@ -20,14 +20,15 @@ from app.metrics.routes import metrics_router, open_metrics  # option: metrics
 from app.rate_limit.middleware import RateLimitMiddleware, create_limiter  # option: rate_limit
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings, load_settings
-from app.tracing import open_tracing, trace_requests  # option: tracing
-from app.web import health as health_routes
+from app.tracing.setup import open_tracing, trace_requests  # option: tracing
 from app.web.access_log import access_log
 from app.web.checks import Check, Health
+from app.web.health import add_health_routes
 from app.web.middleware import RequestMiddleware
 from app.web.openapi import describe_service, extend_openapi
 from app.web.problems import EVERY_ROUTE, install_error_handlers
 from app.web.request_summary import RequestHooks
+from app.web.routes import include_routers
 from app.web.server import drain_on_sigterm
 
 
@@ -42,16 +43,16 @@ async def open_state(
         health: checks of the objects are added to it.
         hooks: of every request; objects that observe requests add theirs.
     """
-    state: dict[str, Any] = {"settings": settings, "health": health}
+    state: dict[str, Any] = {"settings": settings, "health": health, "hooks": hooks}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, hooks))  # option: sentry
-        state["tracer"] = await enter(open_tracing(settings))  # option: tracing
         state["database"] = database = await enter(open_database(settings))
         health.add(Check("database", database.ping))
-        health.add(Check("migrations", partial(check_revision, database, load_revisions())))
+        health.add(Check("migrations", partial(check_schema_version, database)))
         state["metrics"] = await enter(open_metrics(settings, database, hooks))  # option: metrics
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
+        state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = create_limiter(settings, state["cache"])  # option: rate_limit
         state |= accounts.create_state(settings)  # option: auth
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
@@ -82,16 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     extend_openapi(app)
     install_error_handlers(app)
-    routers = [
-        health_routes.router,
-        metrics_router,  # option: metrics
-        accounts.router,  # option: auth
-        bookmarks.router,
-        webhooks.router,  # option: webhooks
-        passages.router,  # option: pgvector
-    ]
     # The last middleware that is added is the outermost.
-    app.add_middleware(RateLimitMiddleware, routers=routers)  # option: rate_limit
+    app.add_middleware(RateLimitMiddleware)  # option: rate_limit
     app.add_middleware(
         RequestMiddleware,
         settings=settings,
@@ -99,8 +92,15 @@ def create_app(settings: Settings) -> FastAPI:
         hooks=hooks,
     )
     trace_requests(app, settings)  # option: tracing
-    for router in routers:
-        app.include_router(router)
+    add_health_routes(app)
+    routers = [
+        metrics_router,  # option: metrics
+        accounts.router,  # option: auth
+        bookmarks.router,
+        webhooks.router,  # option: webhooks
+        passages.router,  # option: pgvector
+    ]
+    include_routers(app, routers)
     return app
 
 

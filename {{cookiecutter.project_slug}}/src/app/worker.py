@@ -9,7 +9,7 @@ from app.jobs.tracing import trace_jobs  # option: tracing
 from app.jobs.worker_context import FailureHook, JobMiddleware, WorkerConfig, WorkerContext
 from app.sentry.reporting import open_error_tracking, report_job  # option: sentry
 from app.settings import Settings
-from app.tracing import open_tracing  # option: tracing
+from app.tracing.setup import open_tracing  # option: tracing
 from app.web.request_summary import RequestHooks  # option: sentry
 
 
@@ -28,8 +28,10 @@ async def open_worker_context(settings: Settings, connections: int) -> AsyncIter
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, RequestHooks()))  # option: sentry
         on_failure.append(report_job)  # option: sentry
-        middleware += trace_jobs(await enter(open_tracing(settings)))  # option: tracing
-        yield WorkerContext(await enter(open_database(own)), middleware, on_failure)
+        database = await enter(open_database(own))
+        tracer = await enter(open_tracing(settings, {"database": database}))  # option: tracing
+        middleware += trace_jobs(tracer)  # option: tracing
+        yield WorkerContext(database, middleware, on_failure)
 
 
 def worker_config(settings: Settings, redis_url: str) -> WorkerConfig:

@@ -1,22 +1,19 @@
 """The commands `app worker` and `app scheduler`."""
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import click
 
+from app.command_settings import ready_settings
 from app.jobs.heartbeat import Heartbeat
 from app.settings import Settings
 
-ReadySettings = Callable[[], AbstractContextManager[Settings]]
 check_option = click.option("--check", is_flag=True, help="Only check the heartbeat.")
 
 
 @click.command()
 @check_option
-@click.pass_obj
-def worker(ready_settings: ReadySettings, *, check: bool) -> None:
+def worker(*, check: bool) -> None:
     """Run jobs until SIGTERM. Running jobs then finish, or another worker repeats them."""
     if check:
         _check("worker")
@@ -29,8 +26,7 @@ def worker(ready_settings: ReadySettings, *, check: bool) -> None:
 
 @click.command()
 @check_option
-@click.pass_obj
-def scheduler(ready_settings: ReadySettings, *, check: bool) -> None:
+def scheduler(*, check: bool) -> None:
     """Enqueue jobs when they are due, until SIGTERM. One is enough, and two do no harm."""
     if check:
         _check("scheduler")

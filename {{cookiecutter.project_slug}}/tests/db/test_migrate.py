@@ -7,42 +7,51 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from app.db.engine import create_engine
-from app.db.migrate import LOCK, alembic_config, load_models, migrate
-from app.db.schema_version import MigrationError, Revisions, load_revisions
+from app.db.migrate import LOCK_KEY, alembic_config, load_models, migrate
+from app.db.schema_version import MigrationError, Revisions
 from conftest import settings_for
 from processes import ROOT
 
 CODE = Revisions(head="0003", known=frozenset({"0001", "0002", "0003"}))
+SCRIPTS = ScriptDirectory.from_config(alembic_config())
 
 
 @pytest.mark.parametrize(
     ("current", "state"),
-    [(None, "behind"), ("0001", "behind"), ("0003", "current"), ("0004", "ahead")],
+    [
+        (set(), "behind"),
+        ({"0001"}, "behind"),
+        ({"0001", "0002"}, "behind"),
+        ({"0003"}, "current"),
+        ({"0004"}, "ahead"),
+        ({"0003", "0004"}, "ahead"),
+    ],
 )
-def test_a_database_is_current_behind_or_ahead(current: str | None, state: str) -> None:
-    assert CODE.state_of(current) == state
+def test_database_compared_with_code_is_current_behind_or_ahead(
+    current: set[str], state: str
+) -> None:
+    assert CODE.state_of(frozenset(current)) == state
 
 
-def test_code_without_migrations_is_current_on_an_empty_database() -> None:
-    assert Revisions(None, frozenset()).state_of(None) == "current"
+def test_empty_database_without_migrations_is_current() -> None:
+    assert Revisions(None, frozenset()).state_of(frozenset()) == "current"
 
 
 async def run(url: str, *steps: str) -> None:
     engine = create_engine(settings_for(url), pool_size=1, for_migrations=True)
 
-    def take(connection: Connection) -> None:
+    def run_steps(connection: Connection) -> None:
         config = alembic_config(connection)
         for step in steps:
-            (command.downgrade if step.startswith("-") or step == "base" else command.upgrade)(
-                config, step
-            )
+            name, _, revision = step.partition(" ")
+            (command.upgrade if name == "upgrade" else command.downgrade)(config, revision)
 
     async with engine.connect() as connection:
-        await connection.run_sync(take)
+        await connection.run_sync(run_steps)
         await connection.commit()
     await engine.dispose()
 
@@ -55,15 +64,20 @@ async def tables(url: str) -> set[str]:
     return set(names) - {"alembic_version"}
 
 
-async def test_every_migration_goes_up_down_and_up_again(empty_database: str) -> None:
-    count = len(load_revisions().known)
-    await run(empty_database, *(step for _ in range(count) for step in ("+1", "-1", "+1")))
+async def test_every_migration_upgrades_downgrades_and_upgrades_again(
+    empty_database: str,
+) -> None:
+    for script in reversed(list(SCRIPTS.walk_revisions())):
+        await run(empty_database, f"upgrade {script.revision}")
+        if not script.is_merge_point:  # a merge changes nothing
+            before = _before(script)
+            await run(empty_database, f"downgrade {before}", f"upgrade {script.revision}")
     assert await tables(empty_database) == set(load_models().tables)
-    await run(empty_database, "base")
+    await run(empty_database, "downgrade base")
     assert await tables(empty_database) == set()
 
 
-async def test_models_and_migrations_say_the_same(database_url: str) -> None:
+async def test_models_compared_with_migrations_have_no_difference(database_url: str) -> None:
     engine = create_engine(settings_for(database_url), pool_size=1)
 
     def differences(connection: Connection) -> object:
@@ -80,14 +94,16 @@ def squawk(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_no_migration_is_unsafe_on_a_table_in_use(tmp_path: Path) -> None:
-    """Squawk reads the SQL: table rewrites, long locks, changes that break the running version."""
-    for revision in load_revisions().known:
-        file = tmp_path / f"{revision}.sql"
+def test_migrations_checked_by_squawk_are_safe_on_a_table_in_use(tmp_path: Path) -> None:
+    """Squawk finds table rewrites, long locks, and changes that break the running version."""
+    for script in SCRIPTS.walk_revisions():
+        if script.is_merge_point:
+            continue
+        file = tmp_path / f"{script.revision}.sql"
         with file.open("w") as sql:
             config = alembic_config()
             config.output_buffer = sql
-            command.upgrade(config, f"{_before(revision)}:{revision}", sql=True)
+            command.upgrade(config, f"{_before(script)}:{script.revision}", sql=True)
         report = squawk(file)
         assert report.returncode == 0, f"{report.stdout}{report.stderr}"
 
@@ -100,7 +116,7 @@ def test_no_migration_is_unsafe_on_a_table_in_use(tmp_path: Path) -> None:
         ("ALTER TABLE orders ALTER COLUMN title SET NOT NULL;", "adding-not-nullable-field"),
     ],
 )
-def test_unsafe_changes_are_found(tmp_path: Path, statement: str, rule: str) -> None:
+def test_unsafe_migration_is_found_by_squawk(tmp_path: Path, statement: str, rule: str) -> None:
     file = tmp_path / "unsafe.sql"
     file.write_text(statement)
     report = squawk(file)
@@ -108,34 +124,33 @@ def test_unsafe_changes_are_found(tmp_path: Path, statement: str, rule: str) -> 
     assert rule in report.stdout
 
 
-def _before(revision: str) -> str:
-    script = ScriptDirectory.from_config(alembic_config()).get_revision(revision)
+def _before(script: Script) -> str:
     assert isinstance(script.down_revision, str | None)
     return script.down_revision or "base"
 
 
-async def test_at_the_last_migration_no_lock_is_taken(database_url: str) -> None:
+async def test_migrate_at_the_last_migration_takes_no_lock(database_url: str) -> None:
     engine = create_engine(settings_for(database_url), pool_size=1)
     async with engine.connect() as connection:
-        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK_KEY})"))
         async with asyncio.timeout(5):
             await migrate(settings_for(database_url, migration_wait_seconds=0))
     await engine.dispose()
 
 
-async def test_waiting_for_another_replica_is_bounded(
+async def test_migrate_while_another_replica_migrates_waits_within_its_limit(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.migrate.load_revisions", lambda: CODE)
     engine = create_engine(settings_for(empty_database), pool_size=1)
     async with engine.connect() as connection:
-        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        await connection.execute(text(f"SELECT pg_advisory_lock({LOCK_KEY})"))
         with pytest.raises(MigrationError, match="another replica"):
             await migrate(settings_for(empty_database, migration_wait_seconds=0.3))
     await engine.dispose()
 
 
-async def test_waiting_for_the_database_is_bounded() -> None:
+async def test_migrate_without_a_database_waits_within_its_limit() -> None:
     nowhere = settings_for("postgresql://u:p@127.0.0.1:1/x", database_wait_seconds=0.3)
     with pytest.raises(MigrationError, match=r"no database after 0\.3 s"):
         await migrate(nowhere)

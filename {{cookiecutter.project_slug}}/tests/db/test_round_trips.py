@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy import select, text
 
-from app.db.schema_version import check_revision, load_revisions
+from app.db.schema_version import check_schema_version
 from app.db.session import Database, open_database
 from app.main import create_app
 from conftest import running, settings_for
@@ -57,15 +57,13 @@ async def test_the_checks_of_readiness_are_one_round_trip_each(
     measured: tuple[CountingProxy, Database],
 ) -> None:
     proxy, database = measured
-    revisions = load_revisions()
     assert await round_trips_of(proxy, database.ping) == 1
-    assert await round_trips_of(proxy, lambda: check_revision(database, revisions)) == 1
+    assert await round_trips_of(proxy, lambda: check_schema_version(database)) == 1
 
 
 async def test_statements_behind_a_transaction_pooler_take_two_round_trips(
     database_url: str,
 ) -> None:
-    revisions = load_revisions()
     async with open_counting_proxy(database_url) as (proxy, url):
         settings = settings_for(url, database_unpooled_url=database_url)
         async with open_database(settings) as database:
@@ -77,7 +75,7 @@ async def test_statements_behind_a_transaction_pooler_take_two_round_trips(
             assert await round_trips_of(proxy, lambda: fetch(database, ONE)) == 2
             assert await round_trips_of(proxy, change) == 1 + 2 + 1
             assert await round_trips_of(proxy, database.ping) == 2
-            assert await round_trips_of(proxy, lambda: check_revision(database, revisions)) == 2
+            assert await round_trips_of(proxy, lambda: check_schema_version(database)) == 2
 
 
 async def test_probes_of_the_process_do_not_ask_the_database(database_url: str) -> None:

@@ -3,51 +3,75 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
-from app.db.migrate import alembic_config
-from app.db.schema_version import MigrationError, load_revisions
+from app.db.schema_version import MigrationError, load_revisions, read_revisions
+from app.db.session import open_database
+from conftest import settings_for
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of migrations."""
+    (tmp_path / "versions").mkdir()
+    return tmp_path
 
 
 def write(folder: Path, revision: str, follows: str) -> None:
-    text = f'"""What it does."""\n\nrevision: str = "{revision}"\ndown_revision = {follows}\n'
-    (folder / f"{revision}_what_it_does.py").write_text(text, encoding="utf-8")
+    lines = f'"""Add x."""\n\nrevision = "{revision}"\ndown_revision = {follows}\n'
+    (folder / "versions" / f"{revision}_add_x.py").write_text(lines, encoding="utf-8")
 
 
-def test_what_is_read_here_is_what_alembic_reads() -> None:
-    scripts = ScriptDirectory.from_config(alembic_config())
-    found = load_revisions()
-    assert found.head == scripts.get_current_head()
-    assert found.known == {script.revision for script in scripts.walk_revisions()}
+def test_revisions_of_a_folder_have_the_last_as_head(folder: Path) -> None:
+    write(folder, "0002", '"0001"')
+    write(folder, "0001", "None")
+    (folder / "versions" / "__init__.py").touch()
+    assert load_revisions(folder).head == "0002"
+    assert load_revisions(folder).known == {"0001", "0002"}
 
 
-def test_the_last_is_the_one_that_none_follows(tmp_path: Path) -> None:
-    write(tmp_path, "0002", '"0001"')
-    write(tmp_path, "0001", "None")
-    (tmp_path / "__init__.py").touch()
-    assert load_revisions(tmp_path).head == "0002"
-    assert load_revisions(tmp_path).known == {"0001", "0002"}
+def test_revisions_of_an_empty_folder_have_no_head(folder: Path) -> None:
+    assert load_revisions(folder).head is None
 
 
-def test_two_that_are_last_are_refused_until_one_follows_both(tmp_path: Path) -> None:
-    write(tmp_path, "0001", "None")
-    write(tmp_path, "0002", '"0001"')
-    write(tmp_path, "abc3", '"0001"')
-    with pytest.raises(MigrationError, match="0002, abc3 are all last"):
-        load_revisions(tmp_path)
-    write(tmp_path, "0004", '("0002", "abc3")')
-    assert load_revisions(tmp_path).head == "0004"
+def test_two_heads_are_refused_until_they_are_merged(folder: Path) -> None:
+    write(folder, "0001", "None")
+    write(folder, "0002", '"0001"')
+    write(folder, "abc3", '"0001"')
+    heads = r"0002_add_x\.py and abc3_add_x\.py: run `uv run alembic merge heads"
+    with pytest.raises(MigrationError, match=heads):
+        load_revisions(folder)
+    write(folder, "0004", '("0002", "abc3")')
+    assert load_revisions(folder).head == "0004"
 
 
-@pytest.mark.parametrize(
-    "text", ['revision, down_revision = "1", None', "revision = next()", 'revision = "', ""]
-)
-def test_a_migration_that_does_not_say_which_it_is_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "0001_odd.py").write_text(text, "utf-8")
-    with pytest.raises(MigrationError, match=r"0001_odd\.py does not plainly say its revision"):
-        load_revisions(tmp_path)
+@pytest.mark.filterwarnings("ignore:Revision 0001 is present more than once")
+def test_two_files_with_one_revision_are_refused(folder: Path) -> None:
+    write(folder, "0001", "None")
+    copy = (folder / "versions" / "0001_add_x.py").read_text()
+    (folder / "versions" / "0001_add_y.py").write_text(copy)
+    with pytest.raises(MigrationError, match=r"\(0001_add_x\.py and 0001_add_y\.py\)"):
+        load_revisions(folder)
 
 
-def test_a_service_that_serves_does_not_import_what_only_migrations_need() -> None:
+@pytest.mark.parametrize("code", ["revision = next()", 'revision = "', ""])
+def test_wrong_migration_is_named(folder: Path, code: str) -> None:
+    (folder / "versions" / "0001_odd.py").write_text(code, "utf-8")
+    with pytest.raises(MigrationError, match=r"cannot be read: .*0001_odd\.py"):
+        load_revisions(folder)
+
+
+async def test_database_between_branches_and_merge_has_two_revisions(empty_database: str) -> None:
+    async with open_database(settings_for(empty_database)) as database:
+        async with database.probe() as connection:
+            assert await read_revisions(connection) == frozenset()
+        async with database.session() as session:
+            await session.execute(text("CREATE TABLE alembic_version (version_num varchar(32))"))
+            await session.execute(text("INSERT INTO alembic_version VALUES ('0006'), ('0007')"))
+        async with database.probe() as connection:
+            assert await read_revisions(connection) == {"0006", "0007"}
+
+
+def test_start_of_a_service_does_not_import_alembic() -> None:
     program = "import app.main, sys; sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

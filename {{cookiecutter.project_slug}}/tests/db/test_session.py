@@ -93,10 +93,11 @@ async def test_a_row_is_committed_before_the_first_byte_of_the_answer(
     async with app.router.lifespan_context(app) as state:
         scope = {
             "type": "http",
+            "http_version": "1.1",
             "method": "POST",
             "path": "/write",
             "query_string": b"word=kept",
-            "headers": [],
+            "headers": [(b"host", b"testserver")],
             "scheme": "http",
             "root_path": "",
             "state": dict(state or {}),

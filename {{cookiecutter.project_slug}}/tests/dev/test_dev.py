@@ -41,7 +41,7 @@ def test_runtime_folder_that_cannot_be_made_is_one_clear_line(project: Path) -> 
     file = project / "tmp" / f"embedded-postgres-{os.getuid()}"
     file.touch()
     line = refusal(project)
-    assert line.startswith("error: PostgreSQL cannot be embedded: ")
+    assert line.startswith("Error: PostgreSQL cannot be embedded: ")
     assert str(file) in line
 
 
@@ -57,5 +57,5 @@ def test_data_folder_that_cannot_be_used_is_one_clear_line(project: Path, name: 
     (project / name).parent.mkdir(exist_ok=True)
     (project / name).touch()
     line = refusal(project)
-    assert line.startswith("error: .data cannot be used: ")
+    assert line.startswith("Error: .data cannot be used: ")
     assert name in line

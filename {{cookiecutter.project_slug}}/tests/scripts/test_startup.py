@@ -1,4 +1,4 @@
-"""`scripts/startup.sh`, as a platform runs it: many at once, too early, and with bad migrations."""
+"""`scripts/startup.sh` as a platform runs it: early, at once, and with bad migrations."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.db.migrate import LOCK
+from app.db.migrate import LOCK_KEY
 from app.db.session import open_database
 from conftest import settings_for
 from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
@@ -81,7 +81,7 @@ def replicas() -> Iterator[ExitStack]:
         yield stack
 
 
-async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
+async def test_startup_of_8_replicas_at_once_migrates_once_and_all_serve(
     empty_database: str, source: Path, replicas: ExitStack
 ) -> None:
     env = environment(
@@ -94,9 +94,9 @@ async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
         open_database(settings_for(empty_database)) as database,
         database.session() as old,
     ):
-        # Somebody's snapshot that is open all the while: CONCURRENTLY has to wait for it.
-        await old.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        await old.fetch(text("SELECT 1"))
+        # CONCURRENTLY has to wait for this open snapshot.
+        await old.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await old.execute(text("SELECT 1"))
         await asyncio.to_thread(
             wait_until, lambda: any("migrating" in service.messages() for service in services)
         )
@@ -111,16 +111,16 @@ async def test_of_many_replicas_at_once_exactly_one_migrates_and_all_serve(
     assert await query(empty_database, valid) == [True]
 
 
-async def test_at_the_last_migration_a_start_takes_no_lock(
+async def test_startup_at_the_last_migration_takes_no_lock(
     database_url: str, replicas: ExitStack
 ) -> None:
     async with open_database(settings_for(database_url)) as database, database.probe() as lock:
-        await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        await lock.execute(text(f"SELECT pg_advisory_lock({LOCK_KEY})"))
         service = replicas.enter_context(Service(STARTUP, environment(database_url)))
         await asyncio.to_thread(service.wait_until_ready)
 
 
-async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -> None:
+async def test_startup_before_its_database_waits_for_it(replicas: ExitStack) -> None:
     with own_postgres() as server:
         server.stop()
         service = replicas.enter_context(Service(STARTUP, environment(server.url)))
@@ -130,7 +130,7 @@ async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -
         await asyncio.to_thread(service.wait_until_ready)
 
 
-async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_on(
+async def test_startup_with_a_failing_migration_exits_and_the_running_version_serves(
     empty_database: str, source: Path, replicas: ExitStack
 ) -> None:
     running = replicas.enter_context(Service(STARTUP, environment(empty_database)))
@@ -146,7 +146,7 @@ async def test_a_failing_migration_ends_the_start_and_the_running_version_goes_o
     assert httpx.get(f"{url}/health/ready").status_code == 200
 
 
-async def test_sigterm_ends_the_wait_for_a_database(replicas: ExitStack) -> None:
+async def test_sigterm_during_the_wait_for_a_database_ends_it(replicas: ExitStack) -> None:
     service = replicas.enter_context(
         Service(STARTUP, environment("postgresql://u:p@127.0.0.1:1/x"))
     )
@@ -156,10 +156,10 @@ async def test_sigterm_ends_the_wait_for_a_database(replicas: ExitStack) -> None
     assert service.stderr == ""
 
 
-async def test_sigterm_ends_a_migration_in_the_database_too(
+async def test_sigterm_during_a_migration_cancels_its_statement(
     database_url: str, source: Path, replicas: ExitStack
 ) -> None:
-    """Or its statement would go on, and keep the tables locked that the running version needs."""
+    """Its statement would otherwise keep the tables locked that the running version needs."""
     sleeping = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
         "AND state = 'active' AND query = 'SELECT pg_sleep(30)'"
@@ -177,7 +177,7 @@ async def test_sigterm_ends_a_migration_in_the_database_too(
             await asyncio.sleep(0.1)
 
 
-async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
+async def test_startup_with_a_role_without_rights_reports_one_line(replicas: ExitStack) -> None:
     with own_postgres() as server:
         settings = settings_for(server.url)
         async with open_database(settings) as database, database.session() as session:
@@ -193,7 +193,7 @@ async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
         assert "exception" not in service.lines[-1]
 
 
-def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack) -> None:
+def test_startup_without_a_database_fails_within_its_limit(replicas: ExitStack) -> None:
     env = environment("postgresql://u:hunter2@127.0.0.1:1/x", DATABASE_WAIT_SECONDS="0.5")
     started = time.monotonic()
     service = replicas.enter_context(Service(STARTUP, env))
@@ -203,7 +203,7 @@ def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack
     assert "hunter2" not in service.stdout + service.stderr
 
 
-async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waited_for(
+async def test_startup_when_the_database_hangs_during_the_wait_for_the_lock_fails(
     source: Path, replicas: ExitStack
 ) -> None:
     with own_postgres() as server:
@@ -211,7 +211,7 @@ async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waite
         env = environment(server.url, **add_migration(source, CONCURRENTLY), **limits)
         waiting = "waiting for another replica to migrate"
         async with open_database(settings_for(server.url)) as database, database.probe() as lock:
-            await lock.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+            await lock.execute(text(f"SELECT pg_advisory_lock({LOCK_KEY})"))
             service = replicas.enter_context(Service(STARTUP, env))
             await asyncio.to_thread(
                 wait_until, lambda: waiting in service.messages(), doing=service
@@ -224,12 +224,12 @@ async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waite
     assert service.lines[-1]["reason"] == "the database does not answer"
 
 
-def test_bad_settings_end_the_start_with_one_line_each(replicas: ExitStack) -> None:
+def test_startup_with_bad_settings_exits_with_one_line_each(replicas: ExitStack) -> None:
     env = environment("postgresql://u:p@db/x?colour=red", PORT="http", LOG_LEVEL="loud")
     service = replicas.enter_context(Service(STARTUP, env))
     assert service.wait() == 2
     assert service.stdout == ""
-    assert [line.split(":")[1] for line in service.stderr.splitlines()] == [" PORT", " LOG_LEVEL"]
+    assert [line.split(":")[1] for line in service.stderr.splitlines()] == [" LOG_LEVEL", " PORT"]
     env = environment("postgresql://u:p@db/x?colour=red")
     service = replicas.enter_context(Service(STARTUP, env))
     assert service.wait() == 2

@@ -1,4 +1,4 @@
-"""Error tracking, against a receiver that speaks the protocol of Sentry's envelopes."""
+"""Error reports, received by a server that speaks Sentry's protocol."""
 
 import json
 import signal
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sentry_sdk
 from fastapi import FastAPI
 from pydantic import ValidationError
 from sentry_sdk.utils import Dsn
@@ -25,7 +26,7 @@ from conftest import Lines, running, settings_for
 from processes import APP, ROOT, Receiver, Service, environment
 
 KEY = "0123456789abcdef0123456789abcdef"
-# Put behind a copy of main.py: the service, with a route that fails.
+# Appended to a copy of main.py: a route that fails.
 FAILING = """
 
 _create_app = create_app
@@ -54,7 +55,7 @@ def dsn_of(address: str) -> str:
 
 
 def events(receiver: Receiver) -> list[dict[str, Any]]:
-    """What was reported; whatever is no envelope with events alone fails the test."""
+    """Return the reported events. A request with other contents fails the test."""
     found = []
     for request in receiver.received:
         assert request.path == "/api/42/envelope/"
@@ -86,7 +87,7 @@ def serve_failing(source: Path, database_url: str, address: str, **variables: st
     return Service([*APP, "serve"], env)
 
 
-def test_an_error_is_reported_with_what_helps_and_nothing_of_the_client(
+def test_unhandled_error_is_reported_with_its_context_and_without_data_of_the_client(
     database_url: str, source: Path, receiver: Receiver
 ) -> None:
     with serve_failing(source, database_url, receiver.address, COMMIT_SHA="c0ffee") as service:
@@ -97,7 +98,7 @@ def test_an_error_is_reported_with_what_helps_and_nothing_of_the_client(
             cookies={"session": "of-a-cookie"},
             json={"word": "of-the-body"},
         )
-        service.process.send_signal(signal.SIGTERM)  # at once: what is on its way is waited for
+        service.process.send_signal(signal.SIGTERM)  # at once: the reports are flushed at the end
         assert service.wait() == 0
         assert service.stderr == ""
     assert answer.status_code == 500
@@ -121,7 +122,7 @@ def test_an_error_is_reported_with_what_helps_and_nothing_of_the_client(
     assert event["breadcrumbs"] == {"values": []}
 
 
-async def test_what_is_handled_is_not_reported(database_url: str, receiver: Receiver) -> None:
+async def test_handled_error_is_not_reported(database_url: str, receiver: Receiver) -> None:
     app = failing(create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address))))
     async with running(app) as client:
         assert (await client.get("/boom/handled")).status_code == 409
@@ -134,7 +135,39 @@ async def test_what_is_handled_is_not_reported(database_url: str, receiver: Rece
     ]
 
 
-async def test_a_start_that_fails_is_reported(receiver: Receiver) -> None:
+async def test_error_that_the_service_captures_itself_is_reported_as_handled(
+    database_url: str, receiver: Receiver
+) -> None:
+    app = create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address)))
+    async with running(app):
+        sentry_sdk.capture_exception(RuntimeError("password=hunter2"))
+    (event,) = events(receiver)
+    (error,) = event["exception"]["values"]
+    assert (error["value"], error["mechanism"]["handled"]) == ("password=[redacted]", True)
+    assert "server_name" not in event
+
+
+async def test_exception_group_is_reported_with_the_relations_of_its_errors(
+    database_url: str, receiver: Receiver
+) -> None:
+    app = create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address)))
+
+    @app.get("/group")
+    async def group() -> None:
+        raise ExceptionGroup("several", [KeyError("one"), OSError("two")])
+
+    async with running(app) as client:
+        await client.get("/group")
+    (event,) = events(receiver)
+    errors = {error["type"]: error["mechanism"] for error in event["exception"]["values"]}
+    assert errors.keys() == {"ExceptionGroup", "KeyError", "OSError"}
+    assert not any(mechanism["handled"] for mechanism in errors.values())
+    assert errors["ExceptionGroup"]["is_exception_group"]
+    root = errors["ExceptionGroup"]["exception_id"]
+    assert errors["KeyError"]["parent_id"] == errors["OSError"]["parent_id"] == root
+
+
+async def test_error_that_prevents_the_start_is_reported(receiver: Receiver) -> None:
     settings = settings_for(
         "postgresql://app:hunter2@db/app?colour=red", sentry_dsn=dsn_of(receiver.address)
     )
@@ -147,7 +180,9 @@ async def test_a_start_that_fails_is_reported(receiver: Receiver) -> None:
     assert b"hunter2" not in receiver.received[0].body
 
 
-def test_a_receiver_that_does_not_answer_holds_nothing_up(database_url: str, source: Path) -> None:
+def test_receiver_that_does_not_answer_delays_neither_requests_nor_the_end(
+    database_url: str, source: Path
+) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         serve_failing(
@@ -166,7 +201,7 @@ def test_a_receiver_that_does_not_answer_holds_nothing_up(database_url: str, sou
 
 
 @pytest.mark.parametrize("reason", ["network", "status_403"])
-async def test_reports_that_are_lost_are_logged_once_a_minute(
+async def test_lost_reports_are_logged_once_a_minute(
     database_url: str, receiver: Receiver, lines: Lines, reason: str
 ) -> None:
     receiver.status = 403  # the key is wrong
@@ -179,11 +214,11 @@ async def test_reports_that_are_lost_are_logged_once_a_minute(
     assert [
         line["reason"] for line in warnings if line["message"].startswith("reports are lost")
     ] == [reason]
-    assert not [line for line in warnings if "logger" in line], "a library repeats itself"
+    assert not [line for line in warnings if "logger" in line], "a library logs each failure"
     assert len(events(receiver)) == (0 if reason == "network" else 3)
 
 
-def test_without_a_dsn_nothing_of_it_is_even_imported(database_url: str) -> None:
+def test_service_without_a_dsn_does_not_import_the_sdk(database_url: str) -> None:
     script = """
 import asyncio, sys
 from app.main import create_served_app
@@ -203,8 +238,8 @@ sys.exit("sentry_sdk" in sys.modules)
     "dsn",
     ["sentry.example.com", "https://sentry.example.com/42", "https://key@/42", "https://key@host/"],
 )
-def test_a_dsn_that_is_none_is_a_problem_of_the_settings(database_url: str, dsn: str) -> None:
-    with pytest.raises(ValidationError, match=r"must begin with|missing or mistyped"):
+def test_invalid_dsn_is_refused_by_the_settings(database_url: str, dsn: str) -> None:
+    with pytest.raises(ValidationError, match=r"must begin with|invalid URL after"):
         settings_for(database_url, sentry_dsn=dsn)
 
 
@@ -215,12 +250,12 @@ def test_a_dsn_that_is_none_is_a_problem_of_the_settings(database_url: str, dsn:
         "http://key:hunter2@sentry.example.com:9000/behind/a-path/42",
     ],
 )
-def test_a_dsn_that_the_sdk_accepts_is_accepted(database_url: str, dsn: str) -> None:
+def test_dsn_that_the_sdk_accepts_is_accepted_by_the_settings(database_url: str, dsn: str) -> None:
     assert Dsn(dsn).project_id in {"42", "4507"}
     settings_for(database_url, sentry_dsn=dsn)
 
 
-async def test_an_application_that_is_opened_again_reports_once(
+async def test_application_that_is_opened_twice_reports_each_error_once(
     settings: Settings, database_url: str, receiver: Receiver
 ) -> None:
     app = failing(create_app(settings_for(database_url, sentry_dsn=dsn_of(receiver.address))))

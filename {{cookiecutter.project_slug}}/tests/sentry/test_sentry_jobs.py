@@ -1,4 +1,4 @@
-"""Jobs that fail, reported."""
+"""Reports of jobs that fail."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from test_reporting import dsn_of, events, receiver
 
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
-from app.jobs.worker_context import open_worker_context
+from app.worker import open_worker_context
 from conftest import settings_for
 from processes import Receiver
 
@@ -22,15 +22,15 @@ async def fail(_session: AsyncSession) -> None:
 FAIL = Job("test.fail", fail, 5, 2)
 
 
-async def test_a_job_is_reported_when_it_is_given_up_and_not_before(
+async def test_job_is_reported_once_after_its_last_attempt(
     database_url: str, clean_tables: None, receiver: Receiver
 ) -> None:
     assert clean_tables is None
     settings = settings_for(database_url, sentry_dsn=dsn_of(receiver.address))
     message = Message(FAIL.name, "test.fail:1", request_id="request-7")
-    async with open_worker_context(settings, connections=1) as database:
+    async with open_worker_context(settings, connections=1) as context:
         for number in (1, 2):
-            await attempt(database, FAIL, message, number)
+            await attempt(context, FAIL, message, number)
     (event,) = events(receiver)
     assert event["transaction"] == "test.fail"
     assert event["tags"]["request_id"] == "request-7"
@@ -38,7 +38,7 @@ async def test_a_job_is_reported_when_it_is_given_up_and_not_before(
     assert event["exception"]["values"][0]["type"] == "RuntimeError"
 
 
-def test_a_job_that_fails_without_a_dsn_loads_nothing() -> None:
+def test_job_that_fails_without_a_dsn_does_not_import_the_sdk() -> None:
     script = """
 import sys
 from app.sentry.reporting import report_job

@@ -1,11 +1,13 @@
-"""Traces, against a collector that speaks OTLP over HTTP."""
+"""Traces of requests, SQL statements and HTTP calls, received by a collector over OTLP."""
 
+import asyncio
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +16,44 @@ import pytest
 from fastapi import FastAPI, Request
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
-from sqlalchemy import Engine, text
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.db.url import parse_postgres_url
 from app.http_client import open_http_client
 from app.main import create_app
 from app.service_info import SERVICE_NAME
 from app.tracing.export import FLUSH_SECONDS
-from app.web.dependencies import Reader
+from app.tracing.transport import traced_transport
+from app.web.dependencies import DatabaseDep, ReadConnection
 from conftest import running, settings_for
 from processes import APP, ROOT, Received, Receiver, Service, environment, wait_until
 from sql import fetch
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
-# Put behind a copy of main.py: the service, with a route that asks others.
-ASKING = """
+# Appended to a copy of main.py: a route that uses the database and calls another service.
+CALLING = """
 
 _create_app = create_app
 
 
 def create_app(settings):
-    import httpx
     from fastapi import Request
     from sqlalchemy import text
+    from app.http_client import open_http_client
+    from app.tracing.transport import traced_transport
+    from app.web.dependencies import ReadConnection
 
     app = _create_app(settings)
 
-    @app.get("/ask/{word}")
-    async def ask(word: str, request: Request) -> str:
-        database = request.state.database
-        await fetch(database, text("SELECT CAST(:value AS text)"), {"value": "of-a-parameter"})
-        async with httpx.AsyncClient() as client:
+    @app.get("/call/{word}")
+    async def call(word: str, request: Request, connection: ReadConnection) -> str:
+        parameters = {"value": "of-a-parameter"}
+        await connection.execute(text("SELECT CAST(:value AS text)"), parameters)
+        transport = traced_transport(request.state.tracer)
+        async with open_http_client(transport=transport) as client:
             await client.get(request.headers["X-Other"] + "/other?of=an-outer-query")
         return word
 
@@ -66,7 +75,7 @@ def other() -> Iterator[Receiver]:
 
 
 def spans(collector: Receiver) -> list[dict[str, Any]]:
-    """What was exported; whatever is no OTLP fails the test."""
+    """Return the exported spans. A request that is not OTLP fails the test."""
     return [span for request in collector.received for span in spans_of(request)]
 
 
@@ -92,7 +101,7 @@ def spans_of(request: Received) -> Iterator[dict[str, Any]]:
 
 
 def app_of(database_url: str, collector: Receiver, **values: object) -> FastAPI:
-    """The service with routes that fail, or ask the database."""
+    """Return the service with routes that fail and call other services."""
     endpoint = f"http://{collector.address}"
     values = {"otel_exporter_otlp_endpoint": endpoint, "trace_ratio": 1.0} | values
     values = {"redis_url": None} | values  # option: redis
@@ -103,20 +112,31 @@ def app_of(database_url: str, collector: Receiver, **values: object) -> FastAPI:
         raise RuntimeError("of-an-error")
 
     @app.get("/wrong")
-    async def wrong(database: Reader) -> None:
-        await fetch(database, text("SELECT 1 / 0"))
+    async def wrong(connection: ReadConnection) -> None:
+        await connection.execute(text("SELECT 1 / 0"))
+
+    @app.get("/cancel")
+    async def cancel(connection: ReadConnection) -> None:
+        async with asyncio.timeout(0.1):
+            await connection.execute(text("SELECT pg_sleep(5)"))
 
     @app.get("/call")
     async def call(request: Request) -> int:
+        transport = traced_transport(request.state.tracer)
+        async with open_http_client(timeout_seconds=1, transport=transport) as client:
+            return (await client.get(request.headers["X-Other"])).status_code
+
+    @app.get("/call-untraced")
+    async def call_untraced(request: Request) -> int:
         async with open_http_client(timeout_seconds=1) as client:
             return (await client.get(request.headers["X-Other"])).status_code
 
     return app
 
 
-def serve_asking(source: Path, database_url: str, collector: str, **variables: str) -> Service:
+def serve_calling(source: Path, database_url: str, collector: str, **variables: str) -> Service:
     main = source / "app" / "main.py"
-    main.write_text(main.read_text() + ASKING)
+    main.write_text(main.read_text() + CALLING)
     env = environment(
         database_url,
         PYTHONPATH=str(source),
@@ -126,15 +146,15 @@ def serve_asking(source: Path, database_url: str, collector: str, **variables: s
     return Service([*APP, "serve"], env)
 
 
-def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
+def test_trace_of_a_sampled_request_spans_client_service_database_and_called_service(
     database_url: str, source: Path, collector: Receiver, other: Receiver
 ) -> None:
-    with serve_asking(
+    with serve_calling(
         source, database_url, collector.address, COMMIT_SHA="c0ffee", TRACE_RATIO="0"
     ) as service:
         url = service.wait_until_ready()
         answer = httpx.get(
-            f"{url}/ask/ada@example.com?of=the-query",
+            f"{url}/call/ada@example.com?of=the-query",
             headers={
                 "traceparent": SAMPLED,
                 "tracestate": "vendor=of-the-caller",
@@ -144,7 +164,7 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
             },
         )
         assert answer.status_code == 200
-        service.process.send_signal(signal.SIGTERM)  # at once: what is on its way is waited for
+        service.process.send_signal(signal.SIGTERM)  # at once: the spans are flushed at the end
         assert service.wait() == 0
         assert service.stderr == ""
         lines = [line for line in service.lines if line.get("request_id") == "of-this-test"]
@@ -152,7 +172,7 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
     assert {line.get("trace_id") for line in lines} == {TRACE}
     found = {span["name"]: span for span in spans(collector)}
     assert {span["trace"] for span in found.values()} == {TRACE}
-    request, statement, call = found["GET /ask/{word}"], found["SELECT"], found["GET"]
+    request, statement, call = found["GET /call/{word}"], found["SELECT"], found["GET"]
     assert request["parent"] == PARENT
     assert statement["parent"] == call["parent"] == request["id"]
     (called,) = other.received
@@ -161,8 +181,8 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
     assert request["attributes"] == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
-        "http.route": "/ask/{word}",
-        "url.path": "/ask/[redacted]",
+        "http.route": "/call/{word}",
+        "url.path": "/call/[redacted]",
         "url.scheme": "http",
     }
     assert statement["attributes"]["db.query.text"].startswith("SELECT CAST($1")
@@ -174,21 +194,34 @@ def test_a_request_and_all_it_asks_are_one_trace_from_the_caller_to_the_called(
         assert word.encode() not in everything, word
 
 
-async def test_a_trace_that_the_caller_does_not_sample_leaves_only_its_id(
+async def test_request_of_an_unsampled_trace_passes_the_context_and_leaves_no_span(
     database_url: str, collector: Receiver, other: Receiver
 ) -> None:
     headers = {"traceparent": NOT_SAMPLED, "X-Other": f"http://{other.address}"}
     async with running(app_of(database_url, collector)) as client:
         problem = (await client.get("/nowhere", headers=headers)).json()
         await client.get("/call", headers=headers)
+        await client.get("/call-untraced", headers=headers)
     assert problem["trace_id"] == TRACE
-    version, trace, _, flags = other.received[0].headers["traceparent"].split("-")
-    assert (version, trace, flags) == ("00", TRACE, "00")
+    for request in other.received:
+        version, trace, _, flags = request.headers["traceparent"].split("-")
+        assert (version, trace, flags) == ("00", TRACE, "00")
+    assert len(other.received) == 2
     assert collector.received == []
 
 
+async def test_call_without_the_traced_transport_passes_the_span_of_the_request(
+    database_url: str, collector: Receiver, other: Receiver
+) -> None:
+    async with running(app_of(database_url, collector)) as client:
+        headers = {"traceparent": SAMPLED, "X-Other": f"http://{other.address}"}
+        await client.get("/call-untraced", headers=headers)
+    (span,) = spans(collector)
+    assert other.received[0].headers["traceparent"] == f"00-{TRACE}-{span['id']}-01"
+
+
 @pytest.mark.parametrize(("ratio", "count"), [(0.0, 0), (1.0, 3)])
-async def test_the_share_of_requests_that_begin_a_trace_is_a_setting(
+async def test_requests_without_a_trace_are_sampled_by_trace_ratio(
     database_url: str, collector: Receiver, ratio: float, count: int
 ) -> None:
     async with running(app_of(database_url, collector, trace_ratio=ratio)) as client:
@@ -199,16 +232,20 @@ async def test_the_share_of_requests_that_begin_a_trace_is_a_setting(
     assert not count or ids == {span["trace"] for span in spans(collector)}
 
 
-async def test_probes_are_not_traced(database_url: str, collector: Receiver) -> None:
+async def test_probes_of_a_sampled_trace_leave_no_span(
+    database_url: str, collector: Receiver
+) -> None:
     async with running(app_of(database_url, collector)) as client:
         for path in ("/health", "/health/live", "/health/ready"):
             await client.get(path, headers={"traceparent": SAMPLED})
     assert collector.received == []
 
 
-async def test_what_fails_is_named_and_not_quoted(database_url: str, collector: Receiver) -> None:
+async def test_spans_of_failures_have_error_types_and_no_messages(
+    database_url: str, collector: Receiver
+) -> None:
     async with running(app_of(database_url, collector)) as client:
-        for path in ("/boom", "/wrong", "/call"):
+        for path in ("/boom", "/wrong", "/cancel", "/call"):
             answer = await client.get(path, headers={"X-Other": "http://127.0.0.1:1/"})
             assert answer.status_code == 500
     failed = [(s["name"], s["attributes"]["error.type"]) for s in spans(collector) if s["failed"]]
@@ -216,8 +253,10 @@ async def test_what_fails_is_named_and_not_quoted(database_url: str, collector: 
         ("GET", "ConnectError"),
         ("GET /boom", "500"),
         ("GET /call", "500"),
+        ("GET /cancel", "500"),
         ("GET /wrong", "500"),
         ("SELECT", "22012"),
+        ("SELECT", "CancelledError"),
     ]
     assert not any(span["events"] for span in spans(collector))
     assert not any(b"of-an-error" in request.body for request in collector.received)
@@ -231,7 +270,7 @@ async def test_span_of_head_names_the_method_and_the_route(
     assert [span["name"] for span in spans(collector)] == ["HEAD /boom"]
 
 
-async def test_a_method_that_nobody_knows_makes_no_name_of_its_own(
+async def test_request_with_an_unknown_method_is_named_other(
     database_url: str, collector: Receiver
 ) -> None:
     async with running(app_of(database_url, collector)) as client:
@@ -240,7 +279,7 @@ async def test_a_method_that_nobody_knows_makes_no_name_of_its_own(
 
 
 @pytest.mark.parametrize("sent", ["", "00-0-0-01", f"00-{'0' * 32}-{PARENT}-01", "é", "x" * 9000])
-async def test_a_context_that_is_none_begins_a_trace(
+async def test_request_with_an_invalid_traceparent_begins_a_trace(
     database_url: str, collector: Receiver, sent: str
 ) -> None:
     async with running(app_of(database_url, collector)) as client:
@@ -249,12 +288,12 @@ async def test_a_context_that_is_none_begins_a_trace(
     assert span["parent"] == ""
 
 
-def test_a_collector_that_does_not_answer_holds_nothing_up_and_a_full_queue_says_so(
+def test_collector_that_does_not_answer_delays_no_request_and_a_full_queue_is_logged(
     database_url: str, source: Path, other: Receiver
 ) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        serve_asking(
+        serve_calling(
             source,
             database_url,
             f"127.0.0.1:{silent.getsockname()[1]}",
@@ -267,11 +306,11 @@ def test_a_collector_that_does_not_answer_holds_nothing_up_and_a_full_queue_says
         url = service.wait_until_ready()
         for _ in range(20):
             answer = httpx.get(
-                f"{url}/ask/x", headers={"X-Other": f"http://{other.address}"}, timeout=2
+                f"{url}/call/x", headers={"X-Other": f"http://{other.address}"}, timeout=2
             )
             assert answer.status_code == 200
         full = [line for line in service.messages() if line.startswith("Queue full")]
-        assert 1 <= len(full) <= 3, "not for every span: once in a while"
+        assert 1 <= len(full) <= 3, "the log has a line for every span"
         service.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert service.wait() == 0
@@ -279,13 +318,13 @@ def test_a_collector_that_does_not_answer_holds_nothing_up_and_a_full_queue_says
         assert service.stderr == ""
 
 
-def test_a_collector_that_accepts_nothing_is_logged_once_and_so_is_its_return(
+def test_collector_that_refuses_spans_and_accepts_them_again_is_logged_once_each(
     database_url: str, source: Path, collector: Receiver, other: Receiver
 ) -> None:
     lost = "traces are lost: the collector does not accept them"
     found = "traces are accepted again"
     collector.status = 400
-    with serve_asking(
+    with serve_calling(
         source,
         database_url,
         collector.address,
@@ -294,28 +333,26 @@ def test_a_collector_that_accepts_nothing_is_logged_once_and_so_is_its_return(
     ) as service:
         url = service.wait_until_ready()
         for attempt in range(1, 4):
-            httpx.get(f"{url}/ask/x", headers={"X-Other": f"http://{other.address}"})
+            httpx.get(f"{url}/call/x", headers={"X-Other": f"http://{other.address}"})
             wait_until(lambda least=attempt: len(collector.received) >= least, doing=service)  # type: ignore[misc]  # mypy does not see the default
         collector.status = 200
-        httpx.get(f"{url}/ask/x", headers={"X-Other": f"http://{other.address}"})
+        httpx.get(f"{url}/call/x", headers={"X-Other": f"http://{other.address}"})
         wait_until(lambda: found in service.messages(), doing=service)
         assert service.messages().count(lost) == service.messages().count(found) == 1
         assert not [line for line in service.lines if "opentelemetry" in line.get("logger", "")]
         assert service.stderr == ""
 
 
-def test_without_an_endpoint_nothing_is_installed_or_even_imported(database_url: str) -> None:
+def test_service_without_an_endpoint_imports_no_sdk_and_adds_no_middleware(
+    database_url: str,
+) -> None:
     script = """
 import asyncio, sys, threading
-import httpx
-from sqlalchemy import Engine
 from app.main import create_served_app
 async def run():
-    send = httpx.AsyncClient.send
     app = create_served_app()
-    async with app.router.lifespan_context(app):
-        assert httpx.AsyncClient.send is send
-        assert not Engine._has_events
+    async with app.router.lifespan_context(app) as state:
+        assert state["tracer"] is None
         assert "TracingMiddleware" not in str(app.user_middleware)
         assert not [t for t in threading.enumerate() if "Otel" in t.name]
 asyncio.run(run())
@@ -327,24 +364,70 @@ assert not found, found
     assert result.returncode == 0
 
 
-async def test_when_the_service_ends_everything_is_as_it_was(
-    database_url: str, collector: Receiver
+async def test_engines_and_clients_of_a_traced_service_that_it_did_not_open_leave_no_span(
+    database_url: str, collector: Receiver, other: Receiver
 ) -> None:
-    def listeners() -> int:
-        hooks: Any = Engine.dispatch
-        return len(hooks.before_cursor_execute._clslevel[Engine])  # noqa: SLF001 - no other way to see them
+    app = app_of(database_url, collector)
 
-    before = httpx.AsyncClient.send, listeners()
-    async with running(app_of(database_url, collector)):
-        assert httpx.AsyncClient.send is not before[0]
-        assert listeners() == before[1] + 1
-    assert (httpx.AsyncClient.send, listeners()) == before
+    @app.get("/own")
+    async def own() -> None:
+        engine = create_async_engine(parse_postgres_url(database_url).url)
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+        await engine.dispose()
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://{other.address}")
+
+    async with running(app) as client:
+        assert (await client.get("/own")).status_code == 200
+    assert [span["name"] for span in spans(collector)] == ["GET /own"]
+    assert other.received[0].headers["traceparent"] is None
+
+
+async def test_statement_and_call_outside_of_a_trace_leave_no_span(
+    database_url: str, collector: Receiver, other: Receiver
+) -> None:
+    app = app_of(database_url, collector)
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        await fetch(state["database"], text("SELECT 1"))
+        transport = traced_transport(state["tracer"])
+        async with open_http_client(transport=transport) as client:
+            await client.get(f"http://{other.address}")
+    assert collector.received == []
+    assert other.received[0].headers["traceparent"] is None
+
+
+async def test_span_of_a_statement_ends_before_the_connection_is_used_again(
+    database_url: str, collector: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_of(database_url, collector, database_pool_size=1)
+
+    @app.get("/statements")
+    async def statements(database: DatabaseDep) -> None:
+        for statement in ("SELECT 1", "SELECT 1 / 0", "SELECT 2"):
+            with suppress(DBAPIError):
+                await fetch(database, text(statement))
+
+    async with running(app) as client:
+        await client.get("/statements", headers={"traceparent": SAMPLED})
+        await client.get("/statements", headers={"traceparent": NOT_SAMPLED})
+    found = [span for span in spans(collector) if span["name"] == "SELECT"]
+    assert [span["attributes"]["db.query.text"] for span in found] == [
+        "SELECT 1",
+        "SELECT 1 / 0",
+        "SELECT 2",
+    ]
+    assert [span["failed"] for span in found] == [False, True, False]
+    assert not [r for r in caplog.records if r.name.startswith("opentelemetry")], "ended twice"
 
 
 @pytest.mark.parametrize(
     "values",
     [{"otel_exporter_otlp_endpoint": "collector:4318"}, {"trace_ratio": 1.1}, {"trace_ratio": -1}],
 )
-def test_settings_that_are_none_are_refused(database_url: str, values: dict[str, object]) -> None:
+def test_settings_with_invalid_values_are_refused(
+    database_url: str, values: dict[str, object]
+) -> None:
     with pytest.raises(ValidationError):
         settings_for(database_url, **values)

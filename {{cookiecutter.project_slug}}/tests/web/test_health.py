@@ -67,7 +67,7 @@ async def test_the_summary_says_who_answers(service: AsyncClient) -> None:
 def has_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this service has, let the code be at a migration that no database here has."""
     revisions = Revisions("9000", frozenset({"9000"}))
-    monkeypatch.setattr("app.main.load_revisions", lambda: revisions)
+    monkeypatch.setattr("app.db.schema_version.load_revisions", lambda: revisions)
 
 
 @pytest.mark.usefixtures("has_migrations")
@@ -100,11 +100,11 @@ async def test_start_up_is_complete_from_the_first_ready_moment_on(empty_databas
     await migrate(settings_for(empty_database))
     app = create_app(settings_for(empty_database))
     async with running(app) as client:
-        app.state.health.add(Check("late", broken))
+        app.state.opened["health"].add(Check("late", broken))
         assert (await client.get("/health/startup")).status_code == 503
-        app.state.health.add(Check("late", fine))
+        app.state.opened["health"].add(Check("late", fine))
         assert (await client.get("/health/startup")).status_code == 200
-        app.state.health.add(Check("late", broken))
+        app.state.opened["health"].add(Check("late", broken))
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.get("/health/startup")).status_code == 200
 
@@ -130,7 +130,7 @@ async def test_a_database_that_is_down_frozen_or_back_is_told_apart_within_the_b
 async def test_a_draining_replica_is_not_ready_and_still_serves(settings: Settings) -> None:
     app = create_app(settings)
     async with running(app) as client:
-        app.state.health.is_draining = True
+        app.state.opened["health"].is_draining = True
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.get("/health")).json()["status"] == "draining"
         live = await client.get("/health/live")
@@ -185,7 +185,7 @@ async def test_without_what_is_not_critical_the_service_is_degraded(health: Heal
 async def leaky(settings: Settings) -> AsyncIterator[AsyncClient]:
     app = create_app(settings)
     async with running(app) as client:
-        app.state.health.add(Check("leaky", broken))
+        app.state.opened["health"].add(Check("leaky", broken))
         yield client
 
 

@@ -98,7 +98,7 @@ async def test_the_result_of_a_late_check_is_not_reported_later(
 async def test_a_late_check_is_cancelled_after_its_own_limit_and_runs_again(
     health: Health, dependency: SlowDependency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.health.LATE_SECONDS", 0.2)
+    monkeypatch.setattr("app.web.checks.LATE_SECONDS", 0.2)
     assert await status(health) == "failed"
     async with asyncio.timeout(20):
         while dependency.runs == 1:
@@ -193,7 +193,8 @@ async def test_over_a_slow_link_app_check_waits_for_the_first_connection(
 ) -> None:
     async with behind_a_slow_link(postgres, role, 0.3) as settings:
         app = create_app(settings)
-        async with app.router.lifespan_context(app):
-            app.state.health.allow_late_checks()
-            components = await app.state.health.components()
+        async with app.router.lifespan_context(app) as state:
+            assert state is not None
+            state["health"].allow_late_checks()
+            components = await state["health"].components()
     assert {component.reason for component in components.values()} == {None}

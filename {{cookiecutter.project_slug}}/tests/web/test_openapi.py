@@ -16,7 +16,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.openapi import describe_service, find_contact
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))[
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))[
     "project"
 ]
 

@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web.middleware import RequestMiddleware
-from app.web.request_summary import RequestHooks
 from app.web.problems import install_error_handlers
+from app.web.request_summary import RequestHooks
 from conftest import settings_for
 
 TIMEOUT_SECONDS = 0.05

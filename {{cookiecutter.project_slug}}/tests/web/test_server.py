@@ -115,7 +115,9 @@ def test_a_start_that_fails_in_a_process_of_several_says_so_with_its_exit_code(
 ) -> None:
     main = source / "app" / "main.py"
     text = main.read_text()
-    main.write_text(text.replace("yield state", "raise OSError\n            yield state"))
+    main.write_text(
+        text.replace("        yield state\n", "        raise OSError\n        yield state\n")
+    )
     env = {"PYTHONPATH": str(source), "WEB_CONCURRENCY": "2"}
     with Service([*APP, "serve"], environment(database_url, **env)) as service:
         assert service.wait() == 3
@@ -230,7 +232,7 @@ def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
         )
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr.startswith(f"error: cannot listen on port {port} of 127.0.0.1: Address")
+    assert result.stderr.startswith(f"Error: cannot listen on port {port} of 127.0.0.1: Address")
     assert "attempting" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

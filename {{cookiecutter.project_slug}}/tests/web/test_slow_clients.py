@@ -16,7 +16,7 @@ READ = """
     async def read(body: dict[str, str]) -> int:
         return len(body)
 
-    include(app, health_router)"""
+    include_routers(app, routers)"""
 HEAD = (
     "POST {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: slow\r\n"
     "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{"
@@ -54,7 +54,7 @@ async def test_slow_bodies_are_ended_while_others_are_served(
     database_url: str, source: Path
 ) -> None:
     main = source / "app" / "main.py"
-    main.write_text(main.read_text().replace("\n    include(app, health_router)", READ))
+    main.write_text(main.read_text().replace("\n    include_routers(app, routers)", READ))
     env = {"PYTHONPATH": str(source), "REQUEST_BODY_TIMEOUT_SECONDS": "2"}
     with Service([*APP, "serve"], environment(database_url, **env)) as service:
         url = await asyncio.to_thread(service.wait_until_ready)

@@ -31,7 +31,11 @@ MARKER_MARGIN_SECONDS = 5
 
 
 class Cache:
-    """Values by key. Every operation succeeds, whether Redis answers or not."""
+    """Values by key. Every operation succeeds, whether Redis answers or not.
+
+    Attributes:
+        redis: the client; None without REDIS_URL.
+    """
 
     def __init__(self, breaker: CircuitBreaker | None, *, marker_seconds: int = 10) -> None:
         self.breaker = breaker

@@ -7,7 +7,9 @@ from app.errors import Unavailable
 
 log = structlog.get_logger()
 
-FAILED_STATEMENTS = "failed_statements"  # an execution option: a list that grows by each failure
+FAILED_STATEMENTS = (
+    "failed_statements"  # name of an execution option; its list grows by each failure
+)
 # SQLSTATE classes and codes of conditions that pass:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUTAGES = (

@@ -1,13 +1,13 @@
-"""Which migrations this code carries, and where a database stands among them.
+"""Compare the migrations of this code with the schema version of a database."""
 
-Alembic is not imported for it: a service that only serves is ready sooner, and takes less memory.
-"""
-
-import ast
+import asyncio
+import re
+import traceback
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,93 +15,133 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import app
 from app.db.session import Database
 
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+NUMBER = re.compile(r"[0-9]{4}")  # a merge has a random revision
 UNDEFINED_TABLE = "42P01"
-VERSIONS = files(app) / "migrations" / "versions"
+MIGRATIONS = Path(str(files(app) / "migrations"))
+MERGE_COMMAND = 'uv run alembic merge heads -m "merge branches"'
 
 State = Literal["current", "behind", "ahead"]
 
 
 class MigrationError(Exception):
-    """The schema is not, or could not be brought, where this code needs it; one line says why."""
+    """The schema is not at the version that this code needs. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Revisions:
-    """The migrations that this code carries."""
+    """The migrations of this code.
+
+    Attributes:
+        head: the last revision, or None if there are no migrations.
+        known: every revision.
+    """
 
     head: str | None
     known: frozenset[str]
 
-    def state_of(self, current: str | None) -> State:
-        """Compare with a database's revision; one that we do not know comes from newer code."""
-        if current == self.head:
+    def state_of(self, current: frozenset[str]) -> State:
+        """Compare with the revisions of a database. An unknown revision comes from newer code."""
+        if current == ({self.head} if self.head else set()):
             return "current"
-        return "behind" if current is None or current in self.known else "ahead"
+        return "behind" if current <= self.known else "ahead"
 
 
-def load_revisions(folder: Traversable = VERSIONS) -> Revisions:
-    """Read the migrations from the package.
+@cache
+def load_revisions(folder: Path = MIGRATIONS) -> Revisions:
+    """Read the migrations of this code.
+
+    This imports Alembic, which takes 50 ms and 7 MiB, so it is not done while a service starts.
 
     Raises:
-        MigrationError: two migrations follow the same one, as after a merge of branches, or one
-            does not say in plain text what it is and follows.
+        MigrationError: the migrations have several heads, or a file is wrong.
     """
-    follows = dict(
-        _follows(file)
-        for file in folder.iterdir()
-        if file.name.endswith(".py") and not file.name.startswith("_")
-    )
-    followed = {revision for before in follows.values() for revision in before}
-    heads = sorted(follows.keys() - followed)
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
+    try:
+        scripts = ScriptDirectory(folder)
+        refuse_duplicates(scripts)
+        heads = sorted(scripts.get_heads())
+        known = frozenset(script.revision for script in scripts.walk_revisions())
+    except MigrationError:
+        raise
+    except Exception as error:  # a migration is code, which may raise any error
+        raise MigrationError(f"the migrations cannot be read: {explain(error)}") from error
     if len(heads) > 1:
+        names = " and ".join(Path(scripts.get_revision(head).path).name for head in heads)
+        raise MigrationError(f"the migrations have several heads, {names}: run `{MERGE_COMMAND}`")
+    return Revisions(heads[0] if heads else None, known)
+
+
+def refuse_duplicates(scripts: "ScriptDirectory") -> None:
+    """Refuse two files with the same revision: Alembic would warn, and run only one of them.
+
+    Raises:
+        MigrationError: names the files, and the change that lets one follow the other.
+    """
+    loaded = {Path(script.path).name for script in scripts.walk_revisions()}
+    present = {file.name for file in Path(scripts.versions).glob("[!_.]*.py")}
+    for name in sorted(present - loaded):
+        number = name.partition("_")[0]
+        names = " and ".join(sorted(n for n in present if n.partition("_")[0] == number))
+        head, following = max(scripts.get_heads()), next_number(scripts)
         raise MigrationError(
-            f"the migrations {', '.join(heads)} are all last: "
-            "let each follow another (down_revision)"
+            f"two migrations have the same revision ({names}): rename the one that is not deployed "
+            f'to {following}_…, with revision = "{following}" and down_revision = "{head}"'
         )
-    return Revisions(heads[0] if heads else None, frozenset(follows))
 
 
-def _follows(migration: Traversable) -> tuple[str, tuple[str, ...]]:
-    """A migration's revision, and those it follows: none, one, or the several that it merges."""
-    found: dict[str, Any] = {}
+def next_number(scripts: "ScriptDirectory") -> str:
+    """Return the revision of the next migration: one more than the last that is a number."""
+    known = (script.revision for script in scripts.walk_revisions())
+    numbers = [int(revision) for revision in known if NUMBER.fullmatch(revision)]
+    return f"{max(numbers, default=0) + 1:04d}"
+
+
+async def read_revisions(connection: AsyncConnection) -> frozenset[str]:
+    """Return the revisions that a database is at: one, or several between branches and a merge.
+
+    A database without migrations has none. It takes no lock.
+    """
     try:
-        for node in ast.parse(migration.read_text(encoding="utf-8")).body:
-            match node:
-                case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)):
-                    if name in {"revision", "down_revision"} and node.value:
-                        found[name] = ast.literal_eval(node.value)
-        revision, before = found["revision"], found["down_revision"] or ()
-    except (KeyError, SyntaxError, ValueError) as error:
-        raise MigrationError(
-            f"{migration.name} does not plainly say its revision and down_revision, as in "
-            'revision = "0002"'
-        ) from error
-    return revision, before if isinstance(before, tuple) else (before,)
-
-
-async def read_revision(connection: AsyncConnection) -> str | None:
-    """The revision a database is at; None if it was never migrated. Takes no lock."""
-    try:
-        revision: str | None = await connection.scalar(
-            text("SELECT version_num FROM alembic_version")
-        )
+        rows = await connection.scalars(text("SELECT version_num FROM alembic_version"))
     except exc.ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
             raise
-        return None
-    return revision
+        return frozenset()
+    return frozenset(rows)
 
 
-async def check_revision(database: Database, revisions: Revisions) -> None:
-    """For readiness: a newer database is fine, so that a rolled-back version serves.
+async def check_schema_version(database: Database) -> None:
+    """Check for readiness. A newer database passes, so that a rolled-back version serves.
 
     Raises:
-        MigrationError: the database is behind this code.
+        MigrationError: the database is behind this code, or the migrations have several heads.
     """
+    revisions = await asyncio.to_thread(load_revisions)
     async with database.probe() as connection:
-        current = await read_revision(connection)
+        current = await read_revisions(connection)
     if revisions.state_of(current) == "behind":
         raise MigrationError(
-            f"the database is at {current or 'no revision'}, not {revisions.head}: "
-            "`app migrate` brings it there"
+            f"the database is at {describe(current)}, not {revisions.head}: run `app migrate`"
         )
+
+
+def describe(current: frozenset[str]) -> str:
+    return " and ".join(sorted(current)) or "no revision"
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error in the code of a migration, with its place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if Path(frame.filename).parent.name == "versions"]
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {first_line(error)}{place}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, from the driver if it has one."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

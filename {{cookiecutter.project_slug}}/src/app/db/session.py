@@ -35,6 +35,7 @@ class Database:
     """The connections to PostgreSQL.
 
     Attributes:
+        engine: for SQLAlchemy's events. The methods connect, because they bound the wait.
         limiter: bounds the connections in use, and the wait for one.
         statement_timeout_seconds: the longest run of one statement.
     """
@@ -43,8 +44,8 @@ class Database:
         size = settings.database_pool_size
         self.statement_timeout_seconds = settings.database_statement_timeout_seconds
         self.limiter = ConnectionLimiter(size, settings.database_pool_timeout_seconds)
-        self._engine = create_engine(settings, pool_size=size, autocommit=True)
-        translate_errors(self._engine.sync_engine)
+        self.engine = create_engine(settings, pool_size=size, autocommit=True)
+        translate_errors(self.engine.sync_engine)
         # Probes have connections of their own: a busy pool is not an outage.
         self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
         self._sessions = async_sessionmaker(expire_on_commit=False)
@@ -60,7 +61,7 @@ class Database:
             Unavailable: the database cannot be reached or did not answer in time. Nothing was
                 committed, unless the connection was lost during the commit itself.
         """
-        async with self._connect() as connection:
+        async with self.read_connection() as connection:
             failed: list[BaseException] = []
             level = connection.dialect.default_isolation_level
             # Neither call reaches the server: asyncpg begins with the first statement.
@@ -85,7 +86,10 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
-        async with self._connect() as connection, self._read_sessions(bind=connection) as session:
+        async with (
+            self.read_connection() as connection,
+            self._read_sessions(bind=connection) as session,
+        ):
             yield session
 
     @asynccontextmanager
@@ -95,8 +99,21 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
-        async with self._connect() as connection:
-            yield connection
+        try:
+            await self.limiter.acquire()
+        except TimeoutError as error:
+            raise unavailable(error) from error
+        try:
+            try:
+                connection = await self.engine.connect()
+            except (OSError, exc.TimeoutError) as error:
+                raise unavailable(error) from error
+            try:
+                yield connection
+            finally:
+                await connection.close()
+        finally:
+            self.limiter.release()
 
     @asynccontextmanager
     async def probe(self) -> AsyncIterator[AsyncConnection]:
@@ -108,26 +125,8 @@ class Database:
         async with self.probe() as connection:
             await connection.execute(text("SELECT 1"))
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            await self.limiter.acquire()
-        except TimeoutError as error:
-            raise unavailable(error) from error
-        try:
-            try:
-                connection = await self._engine.connect()
-            except (OSError, exc.TimeoutError) as error:
-                raise unavailable(error) from error
-            try:
-                yield connection
-            finally:
-                await connection.close()
-        finally:
-            self.limiter.release()
-
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self.engine.dispose()
         await self._probe_engine.dispose()
 
 

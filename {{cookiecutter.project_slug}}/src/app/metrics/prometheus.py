@@ -158,8 +158,15 @@ def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
 
 
 @contextmanager
-def shared_metrics() -> Iterator[None]:
-    """Let server processes that start inside share their metrics."""
+def shared_metrics(processes: int) -> Iterator[None]:
+    """Let server processes that start inside share their metrics.
+
+    Args:
+        processes: their number. One process shares nothing.
+    """
+    if processes == 1:
+        yield
+        return
     with TemporaryDirectory(prefix="metrics-") as folder:
         os.environ[FOLDER] = folder
         yield

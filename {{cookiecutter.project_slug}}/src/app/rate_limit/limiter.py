@@ -8,17 +8,22 @@ import time
 import zlib
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import structlog
 from limits import RateLimitItem, parse
-from limits.aio.storage import RedisStorage
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
 from app.rate_limit.settings import RateLimitSettings
 from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
+
+# The script of `limits`, whose storage would open a second client beside the cache's.
+INCREMENT = """
+local count = redis.call("INCR", KEYS[1])
+if count == 1 then redis.call("EXPIRE", KEYS[1], ARGV[1]) end
+return count
+"""
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,10 @@ class Limiter:
     def __init__(self, settings: RateLimitSettings, breaker: CircuitBreaker | None) -> None:
         self.default = parse(settings.rate_limit)
         self._breaker = breaker
-        self._storage: RedisStorage | None = None
+        self._increment = None if breaker is None else breaker.redis.register_script(INCREMENT)
         self._is_down = False
         if breaker is None:
             log.warning("rate limiting is disabled: REDIS_URL is not set")
-        else:
-            pool: Any = breaker.redis.connection_pool
-            self._storage = RedisStorage(
-                "async+redis://",
-                implementation="redispy",
-                connection_pool=pool,
-                key_prefix=f"{SERVICE_NAME}:limits",
-            )
 
     async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
         """Count one request.
@@ -75,16 +72,16 @@ class Limiter:
         Returns:
             The status of the limit; None if Redis is unavailable.
         """
-        storage = self._storage
-        if storage is None or self._breaker is None:
+        increment = self._increment
+        if increment is None or self._breaker is None:
             return None
         window_seconds = limit.get_expiry()
         # The windows of clients end at different moments.
         now = time.time() + zlib.crc32(client.encode()) % window_seconds
         window, elapsed = divmod(now, window_seconds)
-        key = limit.key_for(name, client, str(int(window)))
+        key = f"{SERVICE_NAME}:limits:{limit.key_for(name, client, str(int(window)))}"
         try:
-            count = await self._breaker.call(lambda: storage.incr(key, window_seconds))
+            count: int = await self._breaker.call(lambda: increment([key], [window_seconds]))
         except RedisUnavailable as error:
             if not self._is_down:
                 self._is_down = True

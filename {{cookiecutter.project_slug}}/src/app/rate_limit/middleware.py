@@ -1,8 +1,5 @@
 """The default rate limit, which counts every request except probes."""
 
-from collections.abc import Sequence
-
-from fastapi import APIRouter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.cache.read_through import Cache
@@ -21,15 +18,8 @@ def create_limiter(settings: RateLimitSettings, cache: Cache) -> Limiter:
 
 
 class RateLimitMiddleware:
-    def __init__(self, app: ASGIApp, *, routers: Sequence[APIRouter]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: the application.
-            routers: the routers that it includes. Rejected requests are logged with their route.
-        """
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._routers = routers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_probe(scope["path"]):
@@ -50,6 +40,6 @@ class RateLimitMiddleware:
         if status is not None:
             statuses.append(status)
             if status.is_exceeded:
-                scope["state"][ROUTE_TEMPLATE] = find_route(scope, self._routers)
+                scope["state"][ROUTE_TEMPLATE] = find_route(scope)
                 app = render(TooManyRequests(status))
         await app(scope, receive, send_with_headers)

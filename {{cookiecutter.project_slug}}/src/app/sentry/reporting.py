@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-FLUSH_SECONDS = 2.0  # at the end: longest wait for reports that are being sent
+FLUSH_SECONDS = 2.0  # longest wait at the end, for reports that are being sent
 WARNING_INTERVAL_SECONDS = 60.0  # between warnings about lost reports
 
 
@@ -49,7 +49,7 @@ async def open_error_tracking(settings: SentrySettings, hooks: RequestHooks) -> 
         settings.sentry_dsn.get_secret_value().strip(),
         environment=settings.environment,
         release=f"{SERVICE_NAME}@{service_version()}+{settings.commit_sha}",
-        before_send=_prepare,
+        before_send=_redact,
         default_integrations=False,
         auto_enabling_integrations=False,
         auto_session_tracking=False,
@@ -114,14 +114,19 @@ def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
     with sentry_sdk.new_scope() as scope:
         scope.set_transaction_name(transaction)
         scope.set_tags(tags)
+        scope.add_event_processor(_mark_unhandled)
         scope.capture_exception(error)
 
 
-def _prepare(event: "Event", _hint: dict[str, Any]) -> "Event":
-    """Redact a report as a log line, and mark its error as unhandled."""
+def _mark_unhandled(event: "Event", _hint: dict[str, Any]) -> "Event":
+    for value in event["exception"]["values"]:
+        value["mechanism"]["handled"] = False
+    return event
+
+
+def _redact(event: "Event", _hint: dict[str, Any]) -> "Event":
+    """Redact a report as a log line."""
     event.pop("server_name", None)  # the name of a machine may be that of a person
-    for value in event.get("exception", {}).get("values", []):
-        value["mechanism"] = {"type": "app", "handled": False}
     clean = cast("Event", redact(None, "", cast("EventDict", event)))
     clean["release"] = event["release"]  # name@version resembles an e-mail address
     return clean

@@ -1,4 +1,4 @@
-"""Sending traces to a collector over OTLP; imported only where there is one."""
+"""Send spans to a collector over OTLP. Importing this module loads OpenTelemetry's SDK."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Tracer
 
@@ -19,35 +19,44 @@ from app.tracing.settings import TracingSettings
 
 log = structlog.get_logger()
 
-EXPORT_SECONDS = 5.0  # longest wait for the collector, in a thread of its own
-FLUSH_SECONDS = 2.0  # at the end: longest wait for spans that are on their way
+EXPORT_SECONDS = 5.0  # longest wait for the collector, in the thread that exports
+FLUSH_SECONDS = 2.0  # longest wait at the end, for spans that are being sent
 
 
-class Exporter(OTLPSpanExporter):
-    """Says once that the collector is away, and once that it is back."""
+class LoggingExporter(SpanExporter):
+    """Log once when the collector stops accepting spans, and once when it accepts them again."""
 
-    _is_away = False
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = super().export(spans)
-        is_away = result is not SpanExportResult.SUCCESS
-        if is_away and not self._is_away:
+        result = self._exporter.export(spans)
+        is_failing = result is not SpanExportResult.SUCCESS
+        if is_failing and not self._is_failing:
             log.warning("traces are lost: the collector does not accept them")
-        elif self._is_away and not is_away:
+        elif self._is_failing and not is_failing:
             log.info("traces are accepted again")
-        self._is_away = is_away
+        self._is_failing = is_failing
         return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
 
 
 @asynccontextmanager
 async def open_tracer(settings: TracingSettings, endpoint: str) -> AsyncIterator[Tracer]:
-    """A tracer whose spans are sent in batches, by a thread; what a full queue cannot take is lost.
+    """Open a tracer. A thread sends its spans in batches. Spans beyond its queue are dropped.
 
     Args:
-        settings: which share of the requests, and what this service is.
-        endpoint: of the collector, without `/v1/traces`.
+        settings: the share of requests, and the attributes of the service.
+        endpoint: the URL of the collector, without `/v1/traces`.
     """
-    # It repeats itself: see Exporter. Of a full queue the SDK speaks elsewhere, every 20 s at most.
+    # The exporter logs every failure; LoggingExporter logs the first. The SDK logs a full queue
+    # under another name, at most every 20 seconds.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     provider = TracerProvider(
         resource=Resource.create(
@@ -61,12 +70,12 @@ async def open_tracer(settings: TracingSettings, endpoint: str) -> AsyncIterator
         sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
         shutdown_on_exit=False,
     )
-    exporter = Exporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+    provider.add_span_processor(BatchSpanProcessor(LoggingExporter(exporter)))
     try:
         yield provider.get_tracer(SERVICE_NAME)
     finally:
-        # A collector that hangs must not hold up the end: the thread is left behind.
-        end = Thread(target=provider.shutdown, daemon=True)
-        end.start()
-        await asyncio.to_thread(end.join, FLUSH_SECONDS)
+        # provider.shutdown() may wait for a collector that does not answer.
+        thread = Thread(target=provider.shutdown, daemon=True)
+        thread.start()
+        await asyncio.to_thread(thread.join, FLUSH_SECONDS)

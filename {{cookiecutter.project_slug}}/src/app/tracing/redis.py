@@ -1,34 +1,57 @@
-"""Spans of Redis commands: their names, never their keys or values."""
+"""Spans of Redis commands: their names, never their keys or values.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+OpenTelemetry's instrumentation of Redis is not used. Its spans contain error messages, which quote
+keys, and it makes spans outside of recorded traces.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 from opentelemetry.trace import Tracer
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from app.tracing.spans import Method, client_span, is_recording, replaced
+from app.tracing.spans import client_span, is_recording
 
 
-@contextmanager
-def traced_commands(tracer: Tracer) -> Iterator[None]:
-    def trace_as(name: str | None) -> Callable[[Method], Method]:
-        def trace_command(execute: Method) -> Method:
-            async def execute_traced(redis: Redis, *args: Any, **kwargs: Any) -> Any:
-                if not is_recording():
-                    return await execute(redis, *args, **kwargs)
-                command = name or str(args[0])
-                about = {"db.system.name": "redis", "db.operation.name": command}
-                with client_span(tracer, command, about):
-                    return await execute(redis, *args, **kwargs)
+class HasRedis(Protocol):
+    redis: Redis
 
-            return execute_traced
 
-        return trace_command
+def trace_commands(tracer: Tracer, owner: HasRedis | None) -> None:
+    """Replace the client of its owner by one that shares its connections and traces commands."""
+    if owner is not None:
+        owner.redis = TracedRedis(tracer, connection_pool=owner.redis.connection_pool)
 
-    with (
-        replaced(Redis, "execute_command", trace_as(None)),
-        replaced(Pipeline, "execute", trace_as("PIPELINE")),
-    ):
-        yield
+
+class TracedRedis(Redis):
+    """Make a span of each command and each pipeline."""
+
+    def __init__(self, tracer: Tracer, **options: Any) -> None:
+        super().__init__(**options)
+        self._tracer = tracer
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with _command_span(self._tracer, str(args[0])):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return TracedPipeline(
+            self._tracer, self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
+class TracedPipeline(Pipeline):
+    def __init__(self, tracer: Tracer, *args: Any) -> None:
+        super().__init__(*args)
+        self._tracer = tracer
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _command_span(self._tracer, "PIPELINE"):
+            return await super().execute(raise_on_error)
+
+
+def _command_span(tracer: Tracer, name: str) -> AbstractContextManager[object]:
+    if not is_recording():
+        return nullcontext()
+    return client_span(tracer, name, {"db.system.name": "redis", "db.operation.name": name})

@@ -1,40 +1,38 @@
-"""What the spans of calls to something else have in common."""
+"""The parts that all spans have in common."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.logging.redaction import redact
 
-LONGEST_TEXT = 2000
-
-Method = Callable[..., Any]
+MAX_TEXT_LENGTH = 2000
+W3C = TraceContextTextMapPropagator()  # https://www.w3.org/TR/trace-context/
 
 
 def clean(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Without secrets and personal data, as in the logs."""
+    """Redact attributes as the logs are redacted."""
     return dict(redact(None, "", attributes))
 
 
 def fail(span: Span, reason: str) -> None:
-    """Errors are named and not quoted: their words may be anything."""
+    """Mark a span as failed. The reason is a type or code: messages may contain anything."""
     span.set_attribute("error.type", reason)
     span.set_status(StatusCode.ERROR)
 
 
 def is_recording() -> bool:
-    """Whether this is part of a request that is sampled."""
+    """Return whether the code runs in a request or job whose trace is recorded."""
     return trace.get_current_span().is_recording()
 
 
 @contextmanager
 def client_span(tracer: Tracer, name: str, attributes: dict[str, Any]) -> Iterator[Span]:
-    """A call to something else."""
+    """Make a span of a call to another service."""
     with tracer.start_as_current_span(
         name,
         kind=SpanKind.CLIENT,
@@ -47,14 +45,3 @@ def client_span(tracer: Tracer, name: str, attributes: dict[str, Any]) -> Iterat
         except BaseException as error:
             fail(span, type(error).__qualname__)
             raise
-
-
-@contextmanager
-def replaced(owner: type | ModuleType, name: str, by: Callable[[Method], Method]) -> Iterator[None]:
-    """Put another method or function in the place of one, for as long as this is open."""
-    original: Method = getattr(owner, name)
-    setattr(owner, name, functools.wraps(original)(by(original)))
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)

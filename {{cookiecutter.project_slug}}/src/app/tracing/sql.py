@@ -1,52 +1,40 @@
 """Spans of SQL statements."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from opentelemetry.trace import Span, SpanKind, Tracer
+from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from opentelemetry.trace import SpanKind, Tracer
-from sqlalchemy import Connection, Engine, ExceptionContext, event
+from app.tracing.spans import MAX_TEXT_LENGTH, fail, is_recording
 
-from app.tracing.spans import LONGEST_TEXT, fail, is_recording
+SPAN = "span"  # a key of Connection.info
 
 
-@contextmanager
-def traced_statements(tracer: Tracer) -> Iterator[None]:
-    """Statements have placeholders where parameters go; the parameters are not looked at."""
+def trace_statements(tracer: Tracer, engine: AsyncEngine) -> None:
+    """Make a span of each statement, with placeholders and without parameters."""
 
-    def begin(
-        _connection: Connection, _cursor: object, statement: str, _parameters: object, *rest: Any
-    ) -> None:
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def begin(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
         if is_recording():
             operation = statement.lstrip().partition(" ")[0].upper()
-            about = {"db.system.name": "postgresql", "db.operation.name": operation}
-            rest[0].span = tracer.start_span(
+            attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
+            connection.info[SPAN] = tracer.start_span(
                 operation,
                 kind=SpanKind.CLIENT,
-                attributes={**about, "db.query.text": statement[:LONGEST_TEXT]},
+                attributes={**attributes, "db.query.text": statement[:MAX_TEXT_LENGTH]},
             )
 
-    def end(
-        _connection: Connection, _cursor: object, _statement: str, _parameters: object, *rest: Any
-    ) -> None:
-        if span := getattr(rest[0], "span", None):
+    @event.listens_for(engine.sync_engine, "after_cursor_execute")
+    def end(connection: Connection, *_: object) -> None:
+        span: Span | None = connection.info.pop(SPAN, None)
+        if span is not None:
             span.end()
 
+    @event.listens_for(engine.sync_engine, "handle_error")
     def end_failed(context: ExceptionContext) -> None:
-        if span := getattr(context.execution_context, "span", None):
+        if context.connection is None or context.execution_context is None:
+            return  # no statement was running
+        span: Span | None = context.connection.info.pop(SPAN, None)
+        if span is not None:
             error = context.original_exception
             fail(span, getattr(error, "sqlstate", None) or type(error).__qualname__)
             span.end()
-
-    hooks: dict[str, Callable[..., None]] = {
-        "before_cursor_execute": begin,
-        "after_cursor_execute": end,
-        "handle_error": end_failed,
-    }
-    for name, hook in hooks.items():
-        event.listen(Engine, name, hook)
-    try:
-        yield
-    finally:
-        for name, hook in hooks.items():
-            event.remove(Engine, name, hook)

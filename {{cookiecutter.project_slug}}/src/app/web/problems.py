@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app import errors
 from app.errors import ServiceError
 from app.logging.context import current_value
+from app.web.routes import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
 MAX_LISTED_ERRORS = 100  # a body of 1 MB can have a hundred thousand validation errors
@@ -130,9 +131,12 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     return render(error)
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = Problem(headers=error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # with the methods of one route
+        headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
+    problem = Problem(headers=headers)
     problem.status = error.status_code
     problem.title = HTTPStatus(error.status_code).phrase
     return render(problem)

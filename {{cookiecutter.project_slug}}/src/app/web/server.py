@@ -16,7 +16,6 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from app.metrics.prometheus import shared_metrics  # option: metrics
 from app.web.checks import Health
 from app.web.http_protocol import HttpProtocol
 from app.web.settings import WebSettings
@@ -107,7 +106,6 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
             logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
-            stack.enter_context(shared_metrics())  # option: metrics
             supervisor = Multiprocess(config, sockets=sockets)
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):

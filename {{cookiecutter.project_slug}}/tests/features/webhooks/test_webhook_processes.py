@@ -143,7 +143,7 @@ async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
         database.session() as session,
     ):
         await fetch(session, STORE, {"source": "shop", "id": "msg_1", "body": b"{}"})
-    module = source / "app" / "webhooks" / "process.py"
+    module = source / "app" / "features" / "webhooks" / "process.py"
     module.write_text(module.read_text() + SLOW)
     env = env_for(empty_database, PYTHONPATH=str(source))
     killed = services.enter_context(Service(STARTUP, env | {"OF_THIS_TEST": "60"}))

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.auth.dependencies import AccountRequired  # option: auth
-from app.cache.read_through import Cache  # option: redis
+from app.cache.dependencies import CacheDep  # option: redis
 from app.features.bookmarks import service
 from app.features.bookmarks.errors import (
     BookmarkChanged,
@@ -21,14 +21,12 @@ from app.features.bookmarks.schemas import (
     BookmarkQuery,
     BookmarkRead,
 )
-from app.jobs.queue import Queue  # option: worker
-from app.web.dependencies import DatabaseDep, ReadSession, Session, from_state
+from app.jobs.dependencies import QueueDep  # option: worker
+from app.web.dependencies import DatabaseDep, ReadSession, Session
 from app.web.problems import Problem, responses
 
 TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
 router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
-CacheDep = Annotated[Cache, from_state("cache")]  # option: redis
-QueueDep = Annotated[Queue, from_state("queue")]  # option: worker
 # Required for clients. FastAPI would answer a missing header with 422, and the status is 428.
 IF_MATCH = {
     "parameters": [
