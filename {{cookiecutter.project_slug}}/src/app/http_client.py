@@ -1,4 +1,4 @@
-"""Call other services, with bounded waits and the id of the request."""
+"""An HTTP client for other services, with a time limit and the request id."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +13,10 @@ from app.logging.context import current_request_id
 async def open_http_client(
     *, timeout_seconds: float = 5.0, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client, in the lifespan of `main.py`: it keeps connections open.
+    """Open a client. Open it once, in `open_state()` of `main.py`.
 
     Args:
-        timeout_seconds: for each of connecting, sending, waiting for bytes and for a connection.
+        timeout_seconds: the limit of each of these: connect, send, receive, wait for a connection.
         transport: sends the requests, in place of httpx's own.
     """
     async with httpx.AsyncClient(

@@ -32,8 +32,8 @@ import asyncio
 
 import structlog
 from sqlalchemy import text
-
 from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.jobs.definition import job
 
 _TRY = text("SELECT nextval('tries') AS number")
@@ -45,19 +45,19 @@ async def count(
     session: AsyncSession, *, word: str, seconds: float = 0, slow: int = 0, failing: int = 0
 ) -> str:
     """Insert a word; the first `slow` attempts take some seconds, the first `failing` fail."""
-    (row,) = await fetch(session, _TRY)
-    await fetch(session, _INSERT, {"word": word})
+    number = await session.scalar(_TRY)
+    await session.execute(_INSERT, {"word": word})
     structlog.get_logger().info("counting", word=word)
-    if row.number <= slow:
+    if number <= slow:
         await asyncio.sleep(seconds)
-    if row.number <= failing:
+    if number <= failing:
         raise RuntimeError("not yet")
     return word
 
 
 @job(cron="* * * * *")
 async def tick(session: AsyncSession) -> None:
-    await fetch(session, _INSERT, {"word": "tick"})
+    await session.execute(_INSERT, {"word": "tick"})
 '''
 CREATE = ("CREATE TABLE counted (word text)", "CREATE SEQUENCE tries")
 DROP = ("DROP TABLE counted", "DROP SEQUENCE tries")

@@ -1,8 +1,8 @@
-"""Bound the wait of requests for Redis, and leave a Redis that does not answer alone for a moment.
+"""Limit the time that requests wait for Redis, and send no commands for a moment after a failure.
 
-A request that waits too long goes on without Redis. Its command goes on in the background, within
+A request that waits too long continues without Redis. Its command continues in the background with
 a longer limit, so that the connection that it opens is kept. Over a slow link the first requests
-do without Redis, and later ones find the connection.
+work without Redis, and later ones use that connection.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ log = structlog.get_logger()
 
 R = TypeVar("R")
 
-# For the answer to one command, and for the whole wait of a request. A command is one round trip.
+# For the reply to one command, and for the whole wait of a request. A command is one round trip.
 WAIT_SECONDS = 0.5
-CONNECT_SECONDS = 3.0  # for TCP and TLS, in the background; WAIT_SECONDS for each further answer
+CONNECT_SECONDS = 3.0  # for TCP and TLS, in the background; WAIT_SECONDS for each further reply
 LATE_SECONDS = 4.0  # for a command in the background, with waiting and connecting
-POOL_WAIT_SECONDS = 1.0  # for a free connection: a crowd is no outage
-PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for this long
+POOL_WAIT_SECONDS = 1.0  # for a free connection, when many requests use Redis
+PAUSE_SECONDS = 1.0  # without commands after a failure
 
 
 class RedisUnavailable(Exception):
-    """Redis failed, did not answer in time, or did so less than a second ago."""
+    """Redis failed or did not answer in time, now or less than a second ago."""
 
 
 class CircuitBreaker:
-    """Runs Redis commands; a process has one.
+    """Run the Redis commands of a process.
 
-    So a request that needs Redis twice waits only once for a Redis that does not answer.
+    A request with several commands waits only once for a Redis that does not answer.
 
     Attributes:
         redis: the client.
@@ -47,10 +47,10 @@ class CircuitBreaker:
         self._running: set[asyncio.Task[object]] = set()
 
     async def call(self, command: Callable[[], Awaitable[R]], *, even_open: bool = False) -> R:
-        """Run commands, and wait for them for `WAIT_SECONDS` at most.
+        """Run commands, and wait at most `WAIT_SECONDS` for them.
 
         Args:
-            command: runs them; it may run on after the wait.
+            command: runs them. It may continue after the wait.
             even_open: try even if Redis failed a moment ago.
 
         Raises:
@@ -65,7 +65,7 @@ class CircuitBreaker:
         await asyncio.wait({task}, timeout=WAIT_SECONDS)
         if not task.done():
             reason = f"no answer within {WAIT_SECONDS:g} s"
-            if self._answered_at < started:  # else Redis answers, and this one still connects
+            if self._answered_at < started:  # else this one still connects
                 self._open(reason)
             raise RedisUnavailable(reason)
         try:
@@ -91,7 +91,7 @@ class CircuitBreaker:
     def _forget(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # reported already, as an answer that was late
+            task.exception()  # call() has logged that it was late
 
 
 async def _run_to_the_end(command: Callable[[], Awaitable[R]]) -> R:
@@ -100,11 +100,11 @@ async def _run_to_the_end(command: Callable[[], Awaitable[R]]) -> R:
 
 
 def create_pool(url: str, size: int) -> BlockingConnectionPool:
-    """Make a pool that opens connections on first use."""
+    """Return a pool that opens connections on first use."""
     return BlockingConnectionPool.from_url(
         url,
         socket_timeout=WAIT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
         max_connections=size,
-        timeout=POOL_WAIT_SECONDS,  # the plain pool would fail at once
+        timeout=POOL_WAIT_SECONDS,  # other pools fail at once
     )

@@ -1,7 +1,7 @@
 """A read-through cache on Redis or Valkey. An outage of Redis makes the service slower, not wrong.
 
-Invalidation writes an empty marker for a moment instead of deleting, and a value is only stored
-where no entry is: a reader that loaded the old row just before a change cannot store it just after.
+Invalidation replaces the value by an empty marker for a moment, and a value is stored only where no
+entry is. So a reader that loaded the old row before a change cannot store it afterwards.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +60,7 @@ class Cache:
         return loaded
 
     async def invalidate(self, key: str) -> None:
-        """Remove a value. This tries even if Redis failed a moment ago."""
+        """Remove a value. This sends a command even if Redis failed a moment ago."""
         await self._attempt(lambda redis: self._mark(redis, _name(key)), even_open=True)
 
     def invalidate_on_commit(self, session: AsyncSession, key: str) -> None:
@@ -113,5 +113,5 @@ async def open_cache(
 
 
 async def check_writes(redis: Redis) -> None:
-    """Write a key that expires. A Redis that is full, or a replica, would still answer a PING."""
+    """Write a key that expires. A full Redis, or a replica, would still answer a PING."""
     await redis.set(_name("health-check"), b"", ex=TTL_SECONDS)

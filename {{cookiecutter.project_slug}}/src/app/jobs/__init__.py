@@ -1,1 +1,1 @@
-"""Work that is done after the answer, or at certain times, by processes of its own."""
+"""Background jobs, which worker processes run after a commit or on a schedule."""

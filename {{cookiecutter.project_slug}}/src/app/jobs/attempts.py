@@ -1,7 +1,7 @@
-"""Run a job in one transaction with its idempotency record, in bounded time.
+"""Run a job in one transaction with its idempotency record, within a time limit.
 
-A job that is delivered twice takes effect once: the second worker waits for the first one's
-record, and then finds it or runs the job itself.
+A job that is delivered twice takes effect once. The second worker waits for the transaction of the
+first one. It runs the job only if that transaction was rolled back.
 """
 
 import asyncio

@@ -1,18 +1,19 @@
-"""Jobs by Celery, on Redis: processes with one job at a time, and an event loop of their own.
+"""Run jobs with Celery on Redis: one job at a time in each process, which has an event loop.
 
-A message is acknowledged when its job is settled. What a killed worker held goes to another one
-when the message has been invisible for longer than any attempt and pause can take.
+A message is acknowledged when its job is settled. A message of a killed worker goes to another one
+after a time that is longer than any attempt and pause.
 """
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
-from types import FrameType
+from threading import Timer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,8 +22,12 @@ from celery import Celery, Task, bootsteps
 from celery.beat import BeatLazyFunc, Scheduler, Service
 from celery.exceptions import Reject
 from celery.schedules import crontab
-from celery.signals import worker_process_init, worker_process_shutdown
-from celery.worker import state
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
@@ -37,9 +42,9 @@ from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
+TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
 LEASE_MARGIN_SECONDS = 30.0
-HARD_LIMIT_MARGIN_SECONDS = 10.0  # a job that blocks its loop is killed, with its process
+HARD_LIMIT_MARGIN_SECONDS = 10.0  # Celery then kills the process of a job that blocks its loop
 
 
 def _app(url: str, *, timeout_seconds: float) -> Celery:
@@ -54,7 +59,7 @@ def _app(url: str, *, timeout_seconds: float) -> Celery:
             "beat_schedule": _schedule(),
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": {
-                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # others may use this Redis
+                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
                 "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
                 "unacked_restore_interval": 2,
                 "unacked_restore_throttle": 1,
@@ -80,7 +85,7 @@ def _app(url: str, *, timeout_seconds: float) -> Celery:
 
 
 def _broker_url(url: str) -> str:
-    """As kombu spells it: a socket has a scheme of its own, and its database another name."""
+    """Return the URL in kombu's form, which has another scheme and parameter for sockets."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url
@@ -125,14 +130,14 @@ async def open_sender(redis_url: str) -> AsyncIterator[Send]:
 
 
 class JobProcess:
-    """What a process of the pool holds: an event loop, and one connection to the database."""
+    """The event loop and the resources of a process of the pool."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._stack = AsyncExitStack()
 
     def open(self, **_: object) -> None:
-        """After the fork: neither a loop nor a connection can be shared with another process."""
+        """Open them after the fork, because processes cannot share a loop or a connection."""
         self._runner = asyncio.Runner()
         self._context = self._runner.run(
             self._stack.enter_async_context(self._config.open_context(1))
@@ -149,7 +154,7 @@ class JobProcess:
             if pause is not None:
                 try:
                     task.retry(countdown=pause)
-                except Reject as error:  # Redis did not take it, and Celery would forget it
+                except Reject as error:  # Redis is unavailable, and Celery would drop the message
                     raise Reject(error.reason, requeue=True) from error
 
         app.task(
@@ -167,37 +172,40 @@ def run_worker(config: WorkerConfig) -> None:
     process = JobProcess(config)
     worker_process_init.connect(process.open, weak=False)
     worker_process_shutdown.connect(process.close, weak=False)
+    setup_logging.connect(_keep_logging, weak=False)
     for job in find_jobs().values():
         process.register(app, job)
     app.steps["worker"].add(_beating("worker", config.redis_url))
-    # Not the program's own class, which prints to standard output, and waits for ever on SIGTERM.
-    worker = app.WorkController(
-        app=app,
-        pool_cls="prefork",
+    worker = app.Worker(
         concurrency=config.concurrency,
+        quiet=True,
         without_gossip=True,
         without_heartbeat=True,
         without_mingle=True,
     )
-    _stop_on_signals(worker, config.graceful_timeout_seconds)
+
+    def limit_shutdown(how: str, **_: object) -> None:
+        if how == "Warm":  # SIGTERM: Celery waits for running jobs, without a limit
+            timer = Timer(config.graceful_timeout_seconds, hand_back)
+            timer.daemon = True
+            timer.start()
+
+    def hand_back() -> None:
+        if jobs := len(worker.state.active_requests):
+            log.warning("jobs handed back", jobs=jobs)
+        os.kill(os.getpid(), signal.SIGQUIT)  # Celery cancels running jobs and requeues them
+
+    worker_shutting_down.connect(limit_shutdown, weak=False)
+    # Celery's signal handlers print to it, and every line of the log is JSON.
+    sys.__stdout__ = None  # type: ignore[misc]  # Python documents that it may be None
     log.info("worker started", jobs=sorted(find_jobs()))
     worker.start()
     log.info("worker stopped")
+    sys.exit(worker.exitcode)
 
 
-def _stop_on_signals(worker: Any, graceful_timeout_seconds: float) -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        state.should_stop = 0
-        signal.setitimer(signal.ITIMER_REAL, graceful_timeout_seconds)
-
-    def hand_back(_number: int, _frame: FrameType | None) -> None:
-        log.warning("jobs handed back", jobs=len(state.active_requests))
-        state.should_terminate = 0
-        worker.consumer.cancel_active_requests()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGALRM, hand_back)
+def _keep_logging(**_: object) -> None:
+    """Do nothing. Celery configures no logging if its signal `setup_logging` has a receiver."""
 
 
 def _beating(name: str, redis_url: str) -> type[bootsteps.StartStopStep]:

@@ -18,8 +18,8 @@ class Job:
     Args:
         name: its name in the queue. A renamed job does not get messages with the old name.
         run: called with a session and the arguments by name. Its result is stored as JSON.
-        timeout_seconds: of one attempt.
-        attempts: at most, the first one included.
+        timeout_seconds: the longest duration of one attempt.
+        attempts: the largest number of attempts, including the first one.
         cron: the schedule, in UTC; None if the job has none.
         has_own_transactions: run is called with the Database instead, once for each delivery,
             and must itself be idempotent.
@@ -40,7 +40,7 @@ def job(
     cron: str | None = None,
     has_own_transactions: bool = False,
 ) -> Callable[[JobFunction], Job]:
-    """Declare a job: see Job for the arguments. Eight attempts take one to two minutes."""
+    """Declare a job. The arguments are those of Job. Eight attempts take one to two minutes."""
 
     def decorate(run: JobFunction) -> Job:
         feature = run.__module__.removesuffix(".jobs").rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""The heartbeat of a process without HTTP: the age of a file, for the container's health check."""
+"""The heartbeat of a process without HTTP: a file whose age the health check reads."""
 
 import tempfile
 import time
@@ -14,7 +14,7 @@ class Heartbeat:
     """The heartbeat of one process of a container.
 
     Args:
-        name: of the process.
+        name: the name of the process.
     """
 
     def __init__(self, name: str) -> None:

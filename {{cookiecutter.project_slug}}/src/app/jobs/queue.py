@@ -1,7 +1,7 @@
-"""The queue: jobs are enqueued after the commit, so a rolled-back request enqueues nothing.
+"""The queue. Jobs are enqueued after the commit, so a rolled-back request enqueues none.
 
-The response does not depend on the queue. While Redis is down, jobs are lost and logged. Work that
-must not be lost belongs into a table, in the transaction.
+The response does not depend on the queue. While Redis is down, jobs are lost and logged. Write work
+that must not be lost to a table, in the transaction.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -80,7 +80,7 @@ class Queue:
         try:
             await self._send(message)
         except QueueUnavailable as error:
-            log.error(  # noqa: TRY400 - the reason says it all
+            log.error(  # noqa: TRY400 - a traceback adds nothing to the reason
                 "job not enqueued",
                 job=message.job,
                 job_key=message.key,

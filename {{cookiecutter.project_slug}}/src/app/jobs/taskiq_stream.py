@@ -1,17 +1,17 @@
-"""The queue of taskiq: a Redis stream, whose messages are leased.
+"""The queue of taskiq: a Redis stream whose messages are leased.
 
-A message belongs to a worker for as long as the worker renews its lease. taskiq's own broker looks
-for what a dead worker held only when something new comes in, and takes it from the living, too,
-when a job takes long.
+A worker keeps a message as long as it renews the lease. taskiq's own broker looks for messages of
+dead workers only when a new message arrives, and takes long jobs from running workers, too.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -22,20 +22,19 @@ log = structlog.get_logger()
 QUEUE = f"{SERVICE_NAME}:jobs"
 LEASE_SECONDS = 20.0  # renewed four times as often
 WAIT_SECONDS = 1.0  # for a message, then for Redis after it failed
-MOST_WAITING = 100_000  # beyond that the oldest is dropped, before Redis is full
+MOST_WAITING = 100_000  # the oldest messages beyond that are dropped, before Redis is full
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]  # ids and fields
 
 
 class LeasedStreamBroker(RedisStreamBroker):
-    """RedisStreamBroker, with leases that are renewed, and which outlives an outage of Redis."""
+    """RedisStreamBroker with leases that are renewed. It continues after an outage of Redis."""
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
         super().__init__(
             url,
             queue_name=QUEUE,
             consumer_group_name="workers",
-            consumer_id="0",  # from the first message on: some may be older than the group
             maxlen=MOST_WAITING,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
@@ -46,17 +45,21 @@ class LeasedStreamBroker(RedisStreamBroker):
         return Redis(connection_pool=self.connection_pool)
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Messages one by one, first those that another worker has let go of."""
+        """Yield messages one by one, first those whose lease has ended."""
         redis = self._redis()
         has_group = False
         while True:
             try:
                 if not has_group:
-                    await self._declare_consumer_group()
+                    with suppress(ResponseError):  # BUSYGROUP: it exists
+                        # From the first message on: messages may be older than the group.
+                        await redis.xgroup_create(
+                            QUEUE, self.consumer_group_name, "0", mkstream=True
+                        )
                     has_group = True
                 found = await self._claim(redis) or await self._read(redis)
             except (RedisError, OSError, TimeoutError) as error:
-                has_group = False  # it may come back empty
+                has_group = False  # Redis may have lost it
                 log.warning("queue unavailable", reason=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(WAIT_SECONDS)
                 continue
@@ -65,7 +68,7 @@ class LeasedStreamBroker(RedisStreamBroker):
                 yield AckableMessage(data=fields[b"data"], ack=self._acknowledge(message_id))
 
     async def _claim(self, redis: Redis) -> Entries:
-        # Not XAUTOCLAIM: it gives up after ten messages that others still hold.
+        # XAUTOCLAIM stops after ten messages whose leases are valid.
         idle_milliseconds = int(LEASE_SECONDS * 1000)
         left = await redis.xpending_range(
             QUEUE, self.consumer_group_name, "-", "+", count=1, idle=idle_milliseconds
@@ -76,7 +79,7 @@ class LeasedStreamBroker(RedisStreamBroker):
             QUEUE,
             self.consumer_group_name,
             self.consumer_name,
-            min_idle_time=idle_milliseconds,  # or else another worker was quicker
+            min_idle_time=idle_milliseconds,  # another worker may have claimed it since
             message_ids=[left[0]["message_id"]],
         )
         return cast(Entries, found)
@@ -104,11 +107,15 @@ class LeasedStreamBroker(RedisStreamBroker):
         return acknowledge
 
     async def renew(self) -> None:
-        """Keep what is being worked on; raises if Redis does not answer."""
+        """Renew the leases of the messages that this worker holds.
+
+        Raises:
+            RedisError: Redis is unavailable. OSError and TimeoutError mean the same.
+        """
         await self._set_idle(0)
 
     async def release(self) -> None:
-        """Let another worker have at once what is not done."""
+        """End the leases of the messages that this worker holds."""
         await self._set_idle(int(LEASE_SECONDS * 1000))
 
     async def _set_idle(self, milliseconds: int) -> None:

@@ -1,7 +1,7 @@
-"""Jobs by taskiq: one process, with many jobs at once in one event loop.
+"""Run jobs with taskiq: one process and one event loop for many concurrent jobs.
 
-A message is acknowledged when its job is settled; whatever ends the process before that, another
-worker gets it.
+A message is acknowledged when its job is settled. If the process ends before, another worker gets
+the message.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from app.jobs.worker_context import WorkerConfig, WorkerContext
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # of every command, and of connecting
+TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
 
 
 @asynccontextmanager
@@ -117,14 +117,14 @@ def _register(
 
 
 async def _hand_back(broker: LeasedStreamBroker, running: set[asyncio.Task[Any]]) -> None:
-    """End what did not finish in time, without acknowledging it; another worker does it anew."""
+    """Cancel jobs that did not finish in time. Another worker repeats them."""
     unfinished = list(running)
     for task in unfinished:
         task.cancel()
     await asyncio.gather(*unfinished, return_exceptions=True)
     if unfinished:
         log.warning("jobs handed back", jobs=len(unfinished))
-    with suppress(RedisError, OSError, TimeoutError):  # then they wait for the lease to end
+    with suppress(RedisError, OSError, TimeoutError):  # the leases end by themselves
         await broker.release()
 
 
@@ -150,7 +150,7 @@ async def _schedule(redis_url: str) -> None:
 
 
 class DueJobs(ScheduleSource):
-    """The jobs that have a time."""
+    """The jobs that have a schedule."""
 
     def __init__(self) -> None:
         self.tasks = [
@@ -164,7 +164,7 @@ class DueJobs(ScheduleSource):
 
 
 class Scheduler(TaskiqScheduler):
-    """Names each moment by a key, so that two schedulers at once do no harm."""
+    """Send each due job with a key for its minute, so that a second scheduler has no effect."""
 
     async def on_ready(self, source: ScheduleSource, task: ScheduledTask) -> None:
         message = due_message(task.task_name)
@@ -174,7 +174,7 @@ class Scheduler(TaskiqScheduler):
             log.info("job enqueued", job=message.job, job_key=message.key)
         except SendTaskError as error:
             reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
-            log.error("job not enqueued", job=message.job, job_key=message.key, reason=reason)  # noqa: TRY400 - the reason says it all
+            log.error("job not enqueued", job=message.job, job_key=message.key, reason=reason)  # noqa: TRY400 - a traceback adds nothing to the reason
 
 
 async def _beat(
@@ -182,7 +182,7 @@ async def _beat(
 ) -> None:
     """Touch the heartbeat while Redis answers, until the event is set.
 
-    Cancelling the task would not work: a client that waits for Redis with a timeout may swallow it.
+    The Redis client can lose a cancellation while it waits, so the caller sets an event instead.
     """
     while not stop.is_set():
         try:

@@ -4,7 +4,7 @@ import structlog
 
 
 class LogContext:
-    """Adds values, such as a request id, to every line logged inside; entered at every request."""
+    """Add values, such as a request id, to every line that is logged inside."""
 
     __slots__ = ("_tokens", "_values")
 
@@ -19,11 +19,11 @@ class LogContext:
 
 
 def current_request_id() -> str | None:
-    """The id of the request that is being served, if any."""
+    """Return the id of the current request, or None."""
     return current_value("request_id")
 
 
 def current_value(name: str) -> str | None:
-    """What LogContext adds under that name to the lines logged here, if anything."""
+    """Return the value that a LogContext adds under this name, or None."""
     value: str | None = structlog.contextvars.get_contextvars().get(name)
     return value

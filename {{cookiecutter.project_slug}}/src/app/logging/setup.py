@@ -1,4 +1,4 @@
-"""Write logs to standard output: one line an event, from structlog and the standard library alike.
+"""Write the events of structlog and of the standard library to standard output, one on each line.
 
 Lines are written to file descriptor 1 as bytes, which is three times faster than the handlers of
 the standard library. Some platforms show lines on standard error as errors.
@@ -16,15 +16,15 @@ from structlog.typing import EventDict, WrappedLogger
 from app.logging.redaction import redact
 from app.logging.settings import LogSettings
 
-# Seven lines at every start, and whole URLs with the secrets in their queries.
+# Alembic logs seven lines at every start, and httpx whole URLs with the secrets in their queries.
 QUIET = ("alembic.runtime.plugins", "httpx")
-# What would move a terminal's cursor, or more; tracebacks have lines.
+# Control characters of a terminal. Tracebacks keep their line feeds.
 CONTROLS = {n: rf"\x{n:02x}" for n in (*range(32), *range(127, 160)) if n != ord("\n")}
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read
 
 
 def configure_logs(settings: LogSettings) -> None:
-    """From now on, send every log line of this process to standard output."""
+    """Send every log line of this process to standard output."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -41,7 +41,6 @@ def configure_logs(settings: LogSettings) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # never closed: every line of the process goes there, to its end
         logger_factory=structlog.BytesLoggerFactory(open(1, "wb", buffering=0, closefd=False)),  # noqa: SIM115 - standard output stays open
         cache_logger_on_first_use=True,
     )
@@ -59,15 +58,15 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         "level": LEVEL_NAMES.get(level, level),
         "message": event.pop("event"),
     }
-    line = first | dict(event) | first  # first in order, and not to be overwritten
+    line = first | dict(event) | first  # these come first, and fields do not overwrite them
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # half a surrogate pair, a number over 64 bits: slower, but never lost
+    except TypeError:  # half a surrogate pair, or an integer over 64 bits
         return json.dumps(line, default=str).encode()
 
 
 def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For a terminal; what is nested is escaped when it is made a text."""
+    """Escape control characters of texts. The renderer escapes those of nested values."""
     return {k: v.translate(CONTROLS) if isinstance(v, str) else v for k, v in event.items()}
 
 
@@ -76,14 +75,14 @@ def _encode(_logger: WrappedLogger, _method: str, line: str) -> bytes:
 
 
 class _ToStructlog(logging.Handler):
-    """Brings what uvicorn, SQLAlchemy, Alembic and warnings log into the same stream."""
+    """Send records of the standard library, as of uvicorn and Alembic, to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # arguments that do not fit the format
+        except (TypeError, ValueError, KeyError):  # the arguments do not fit the format
             message = f"{record.msg} {record.args}"
-        level = max(10, min(50, record.levelno // 10 * 10))  # libraries invent levels between
+        level = max(10, min(50, record.levelno // 10 * 10))  # libraries use levels in between
         structlog.get_logger().log(level, message, logger=record.name, exc_info=record.exc_info)
 
 

@@ -1,7 +1,7 @@
 """Prometheus metrics at `/metrics`: requests, the connection pool, the build and the processes.
 
-Several server processes put their numbers into files of a private folder, and whichever is
-asked adds them up: https://prometheus.github.io/client_python/multiprocess/
+Several server processes write their values to files of a private folder. The process that receives
+the scrape adds them up: https://prometheus.github.io/client_python/multiprocess/
 """
 
 import os
@@ -30,68 +30,69 @@ from app.service_info import service_version
 from app.web.request_summary import RequestSummary
 
 PATH = "/metrics"
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
-# Labels come from clients, and each new value is a new series for ever: these are all there are.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by the client library at import
+# Clients choose the method, and each new value of a label is a new series. Others become OTHER.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER_METHOD = "OTHER"
-UNMATCHED = "unmatched"  # of all paths that no route matched
-# A quantile is told to the width of a bucket: 2 s is a border because it is an alert's.
+UNMATCHED = "unmatched"  # the route of every path that no route matches
+# Quantiles are as exact as the buckets. The limit of an alert is 2 s, so 2 s is a bucket.
 DURATIONS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
 
 
 class Metrics:
-    """What is counted in this process, and the text that says so for all processes."""
+    """The metrics of this process, and the exposition of all server processes."""
 
     def __init__(self, settings: MetricsSettings) -> None:
         self.settings = settings
-        # Would be a second series for every one, which nothing here reads.
+        # They would double the number of series, and no dashboard or alert reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
-        ours = CollectorRegistry()
+        registry = CollectorRegistry()
         self._requests = Counter(
-            "http_requests", "Requests.", ("method", "route", "status"), registry=ours
+            "http_requests", "Requests.", ("method", "route", "status"), registry=registry
         )
         self._durations = Histogram(
             "http_request_duration_seconds",
             "From a request's arrival to the end of its answer.",
             ("method", "route"),
-            registry=ours,
+            registry=registry,
             buckets=DURATIONS,
         )
-        self._in_flight = _gauge("http_requests_in_flight", "Requests being answered.", ours)
-        self._pool_size = _gauge("database_pool_size", "Connections there may be.", ours)
-        self._checked_out = _gauge("database_pool_checked_out", "Connections in use.", ours)
+        self._in_flight = _gauge("http_requests_in_flight", "Requests being answered.", registry)
+        self._pool_size = _gauge("database_pool_size", "Connections there may be.", registry)
+        self._checked_out = _gauge("database_pool_checked_out", "Connections in use.", registry)
         self._waits = Histogram(
             "database_pool_wait_seconds",
             "From asking for a connection to having one, or to giving up.",
-            registry=ours,
+            registry=registry,
             buckets=WAITS,
         )
         Gauge(
             "app_build_info",
             "Always 1: the labels are what counts.",
             ("version", "commit"),
-            registry=ours,
+            registry=registry,
             multiprocess_mode="livemax",
         ).labels(service_version(), settings.commit_sha).set(1)
-        # Looking children up by their labels would cost more than counting.
+        # The client library's look-up of a child by its labels costs more than the count.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         folder = os.environ.get(FOLDER)
-        self._exposed = ours
+        self._exposed = registry
         if folder is None:
-            ProcessCollector(registry=ours)
+            ProcessCollector(registry=registry)
         else:
             self._exposed = CollectorRegistry()
-            self._exposed.register(LiveProcesses(Path(folder)))  # first: it forgets the dead
+            # Before the next collector, because it removes the values of dead processes.
+            self._exposed.register(LiveProcesses(Path(folder)))
             MultiProcessCollector(self._exposed, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
 
     def count_start(self, summary: RequestSummary) -> None:
-        """Count a request in; scrapes do not measure themselves."""
+        """Count the start of a request, unless it is a scrape."""
         if summary.path != PATH:
             self._in_flight.inc()
 
     def count_end(self, summary: RequestSummary) -> None:
-        """Count a request out, with what came of it."""
+        """Count the end of a request, with its status and its duration."""
         if summary.path == PATH:
             return
         self._in_flight.dec()
@@ -106,23 +107,23 @@ class Metrics:
         durations.observe(summary.duration_seconds)
 
     def watch(self, limiter: ConnectionLimiter) -> None:
-        """Follow the use of connections, event by event, since each process has its own."""
+        """Measure the connections of this process."""
         self._pool_size.set(limiter.size)
 
-        def taken(waited_seconds: float) -> None:
+        def on_acquire(waited_seconds: float) -> None:
             self._waits.observe(waited_seconds)
             self._checked_out.set(limiter.in_use)
 
-        limiter.on_acquire.append(taken)
+        limiter.on_acquire.append(on_acquire)
         limiter.on_release.append(lambda: self._checked_out.set(limiter.in_use))
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._exposed)
 
 
 class LiveProcesses(Collector):
-    """What the system knows of each server process; those that ended are taken out of sums."""
+    """The resources of each server process. Values of dead processes leave the sums."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -131,7 +132,7 @@ class LiveProcesses(Collector):
         families: dict[str, Metric] = {}
         for pid in {file.stem.rpartition("_")[2] for file in self._folder.glob("gauge_live*.db")}:
             if not _is_alive(int(pid)):
-                with suppress(FileNotFoundError):  # another process was asked just now, and did it
+                with suppress(FileNotFoundError):  # a concurrent scrape has removed it
                     mark_process_dead(int(pid), self._folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
                 continue
             for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
@@ -143,7 +144,7 @@ class LiveProcesses(Collector):
 
 def _is_alive(pid: int) -> bool:
     if os.name != "posix":
-        return True  # elsewhere this signal would end it
+        return True  # on Windows this signal would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -151,14 +152,14 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _gauge(name: str, what: str, registry: CollectorRegistry) -> Gauge:
-    """A number that is summed over the processes that run."""
-    return Gauge(name, what, registry=registry, multiprocess_mode="livesum")
+def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
+    """Return a gauge whose values are summed over the running processes."""
+    return Gauge(name, documentation, registry=registry, multiprocess_mode="livesum")
 
 
 @contextmanager
 def shared_metrics(processes: int) -> Iterator[None]:
-    """Let the server processes that are started meanwhile share their metrics.
+    """Let server processes that start inside share their metrics.
 
     Args:
         processes: their number. One process shares nothing.

@@ -33,8 +33,8 @@ async def open_metrics(
 
     Args:
         settings: the token, and the labels of the build.
-        database: its connections are measured.
-        hooks: the hooks of the metrics are added to them.
+        database: the owner of the connections.
+        hooks: the list to which the hooks of the metrics are added.
     """
     metrics = Metrics(settings)
     metrics.watch(database.limiter)

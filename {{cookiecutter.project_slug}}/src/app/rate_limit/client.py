@@ -1,4 +1,4 @@
-"""The client of a request, as far as rate limits can tell clients apart."""
+"""The client of a request, for rate limits."""
 
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address

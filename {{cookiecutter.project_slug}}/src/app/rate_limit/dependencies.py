@@ -11,10 +11,10 @@ from app.rate_limit.problems import TooManyRequests
 
 
 def Limit(limit: str) -> Any:  # noqa: N802 - used like Depends()
-    """Limit a route: use it in the route's `dependencies`. The default limit counts as well.
+    """Limit a route: use it in the route's `dependencies`. The default limit applies, too.
 
     Args:
-        limit: as in "5/minute"; each client has its own count.
+        limit: as in "5/minute", counted for each client.
 
     Raises:
         ValueError: the limit is malformed. It is raised at import.

@@ -1,7 +1,7 @@
 """Rate limits, counted in Redis for all replicas together.
 
-Windows are fixed: one increment, and so one round trip, returns whether a request may pass and how
-many are left. The price is that a client may send two windows' worth around the end of a window.
+Windows are fixed, so that one increment, which is one round trip, decides about a request. A client
+can send twice the limit within a short time around the end of a window.
 """
 
 import time

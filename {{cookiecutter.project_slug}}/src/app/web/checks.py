@@ -13,9 +13,9 @@ from app.errors import Unavailable
 
 log = structlog.get_logger()
 
-# A late check continues for this time: the first connection takes 16 round trips to the database.
+# Limit of a check that continues after its timeout: the first connection takes 16 round trips.
 LATE_SECONDS = 10.0
-SHARED_SECONDS = 1.0  # one run answers every probe of a second, so probes cannot flood
+SHARED_SECONDS = 1.0  # all probes within this time share one run of the checks
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Health:
         )
 
     def allow_late_checks(self) -> None:
-        """Give every check the time of a late one. `app check` can wait for a slow link."""
+        """Set the timeout of every check to LATE_SECONDS. `app check` can wait for a slow link."""
         for check in self._checks.values():
             self.add(replace(check, timeout_seconds=LATE_SECONDS))
 
@@ -132,7 +132,7 @@ class Health:
                     await asyncio.wait({self._runs[check.name]})
                 run = self._runs[check.name] = asyncio.create_task(_run_to_the_end(check))
                 run.add_done_callback(_retrieve_error)
-                await asyncio.wait({run})  # leaves the run alone when the time is over
+                await asyncio.wait({run})  # does not cancel the run on a timeout
             if error := run.exception():
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
         except TimeoutError:

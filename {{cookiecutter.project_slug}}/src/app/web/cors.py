@@ -1,4 +1,4 @@
-"""Which browsers may read answers: CORS (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+"""CORS: allow browsers of other origins (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
 from http import HTTPStatus
 
@@ -27,7 +27,7 @@ class OriginRefused(Problem):
 
 
 class _CrossOrigin(CORSMiddleware):
-    """Starlette's CORS, with a problem document for a preflight that is refused."""
+    """Answer refused preflight requests with a problem document."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
@@ -37,7 +37,7 @@ class _CrossOrigin(CORSMiddleware):
 
 
 def allow_origins(app: ASGIApp, settings: WebSettings) -> ASGIApp:
-    """Let browsers of the origins that are allowed read an application's answers."""
+    """Wrap an application in CORS middleware, if the settings allow an origin."""
     if not settings.cors_origins:
         return app
     return _CrossOrigin(

@@ -1,7 +1,7 @@
 """Dependencies for routes: `Session`, `ReadSession`, `ReadConnection` and objects of the lifespan.
 
-One request uses one of the three. Each holds a connection, and a request that waits for a second
-one while others do the same can run into the limit.
+A request uses one of the three. Each holds a connection, and requests that hold one while they wait
+for a second one can block each other until the timeout.
 """
 
 from collections.abc import AsyncIterator

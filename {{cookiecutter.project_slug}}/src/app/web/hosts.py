@@ -1,4 +1,4 @@
-"""The host that a request names, in its Host field and in its target (RFC 9112, 3.2)."""
+"""Check the host of a request, in its Host field and in its target (RFC 9112, 3.2)."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from starlette.types import Scope
 from app.web.problems import Problem
 from app.web.request_summary import is_probe
 
-# A name, or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2).
+# A name, or an IPv6 address in brackets, and optionally a port (RFC 9110, 7.2).
 HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9_-][a-z0-9_.-]*)(:[0-9]*)?")
-# ASGI carries a target's path only. The server puts a target that is a URL into this extension.
+# ASGI has only the path of a target. `HttpProtocol` adds targets in absolute form as an extension.
 TARGET_URL = "app.target_url"
 AUTHORITY = re.compile(rb"(https?)://([^/?#]*)")
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
@@ -29,10 +29,10 @@ class UntrustedHost(Problem):
 
 
 class HostCheck:
-    """Refuses requests that name no host, several hosts, or a host that is not served."""
+    """Refuse requests with no host, several hosts, or a host that is not served."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        """Serve these names; `*` is every name, and `*.example.com` every subdomain."""
+        """Allow these names. `*` is every name, and `*.example.com` every subdomain."""
         self._serves_every_host = "*" in allowed
         names = [host.encode() for host in allowed]
         self._hosts = frozenset(name for name in names if not name.startswith(b"*."))
@@ -42,8 +42,8 @@ class HostCheck:
         """Return the problem with a request's host, or None.
 
         Args:
-            scope: of the request.
-            headers: its first field of each name.
+            scope: the request.
+            headers: the first header of each name.
         """
         name = headers.get(b"host")
         if name is None or len(headers) < len(scope["headers"]) or "extensions" in scope:
@@ -63,7 +63,7 @@ class HostCheck:
         host = HOST.fullmatch((name or b"").lower())
         if host and (host[1] in self._hosts or host[1].endswith(self._domains)):
             return None
-        return UntrustedHost("This service does not answer under that host name.")
+        return UntrustedHost("This service does not serve that host name.")
 
 
 def _is_same(host: bytes, scheme: bytes, authority: bytes) -> bool:

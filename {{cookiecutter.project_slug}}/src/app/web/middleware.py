@@ -1,8 +1,7 @@
-"""One pure-ASGI layer around every request.
+"""The ASGI middleware around every request.
 
-Request id, access log, trusted hosts, body limit and security headers are one class rather
-than five, because each further layer costs about as much as all the work done here. Only who
-asks for it, a browser from elsewhere or a client that can unpack, goes through more layers.
+One class handles request id, hooks, hosts, body limits and security headers, because each further
+middleware costs as much as all of that work. CORS and gzip run only when the request needs them.
 """
 
 import os
@@ -50,7 +49,7 @@ class ContentTooLarge(Problem):
 
 
 class RequestMiddleware:
-    """The outermost layer: see the module."""
+    """Handle request id, hooks, hosts, body limits and security headers."""
 
     def __init__(
         self,
@@ -63,16 +62,16 @@ class RequestMiddleware:
         """Wrap an application.
 
         Args:
-            app: what is inside.
-            settings: hosts, origins and the body limit.
-            is_draining: whether clients should reconnect, to another replica.
+            app: the application.
+            settings: the hosts, the origins and the body limits.
+            is_draining: returns whether clients should reconnect to another replica.
             hooks: called for every request.
         """
         self._app = app
         self._settings = settings
         zipped = GZipMiddleware(app, minimum_size=1024, compresslevel=4)
         self._negotiating = allow_origins(zipped, settings)
-        # A cache must not give an answer of the one kind to a client of the other.
+        # A shared cache must not send a compressed response to a client that cannot decompress it.
         self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
         self._is_draining = is_draining
         self._hooks = hooks
@@ -84,7 +83,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        # Of several with one name the first, which is the one that requests show of them.
+        # The first header of each name, like `Request.headers`.
         headers = dict(reversed(scope["headers"]))
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         summary = RequestSummary(scope["method"], scope["path"])
@@ -102,15 +101,15 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 summary.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *extra_headers]
-                if self._is_draining():  # so that clients come back to another replica
+                if self._is_draining():  # the client reconnects to another replica
                     message["headers"].append((b"connection", b"close"))
             else:
                 summary.response_bytes += len(message.get("body", b""))
             await send(message)
-            # Not when the application returns: background tasks come before.
+            # The application returns later, after its background tasks.
             summary.duration_seconds = _since(started)
 
-        is_head = summary.method == "HEAD"  # answered as GET, without the body (RFC 9110, 9.3.2)
+        is_head = summary.method == "HEAD"  # handled as GET, without the body (RFC 9110, 9.3.2)
         inner = {**scope, "method": "GET"} if is_head else scope
         answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
         with LogContext(request_id=request_id):
@@ -120,14 +119,14 @@ class RequestMiddleware:
                 await app(inner, receive, answer)
             except Exception as error:
                 summary.error = error
-                # Here rather than in a handler: Starlette calls one for Exception outside of all
-                # middleware, without request id or CORS headers, and raises again.
+                # Starlette calls a handler of Exception outside of all middleware, where request
+                # id and CORS headers are missing, and raises the error again.
                 log.exception("unhandled exception")
                 if summary.status:
-                    raise  # half an answer is out: the server closes the connection
+                    raise  # part of the response is sent: the server closes the connection
                 await self._answer(Problem())(inner, receive, answer)
             finally:
-                # Until the connection was lost, if no answer was sent.
+                # Without a response: until the connection was lost.
                 summary.duration_seconds = summary.duration_seconds or _since(started)
                 summary.route = route_template(inner)
                 scope.setdefault("state", {})[ROUTE_TEMPLATE] = (
@@ -142,7 +141,7 @@ class RequestMiddleware:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         length = headers.get(b"content-length")
-        # int() would raise over 4,300 digits.
+        # int() raises for more than 4,300 digits.
         if length and length.isdigit() and float(length) > self._max_body_bytes:
             detail = f"A request body may have {self._max_body_bytes} bytes."
             return self._answer(ContentTooLarge(detail))
@@ -174,7 +173,7 @@ def _request_id(sent: str) -> str:
 
 
 def _without_body(send: Send) -> Send:
-    """Send the head of an answer, and end the answer where its body would begin."""
+    """Send the head of a response, and end the response where its body would begin."""
     is_complete = False
 
     async def send_head(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Limits on a request's body: how large it may be, and how long it may take to arrive."""
+"""Limit the size of a request body, and the time until it has arrived."""
 
 import time
 from asyncio import timeout
@@ -12,11 +12,11 @@ from app.web.settings import WebSettings
 
 
 class RequestBody:
-    """Passes a request's body to the application, and bounds its size and its time.
+    """Pass a request body to the application within limits of size and time.
 
-    Only waiting for the client counts towards the time. A body that the application leaves unread
-    is read and dropped behind the answer: it is bounded as well, and the client, which may still be
-    sending, gets the answer.
+    Only the wait for the client counts as time. If the application does not read the whole body,
+    the rest is read and dropped after the response, within the same limits. A client that is still
+    sending can then read the response.
     """
 
     def __init__(
@@ -27,38 +27,38 @@ class RequestBody:
         headers: dict[bytes, bytes],
         settings: WebSettings,
     ) -> None:
-        """Wrap the two channels of a request.
+        """Wrap the two functions of an ASGI request.
 
         Args:
             receive: of the server.
             send: of the server.
-            summary: whose status says whether an answer has begun.
+            summary: its status is set as soon as the response has begun.
             headers: of the request.
-            settings: with the limits. More bytes are refused with 413, more time with 408.
+            settings: the limits. A larger body is refused with 413, a slower one with 408.
         """
         self._receive = receive
         self._send = send
-        self._exchange = summary
+        self._summary = summary
         self._bytes_left = settings.max_body_bytes
         self._seconds_left = settings.request_body_timeout_seconds
-        self._awaits_consent = b"expect" in headers  # the client sends after `100 Continue` only
-        self._early: Message | None = None  # received before the application asked for it
+        self._expects_continue = b"expect" in headers  # the client waits for `100 Continue`
+        self._early: Message | None = None  # received before the application called receive()
         self._is_complete = False
-        self._is_answered = False
+        self._is_response_sent = False
 
     async def receive(self) -> Message:
         """Receive for the application.
 
         Raises:
-            HTTPException: 408 or 413; FastAPI lets no other kind through while it reads a body.
+            HTTPException: 408 or 413. FastAPI passes on no other type while it reads a body.
         """
         message, self._early = self._early, None
         if message is None and self._is_complete:
-            return await self._receive()  # the disconnect, which may come at any time
+            return await self._receive()  # the disconnect, without a limit
         try:
             message = message or await self._receive_within(self._seconds_left)
         except TimeoutError:
-            if self._exchange.status:
+            if self._summary.status:
                 return {"type": "http.disconnect"}
             raise HTTPException(408) from None
         self._bytes_left -= len(message.get("body", b""))
@@ -67,22 +67,22 @@ class RequestBody:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send for the application; the end of the answer waits for finish()."""
+        """Send for the application. finish() sends the end of the response."""
         if not self._is_complete:
             if message["type"] == "http.response.start":
-                if not self._awaits_consent:
-                    with suppress(TimeoutError):  # most bodies are there already
+                if not self._expects_continue:
+                    with suppress(TimeoutError):  # most bodies have arrived already
                         self._early = self._early or await self._receive_within(0)
                 if not self._is_complete:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             elif not message.get("more_body"):
-                self._is_answered = True
+                self._is_response_sent = True
                 message = {**message, "more_body": True}
         await self._send(message)
 
     async def finish(self) -> None:
-        """Drop the rest of the body, if the answer was sent before its end; then end the answer."""
-        if self._is_answered:
+        """Drop the rest of the body, if the response came first, and end the response."""
+        if self._is_response_sent:
             with suppress(TimeoutError):
                 while not self._is_complete:
                     await self._receive_within(self._seconds_left)

@@ -22,7 +22,7 @@ class RequestSummary:
     status: int = 0  # 0: the connection was lost before a response
     duration_seconds: float = 0.0
     response_bytes: int = 0
-    error: Exception | None = None  # an unhandled error, which was answered with a 500
+    error: Exception | None = None  # an unhandled error; the response was a 500
 
 
 RequestHook = Callable[[RequestSummary], None]

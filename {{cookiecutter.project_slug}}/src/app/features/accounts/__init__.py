@@ -1,1 +1,1 @@
-"""Accounts: who they are, how they log in, and how long that lasts."""
+"""Accounts, log-in, and sessions with refresh tokens."""

@@ -1,7 +1,7 @@
 """Hash passwords with argon2id, in threads.
 
 One hash takes tens of milliseconds of a core and 19 MiB. Threads keep the event loop free, and
-their number bounds the cores and the memory that many log-ins at once can take.
+their number limits the cores and the memory of concurrent log-ins.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.errors import Unavailable
 
-# OWASP's Password Storage Cheat Sheet; a hash made with less is replaced at the next log-in.
+# From OWASP's Password Storage Cheat Sheet. Weaker hashes are replaced at the next log-in.
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 MAX_THREADS = 2  # in a process
 MAX_WAIT_SECONDS = 5.0  # then 503: a longer wait would only lengthen the queue
 
-# For unknown addresses. No password has this hash, and verifying takes as long as for any other.
+# For unknown addresses. No password has this hash, and verification takes as long as for others.
 UNKNOWN_ACCOUNT_HASH = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class Passwords:
         """Return the hash to store.
 
         Raises:
-            Unavailable: the threads did not get to it in time.
+            Unavailable: no thread was free in time.
         """
         return await self._run(self._hasher.hash, _normal(password))
 
@@ -49,7 +49,7 @@ class Passwords:
             Whether the password matches, and a new hash if the stored one has older parameters.
 
         Raises:
-            Unavailable: the threads did not get to it in time.
+            Unavailable: no thread was free in time.
         """
         return await self._run(
             self._hasher.verify_and_update, _normal(password), stored or UNKNOWN_ACCOUNT_HASH

@@ -56,9 +56,9 @@ class SessionToken(BaseModel):
 
 
 class Tokens(BaseModel):
-    """As OAuth 2.0 has it (RFC 6749, 5.1)."""
+    """The response of OAuth 2.0 (RFC 6749, 5.1)."""
 
     access_token: str = Field(description="Send it as `Authorization: Bearer ...`.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of this kind of token in RFC 6750
-    expires_in: int = Field(description="Seconds for which the access token is good.")
+    expires_in: int = Field(description="Seconds until the access token expires.")
     refresh_token: str = Field(description="Valid for one use.")

@@ -154,7 +154,7 @@ async def refresh(database: Database, token: str, lifetime: timedelta) -> Login:
         ended = None
         if rotated is None:
             ended = (await session.execute(_END, {"id": session_id})).one_or_none()
-    # Raised after the commit: inside of the transaction it would roll the deletion back.
+    # An error inside of the transaction would roll back the deletion.
     if rotated is not None:
         return Login(rotated.account_id, next_token)
     if ended is not None and ended.is_live:

@@ -1,4 +1,4 @@
-"""With a worker, deliveries are processed by jobs."""
+"""The job that processes deliveries in a worker."""
 
 import time
 from collections.abc import AsyncIterator

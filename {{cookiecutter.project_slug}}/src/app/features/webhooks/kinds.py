@@ -1,4 +1,4 @@
-"""Kinds of senders: the headers that they sign with, and what identifies their events."""
+"""Kinds of senders: the headers of their signatures, and the ids of their events."""
 
 import re
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class SignatureHeaders(BaseModel):
 
 @dataclass(frozen=True)
 class NewEvent:
-    """What is stored of a delivery, once for each id."""
+    """An event to store, once for each id."""
 
     id: str
     body: bytes
@@ -37,10 +37,10 @@ class Kind(Protocol):
     success_status: int
 
     def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
-        """Say what is wrong with the headers; the body is not read then."""
+        """Return the reason for a refusal before the body is read, or None."""
 
     def is_signed(self, keys: Iterable[bytes], headers: SignatureHeaders, body: bytes) -> bool:
-        """Whether one of the keys signed the body."""
+        """Return whether one of the keys signed the body."""
 
     def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
         """Return the events of a signed delivery. Their ids must come from signed content."""
@@ -65,7 +65,7 @@ class Standard:
 
 
 class BodySigned:
-    """What Meta and GitHub have in common: they sign the body and nothing else."""
+    """Meta and GitHub sign only the body."""
 
     def why_refused(self, headers: SignatureHeaders, _now: float) -> str | None:
         if not BODY_SIGNATURE.fullmatch(headers.x_hub_signature_256):
@@ -92,7 +92,7 @@ class GitHub(BodySigned):
         return super().why_refused(headers, now)
 
     def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
-        # Not by X-GitHub-Delivery, which is not signed: a replay could have any.
+        # X-GitHub-Delivery is not signed, and a replay could have another one.
         return [NewEvent(signatures.digest(body), body, headers.x_github_event)]
 
 

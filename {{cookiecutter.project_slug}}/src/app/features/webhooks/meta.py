@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.features.webhooks.signatures import digest
 
 LISTS = ("changes", "messaging")  # of updates; Messenger and Instagram use the second
-# Of a contact, and of the person in a message or status. With all contacts of a batch, each of its
-# messages would be as large as the batch.
+# The ids of a contact, and those of a person in a message or status. An event has only the contact
+# of its person: with all contacts of a batch, it would be as large as the batch.
 CONTACT_IDS = ("wa_id", "user_id")
 PERSON_IDS = (
     *("from", "from_user_id", "recipient_id", "recipient_user_id"),

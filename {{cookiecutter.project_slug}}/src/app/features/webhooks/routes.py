@@ -158,11 +158,11 @@ async def receive_webhook(delivery: VerifiedDelivery, session: Session, inbox: I
 async def answer_challenge(
     inbox: InboxDep,
     _mode: Annotated[Literal["subscribe"], Query(alias="hub.mode")],
-    # echoed, so nothing but plain text of one line
+    # echoed in the response, so only one line of plain text is allowed
     challenge: Annotated[str, Query(alias="hub.challenge", pattern=r"^[ -~]{1,200}$")],
     token: Annotated[str, Query(alias="hub.verify_token", max_length=200)],
 ) -> str:
-    """Answer the challenge by which a sender verifies this address."""
+    """Respond to the challenge with which a sender verifies this address."""
     expected = inbox.verify_token
     if expected is None or not hmac.compare_digest(
         token.encode(), expected.get_secret_value().encode()

@@ -1,4 +1,4 @@
-"""The rules: a delivery is stored once, and processed until it succeeds or has failed for good."""
+"""Store each delivery once, and process it until it succeeds or has failed for good."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

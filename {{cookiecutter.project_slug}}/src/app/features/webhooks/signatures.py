@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable
 
 TOLERANCE_SECONDS = 300  # of a timestamp, into the past and the future
-# Without a full stop: it separates what is signed, and one in an id would let a body's first part
-# pass for the id's end.
+# Without a full stop, which separates the signed parts. With one, the end of an id could be the
+# start of a body.
 ID = re.compile(r"[!-\-/-~]{1,200}")
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
@@ -39,32 +39,32 @@ def is_well_formed(delivery_id: str, timestamp: str) -> bool:
 
 
 def is_fresh(timestamp: str, now: float) -> bool:
-    """Whether a well-formed timestamp is near enough; an old delivery may be somebody's replay."""
+    """Return whether a well-formed timestamp is recent. An old one may be a replay."""
     return abs(now - int(timestamp)) <= TOLERANCE_SECONDS
 
 
 def is_signed(
     keys: Iterable[bytes], delivery_id: str, timestamp: str, body: bytes, signatures: str
 ) -> bool:
-    """Whether one of the signatures was made with one of the keys.
+    """Return whether one of the signatures was made with one of the keys.
 
     Args:
-        keys: all that are valid, of which there are two while they rotate.
-        delivery_id: from `webhook-id`.
-        timestamp: from `webhook-timestamp`.
-        body: as it came, byte by byte.
-        signatures: `webhook-signature`; those of other versions than v1 match nothing.
+        keys: all valid keys. During a rotation there are two.
+        delivery_id: the header `webhook-id`.
+        timestamp: the header `webhook-timestamp`.
+        body: the unchanged bytes.
+        signatures: the header `webhook-signature`. Only version v1 matches.
     """
     expected = [sign(key, delivery_id, timestamp, body) for key in keys]
     return _has_common(expected, signatures.split())
 
 
 def is_body_signed(keys: Iterable[bytes], body: bytes, signature: str) -> bool:
-    """Whether `X-Hub-Signature-256` was made with one of the keys."""
+    """Return whether `X-Hub-Signature-256` was made with one of the keys."""
     return _has_common([sign_body(key, body) for key in keys], [signature])
 
 
 def _has_common(expected: list[str], sent: list[str]) -> bool:
-    # All are compared, each in constant time: how long it takes tells nothing.
-    pairs = [(ours.encode(), theirs.encode()) for ours in expected for theirs in sent]
-    return sum(hmac.compare_digest(ours, theirs) for ours, theirs in pairs) > 0
+    # Every pair is compared in constant time, so the duration reveals no part of a signature.
+    pairs = [(own.encode(), other.encode()) for own in expected for other in sent]
+    return sum(hmac.compare_digest(own, other) for own, other in pairs) > 0

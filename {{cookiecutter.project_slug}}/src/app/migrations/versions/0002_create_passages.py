@@ -1,4 +1,4 @@
-"""Create the passages table, and the extension that its embeddings need."""
+"""Create the passages table and the vector extension."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,7 +7,7 @@ from pgvector.sqlalchemy import Vector
 revision = "0002"
 down_revision = "0001"
 
-DIMENSIONS = 1536  # EMBEDDING_DIMENSIONS is checked against the column, wherever this is changed
+DIMENSIONS = 1536  # at start EMBEDDING_DIMENSIONS is compared with the column
 
 
 def upgrade() -> None:
@@ -32,6 +32,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The extension stays: others may have columns of its type, and to make it again takes rights
-    # that not every role has.
+    # The extension stays: other tables may use its type, and not every role can create it again.
     op.drop_table("passages")
