@@ -1,18 +1,23 @@
-"""A Valkey server for one test, which can stop and freeze it."""
+"""A Valkey server for one test, which can stop, freeze and slow it down."""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from httpx import AsyncClient
 
 from counting_proxy import DelayingProxy
+
+ROUND_TRIPS_SECONDS = [0.02, 0.1, 0.2, 0.3]  # of the slow links in tests
+READY_WITHIN_SECONDS = 10
+HANG_SECONDS = 60
 
 
 class Valkey:
@@ -60,3 +65,18 @@ def start_valkey() -> Iterator[Valkey]:
             yield server
         finally:
             server.stop()
+
+
+async def wait_until_ready(client: AsyncClient) -> None:
+    """Wait until the service is ready and not degraded: Redis passes its check."""
+    async with asyncio.timeout(READY_WITHIN_SECONDS):
+        while (await client.get("/health/ready")).json()["status"] != "ready":
+            await asyncio.sleep(0.05)
+
+
+async def wait_until_stable(is_complete: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for three successes in a row: the first calls still open connections."""
+    in_a_row = 0
+    async with asyncio.timeout(HANG_SECONDS):
+        while in_a_row < 3:
+            in_a_row = in_a_row + 1 if await is_complete() else 0
