@@ -279,8 +279,8 @@ BLOCKS = {
         "tests/test_baked_service.py::test_the_example_is_deleted_as_its_page_says"
     ),
     ("docs/jobs.md", "uv run app worker"): (
-        f"{TEMPLATE}/tests/tasks/test_workers.py::"
-        "test_the_health_check_tells_the_living_from_the_dead"
+        f"{TEMPLATE}/tests/jobs/test_workers.py::"
+        "test_health_check_without_a_recent_heartbeat_fails"
     ),
     ("docs/monitoring.md", "docker compose --profile observability up --build --wait"): (
         "tests/test_containers.py::test_prometheus_sees_every_replica_with_the_token"
@@ -299,12 +299,12 @@ BLOCKS = {
         "tests/test_update.py::test_a_project_without_cruft_is_linked_as_the_page_says"
     ),
     ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
-        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
-        "test_the_clients_of_the_page_sign_correctly"
+        f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
+        "test_clients_of_the_webhooks_page_sign_correctly"
     ),
     ("docs/webhooks.md", """body='{"zen": "Keep it logically awesome."}'"""): (
-        f"{TEMPLATE}/tests/webhooks/test_webhook_processes.py::"
-        "test_the_clients_of_the_page_sign_correctly"
+        f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
+        "test_clients_of_the_webhooks_page_sign_correctly"
     ),
     ("docs/deployment/README.md", SECRET): PLAIN,
     ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): ASKED,
