@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.db.migrate import LOCK
 from app.db.session import open_database
 from conftest import settings_for
-from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
+from processes import STARTUP, Service, add_migration, environment, start_postgres, wait_until
 from sql import fetch
 
 REPLICAS = 8
@@ -121,7 +121,7 @@ async def test_at_the_last_migration_a_start_takes_no_lock(
 
 
 async def test_a_database_that_appears_late_is_waited_for(replicas: ExitStack) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         server.stop()
         service = replicas.enter_context(Service(STARTUP, environment(server.url)))
         waiting = "waiting for the database"
@@ -178,7 +178,7 @@ async def test_sigterm_ends_a_migration_in_the_database_too(
 
 
 async def test_a_role_without_rights_is_one_line(replicas: ExitStack) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         settings = settings_for(server.url)
         async with open_database(settings) as database, database.session() as session:
             for statement in (
@@ -206,7 +206,7 @@ def test_without_a_database_the_start_fails_within_its_bound(replicas: ExitStack
 async def test_a_database_that_hangs_while_a_replica_waits_its_turn_is_not_waited_for(
     source: Path, replicas: ExitStack
 ) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         limits = {"MIGRATION_WAIT_SECONDS": "3", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
         env = environment(server.url, **add_migration(source, CONCURRENTLY), **limits)
         waiting = "waiting for another replica to migrate"
