@@ -24,7 +24,7 @@ OWNED = {
         "src/app/features/accounts",
         "src/app/migrations/versions/0004_create_accounts.py",
         "tests/auth",
-        "tests/callers.py",
+        "tests/authentication.py",
         "tests/features/accounts",
         "tests/features/bookmarks/test_bookmark_access.py",
         "tests/features/passages/test_passage_access.py",
@@ -49,8 +49,8 @@ OWNED = {
         "tests/cache",
         "tests/dev/test_valkey.py",
         "tests/features/bookmarks/test_bookmark_cache.py",
-        "tests/own_valkey.py",
         "tests/tracing/test_tracing_redis.py",
+        "tests/valkey_server.py",
     ),
     "rate_limit": (
         "docs/rate-limits.md",

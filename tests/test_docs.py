@@ -280,7 +280,7 @@ BLOCKS = {
     ),
     ("docs/jobs.md", "uv run app worker"): (
         f"{TEMPLATE}/tests/jobs/test_workers.py::"
-        "test_the_health_check_tells_the_living_from_the_dead"
+        "test_health_check_without_a_recent_heartbeat_fails"
     ),
     ("docs/monitoring.md", "docker compose --profile observability up --build --wait"): (
         "tests/test_containers.py::test_prometheus_sees_every_replica_with_the_token"
@@ -300,11 +300,11 @@ BLOCKS = {
     ),
     ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
         f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
-        "test_the_clients_of_the_page_sign_correctly"
+        "test_clients_of_the_webhooks_page_sign_correctly"
     ),
     ("docs/webhooks.md", """body='{"zen": "Keep it logically awesome."}'"""): (
         f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
-        "test_the_clients_of_the_page_sign_correctly"
+        "test_clients_of_the_webhooks_page_sign_correctly"
     ),
     ("docs/deployment/README.md", SECRET): PLAIN,
     ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): ASKED,

@@ -1,7 +1,7 @@
-"""Real PostgreSQL, real migrations, real processes.
+"""Fixtures with a real PostgreSQL, real migrations and real processes.
 
-Without DATABASE_URL an embedded PostgreSQL is started for the whole run. Tests never touch a
-database that they have not made: every worker makes its own, and drops it.
+Without DATABASE_URL, an embedded PostgreSQL is started for the whole run. Each worker of
+pytest-xdist creates its own database and drops it. Tests use no other database.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
 
-pytest_plugins = ["callers"]  # option: auth
+pytest_plugins = ["authentication"]  # option: auth
 
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
@@ -39,9 +39,9 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers once; xdist's workers inherit where they are.
+    """Start the servers once, and pass their URLs to the workers of pytest-xdist.
 
-    What else the environment says of the service is none of the tests' business.
+    The other variables of the service are removed: they must not change the tests.
     """
     if "TEST_DATABASE_URL" not in os.environ:
         names = ["DATABASE_URL"]
@@ -52,14 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
             stack = config.stash[SERVERS] = ExitStack()
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             given = stack.enter_context(embedded_services(folder)) | given
-            asyncio.run(_trade_safety_for_speed(given["DATABASE_URL"]))
+            asyncio.run(_disable_durability(given["DATABASE_URL"]))
         os.environ.update({f"TEST_{name}": url for name, url in given.items() if url})
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests that start processes take seconds: they go first, so that none is left for the end."""
+    """Run the slow tests first: those that start processes take seconds."""
     items.sort(key=lambda item: not hasattr(item.module, "Service"))
 
 
@@ -68,8 +68,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         stack.close()
 
 
-async def _trade_safety_for_speed(server: str) -> None:
-    """What would be lost in a power cut is thrown away in a minute anyhow."""
+async def _disable_durability(server: str) -> None:
+    """Make writes faster: the data of a test need not survive a power cut."""
     engine = create_engine(settings_for(server), pool_size=1)
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
@@ -79,7 +79,7 @@ async def _trade_safety_for_speed(server: str) -> None:
 
 
 def settings_for(database_url: str, **values: object) -> Settings:
-    """Settings of a test: what is not given here has its default."""
+    """Return settings for a test; every other setting has its default."""
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
@@ -89,7 +89,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
 
 @asynccontextmanager
 async def new_database() -> AsyncIterator[str]:
-    """The URL of an empty database that is dropped afterwards."""
+    """Create an empty database, yield its URL, and drop it."""
     server = os.environ["TEST_DATABASE_URL"]
     name = f"test_{uuid.uuid4().hex}"
     engine = create_engine(settings_for(server), pool_size=1)
@@ -105,17 +105,26 @@ async def new_database() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(service: FastAPI, *, host: str = "testserver") -> AsyncIterator[AsyncClient]:
-    """A client of an application between the start and the end of its lifespan."""
-    async with service.router.lifespan_context(service) as state:
-        service.state.opened = state
+    """Run the lifespan of an application, and yield a client of it."""
+    async with running_with_state(service, host=host) as (client, _state):
+        yield client
+
+
+@asynccontextmanager
+async def running_with_state(
+    service: FastAPI, *, host: str = "testserver"
+) -> AsyncIterator[tuple[AsyncClient, Mapping[str, Any]]]:
+    """Run the lifespan of an application, and yield a client of it and the lifespan state."""
+    async with service.router.lifespan_context(service) as lifespan_state:
+        state = dict(lifespan_state or {})
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["state"] = dict(state or {})
+            scope["state"] = dict(state)
             await service(scope, receive, send)
 
         transport = ASGITransport(with_state)
         async with AsyncClient(transport=transport, base_url=f"http://{host}") as client:
-            yield client
+            yield client, state
 
 
 def is_problem(response: Response, status: int, name: str) -> bool:
@@ -134,14 +143,14 @@ async def empty_database() -> AsyncIterator[str]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A copy of the source that a test may add to."""
+    """Return a copy of the source that a test may change."""
     shutil.copytree(Path(app.__path__[0]).parent, tmp_path / "src")
     return tmp_path / "src"
 
 
 @pytest.fixture(scope="session")
 async def database_url() -> AsyncIterator[str]:
-    """This worker's migrated database."""
+    """Yield the URL of a migrated database, one for each worker of pytest-xdist."""
     async with new_database() as url:
         await migrate(settings_for(url))
         yield url
@@ -160,7 +169,7 @@ async def service(settings: Settings) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture
 def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Lines]:
-    """What has been logged so far, parsed; everything must be on standard output."""
+    """Return a function that reads the log lines so far, which must all be on stdout."""
     before = logging.root.handlers[:], logging.root.level
     configure_logs(settings)
 
@@ -177,16 +186,16 @@ def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iter
 @pytest.fixture
 async def client(
     service: AsyncClient,
-    clean_tables: None,  # noqa: ARG001 - it cleans up
-    logged_in: None,  # noqa: ARG001 - so that it may write  # option: auth
+    clean_tables: None,  # noqa: ARG001 - used for its effect
+    logged_in: None,  # noqa: ARG001 - used for its effect  # option: auth
 ) -> AsyncClient:
-    """A client of the service, on empty tables."""
+    """Return a client of the service with empty tables."""
     return service
 
 
 @pytest.fixture
 async def clean_tables(settings: Settings) -> AsyncIterator[None]:
-    """Requests commit for real, so rolling back is no way to clean up after them."""
+    """Truncate the tables after the test: requests commit, so a rollback would not suffice."""
     yield
     tables = ", ".join(load_models().tables)
     if tables:

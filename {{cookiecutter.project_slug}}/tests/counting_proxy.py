@@ -1,4 +1,4 @@
-"""Between the service and a server: a proxy that counts round trips, or makes the link slow."""
+"""Proxies between the service and a server: one delays bytes, one counts round trips."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 from app.db.url import parse_postgres_url
 
 CHUNK_BYTES = 65536
-HEADER_BYTES = 5  # of a message: its kind, and its length without the kind
-READY_FOR_QUERY = b"Z"  # ends the answer to whatever was asked at once
-PARAMETER_DESCRIPTION = b"t"  # answers a prepare, for which the driver waits before it executes
+HEADER_BYTES = 5  # of a message: its type, and its length without the type
+READY_FOR_QUERY = b"Z"  # ends the response to the messages of one round trip
+PARAMETER_DESCRIPTION = b"t"  # the response to Prepare, which the driver awaits before it executes
 
-Read = Callable[[], Awaitable[bytes]]  # b"" at the end
+Read = Callable[[], Awaitable[bytes]]  # returns b"" at the end
 Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 
 
 class DelayingProxy:
-    """Passes bytes on, in order, each a fixed time after it came.
+    """A proxy that forwards bytes in order, each after a fixed delay.
 
-    Only connecting itself is not slower: the kernel accepts before the proxy can wait.
+    The TCP handshake is not delayed: the kernel accepts connections before the proxy can wait.
     """
 
     def __init__(self, connect: Connect, *, delay_seconds: float = 0.0) -> None:
@@ -33,31 +33,31 @@ class DelayingProxy:
         assert task is not None
         self._serving.add(task)
         self._open.add(writer)
-        answers, requests = await self._connect()
+        responses, requests = await self._connect()
         self._open.add(requests)
         try:
             async with asyncio.TaskGroup() as group:
                 for read, to in (
                     (lambda: reader.read(CHUNK_BYTES), requests),
-                    (lambda: self.read_answer(answers), writer),
+                    (lambda: self.read_response(responses), writer),
                 ):
-                    line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-                    group.create_task(_receive(read, line))
-                    group.create_task(self._deliver(line, to))
+                    queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+                    group.create_task(_receive(read, queue))
+                    group.create_task(self._deliver(queue, to))
         except* ConnectionError:
-            pass  # either side has ended
+            pass  # one side has closed its connection
         finally:
             requests.close()
             writer.close()
             self._serving.discard(task)
 
-    async def read_answer(self, answers: StreamReader) -> bytes:
-        return await answers.read(CHUNK_BYTES)
+    async def read_response(self, responses: StreamReader) -> bytes:
+        return await responses.read(CHUNK_BYTES)
 
-    async def _deliver(self, line: asyncio.Queue[tuple[float, bytes]], to: StreamWriter) -> None:
+    async def _deliver(self, queue: asyncio.Queue[tuple[float, bytes]], to: StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            arrived, chunk = await line.get()
+            arrived, chunk = await queue.get()
             await asyncio.sleep(arrived + self._delay_seconds - loop.time())
             if not chunk:
                 break
@@ -65,13 +65,13 @@ class DelayingProxy:
         to.close()
 
     def close(self) -> None:
-        """End what is still connected."""
+        """Close the open connections."""
         for writer in self._open:
             writer.close()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
-        """A port of this machine that leads to the server."""
+        """Listen on a free port of this machine, and yield it."""
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         try:
             yield server.sockets[0].getsockname()[1]
@@ -82,18 +82,18 @@ class DelayingProxy:
                 await asyncio.wait(self._serving)
 
 
-async def _receive(read: Read, line: asyncio.Queue[tuple[float, bytes]]) -> None:
+async def _receive(read: Read, queue: asyncio.Queue[tuple[float, bytes]]) -> None:
     loop = asyncio.get_running_loop()
     while chunk := await read():
-        line.put_nowait((loop.time(), chunk))
-    line.put_nowait((loop.time(), b""))
+        queue.put_nowait((loop.time(), chunk))
+    queue.put_nowait((loop.time(), b""))
 
 
 class CountingProxy(DelayingProxy):
-    """Stands before PostgreSQL.
+    """A proxy that counts the round trips to PostgreSQL.
 
     Attributes:
-        round_trips: complete answers, since a test last set it to 0.
+        round_trips: complete responses since a test set it to 0.
     """
 
     def __init__(self, database_url: str, *, delay_seconds: float = 0.0) -> None:
@@ -102,14 +102,14 @@ class CountingProxy(DelayingProxy):
         self.round_trips = 0
 
     def url(self, port: int) -> str:
-        there = self._target.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
-        return there.set(drivername="postgresql").render_as_string(hide_password=False)
+        proxied = self._target.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
+        return proxied.set(drivername="postgresql").render_as_string(hide_password=False)
 
-    async def read_answer(self, answers: StreamReader) -> bytes:
+    async def read_response(self, responses: StreamReader) -> bytes:
         try:
-            header = await answers.readexactly(HEADER_BYTES)
+            header = await responses.readexactly(HEADER_BYTES)
             length = int.from_bytes(header[1:]) - (HEADER_BYTES - 1)
-            message = header + await answers.readexactly(length)
+            message = header + await responses.readexactly(length)
         except asyncio.IncompleteReadError:
             return b""
         self.round_trips += header[:1] in {READY_FOR_QUERY, PARAMETER_DESCRIPTION}
@@ -126,7 +126,7 @@ class CountingProxy(DelayingProxy):
 async def open_counting_proxy(
     database_url: str, *, delay_seconds: float = 0.0
 ) -> AsyncIterator[tuple[CountingProxy, str]]:
-    """A proxy, and the database's URL through it."""
+    """Yield a proxy, and the URL of the database through it."""
     proxy = CountingProxy(database_url, delay_seconds=delay_seconds)
     async with proxy.listening() as port:
         yield proxy, proxy.url(port)

@@ -1,4 +1,4 @@
-"""Starting the service, and servers of its own, as processes that a test may stop or freeze."""
+"""Processes of the service, and servers that a test can stop or freeze."""
 
 import gzip
 import json
@@ -45,14 +45,14 @@ class Note(Model):
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(Markdown)
 """
-Answers = dict[str, tuple[int, dict[str, str]]]  # by path: a status, and what is sent as JSON
+Responses = dict[str, tuple[int, dict[str, str]]]  # by path: the status and the JSON document
 
 
 def environment(database_url: str, **variables: str) -> dict[str, str]:
-    """What a process of the service gets: little of ours, a free port, and JSON logs."""
-    ours = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    """Return the environment of a process of the service: a free port and JSON logs."""
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **ours,
+        **inherited,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ENVIRONMENT": "test",
         "DATABASE_URL": database_url,
@@ -63,7 +63,7 @@ def environment(database_url: str, **variables: str) -> dict[str, str]:
 
 
 def add_migration(source: Path, text: str) -> dict[str, str]:
-    """Put a migration after the others in a copy of the source; the variable that selects it."""
+    """Add a migration to a copy of the source, and return the variables that select the copy."""
     versions = source / "app" / "migrations" / "versions"
     known = sorted(file.name[:4] for file in versions.glob("[0-9]*.py"))
     text = text.format(after=known[-1] if known else None)
@@ -112,7 +112,7 @@ class Service:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The log, parsed; a line that is no JSON fails the test."""
+        """Return the parsed log; a line that is not JSON fails the test."""
         return [json.loads(line) for line in self.stdout.splitlines()]
 
     def messages(self) -> list[str]:
@@ -120,7 +120,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where it listens; waits until it does."""
+        """Wait until the service listens, and return its URL."""
         wait_until(lambda: '"listening"' in self.stdout, doing=self)
         return next(str(line["url"]) for line in self.lines if line["message"] == "listening")
 
@@ -143,20 +143,20 @@ def _status(url: str) -> int:
 def wait_until(
     condition: Callable[[], bool], *, doing: Service | None = None, seconds: float = 40
 ) -> float:
-    """Wait for something to become true; how long it took, in seconds."""
+    """Wait until a condition is true, and return the seconds that it took."""
     started = time.monotonic()
     while not condition():
         if doing is not None and doing.process.poll() is not None:
-            raise AssertionError(f"it ended:\n{doing.stdout}\n{doing.stderr}")
+            raise AssertionError(f"the process ended:\n{doing.stdout}\n{doing.stderr}")
         if time.monotonic() - started > seconds:
             shown = f"{doing.stdout}\n{doing.stderr}" if doing else ""
-            raise AssertionError(f"not within {seconds} s\n{shown}")
+            raise AssertionError(f"the condition was false for {seconds} s\n{shown}")
         time.sleep(0.05)
     return time.monotonic() - started
 
 
 class Postgres:
-    """A PostgreSQL of the test's own, to be stopped, frozen and started again."""
+    """A PostgreSQL server for one test, which can stop, freeze and restart it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -175,7 +175,7 @@ class Postgres:
         return str(self._server.get_postmaster_info().socket_dir)
 
     def require_password(self, user: str) -> None:
-        """Takes effect with pg_reload_conf()."""
+        """Require a password of a role; this takes effect with pg_reload_conf()."""
         file = self._folder / "pg_hba.conf"
         file.write_text(f"local all {user} scram-sha-256\n{file.read_text()}")
 
@@ -191,12 +191,12 @@ class Postgres:
             return
         postmaster = psutil.Process(pid)
         for process in [postmaster, *postmaster.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):  # a connection's process has ended by itself
+            with suppress(psutil.NoSuchProcess):  # the process of a connection has ended
                 process.send_signal(number)
 
 
 @contextmanager
-def own_postgres() -> Iterator[Postgres]:
+def start_postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="test-postgres-"))
     server = Postgres(folder / "data")
     try:
@@ -207,12 +207,17 @@ def own_postgres() -> Iterator[Postgres]:
 
 
 @contextmanager
-def answering(answers: Answers, headers: Mapping[str, str] = PROBLEM) -> Iterator[str]:
-    """The URL of a server with these answers, and to all else 404; the headers are on each."""
+def serve_responses(responses: Responses, headers: Mapping[str, str] = PROBLEM) -> Iterator[str]:
+    """Run an HTTP server and yield its URL; an unknown path returns 404.
+
+    Args:
+        responses: the status and the JSON document of each path.
+        headers: sent with every response.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, document = answers.get(self.path, (404, {}))
+            status, document = responses.get(self.path, (404, {}))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -220,7 +225,7 @@ def answering(answers: Answers, headers: Mapping[str, str] = PROBLEM) -> Iterato
             self.wfile.write(json.dumps(document).encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, args=(0.05,))
@@ -234,7 +239,7 @@ def answering(answers: Answers, headers: Mapping[str, str] = PROBLEM) -> Iterato
 
 @dataclass(frozen=True)
 class Received:
-    """One request that a receiver was sent; the body is unpacked."""
+    """A request to a receiver; the body is decompressed."""
 
     path: str
     headers: Message
@@ -242,9 +247,9 @@ class Received:
 
 
 class Receiver:
-    """An HTTP server of the test's own that accepts everything, and keeps it."""
+    """An HTTP server that accepts every request and records it."""
 
-    status = 200  # what it answers with
+    status = 200  # of every response
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -263,7 +268,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Do not log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})

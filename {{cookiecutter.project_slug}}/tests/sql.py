@@ -1,4 +1,4 @@
-"""Read rows in a test."""
+"""Statements in tests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ async def fetch(
     statement: Executable,
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[RowMapping]:
-    """Run a statement in a session, or on a read connection of a database."""
+    """Run a statement in a session or on a read connection, and return the rows."""
     if isinstance(source, AsyncSession):
         return (await source.execute(statement, parameters)).mappings().all()
     async with source.read_connection() as connection:

@@ -6,15 +6,15 @@ from app.auth.settings import AuthSettings, parse_keys
 SECRET = "Zq7wN1cT0pVxK4mB" + "8sRj2LdYhU6gEaFo"
 
 
-def test_the_first_key_comes_first() -> None:
-    other = SECRET[::-1]
-    assert list(parse_keys(f"2026-11:{SECRET}, 2026-05:{other}").items()) == [
+def test_parsed_keys_keep_their_order() -> None:
+    old_secret = SECRET[::-1]
+    assert list(parse_keys(f"2026-11:{SECRET}, 2026-05:{old_secret}").items()) == [
         ("2026-11", SECRET),
-        ("2026-05", other),
+        ("2026-05", old_secret),
     ]
 
 
-def test_a_secret_may_have_colons() -> None:
+def test_secret_with_colons_is_accepted() -> None:
     assert parse_keys(f"new:{SECRET}:x") == {"new": f"{SECRET}:x"}
 
 
@@ -31,7 +31,7 @@ def test_a_secret_may_have_colons() -> None:
         (f"new:{SECRET},old:{SECRET[:31]}", "at least 32"),
     ],
 )
-def test_what_is_no_list_of_keys_is_refused(text: str, problem: str) -> None:
+def test_invalid_list_of_keys_is_refused_without_repeating_it(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as caught:
         parse_keys(text)
     assert SECRET[:16] not in str(caught.value)
@@ -48,7 +48,8 @@ def test_what_is_no_list_of_keys_is_refused(text: str, problem: str) -> None:
         ("new:0f8a6c31d97be24508fa1c63b9d7e250", None),
     ],
 )
-def test_keys_that_are_no_secret_are_told_apart(keys: str | None, problem: str | None) -> None:
-    found = AuthSettings(auth_keys=None if keys is None else SecretStr(keys)).insecure_values()
-    assert len(found) == (0 if problem is None else 1)
-    assert (problem or "") in "".join(found)
+def test_missing_or_placeholder_key_is_insecure(keys: str | None, problem: str | None) -> None:
+    settings = AuthSettings(auth_keys=None if keys is None else SecretStr(keys))
+    problems = settings.insecure_values()
+    assert len(problems) == (0 if problem is None else 1)
+    assert (problem or "") in "".join(problems)

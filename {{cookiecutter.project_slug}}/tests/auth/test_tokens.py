@@ -10,7 +10,7 @@ from app.auth.settings import parse_keys
 from app.auth.tokens import ALGORITHM, AUDIENCE, AccessTokens, InvalidAccessToken
 from app.service_info import SERVICE_NAME
 from app.settings import Settings
-from conftest import AUTH_KEYS, settings_for
+from conftest import AUTH_KEYS, is_problem, settings_for
 
 OLD, NEW = "old:" + "o1" * 20, "new:" + "n2" * 20
 ACCOUNT_ID = uuid.UUID(int=7)
@@ -21,7 +21,7 @@ def access_tokens(keys: str | None = AUTH_KEYS) -> AccessTokens:
 
 
 def token(**changes: Any) -> str:
-    """A token as this service makes it, but for what is changed; None leaves a claim out."""
+    """Return a token as the service issues it, with changes; None removes a claim or header."""
     headers = {"kid": next(iter(parse_keys(AUTH_KEYS)))} | changes.pop("headers", {})
     secret = changes.pop("secret", next(iter(parse_keys(AUTH_KEYS).values())))
     algorithm = changes.pop("algorithm", ALGORITHM)
@@ -33,19 +33,19 @@ def token(**changes: Any) -> str:
         "iat": now,
         "exp": now + timedelta(minutes=5),
     } | changes
-    return jwt.encode(_given(claims), secret, algorithm, headers=_given(headers))
+    return jwt.encode(_without_none(claims), secret, algorithm, headers=_without_none(headers))
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def test_a_token_says_whose_it_is_and_is_good_as_long_as_the_settings_say(
+def test_issued_token_has_the_account_id_and_the_lifetime_of_the_settings(
     settings: Settings,
 ) -> None:
-    ours = AccessTokens(settings.model_copy(update={"access_token_minutes": 60}))
-    issued = ours.issue(ACCOUNT_ID)
-    assert ours.verify(issued) == ACCOUNT_ID
+    tokens = AccessTokens(settings.model_copy(update={"access_token_minutes": 60}))
+    issued = tokens.issue(ACCOUNT_ID)
+    assert tokens.verify(issued) == ACCOUNT_ID
     claims = jwt.decode(issued, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 60 * 60
     assert set(claims) == {"iss", "aud", "sub", "iat", "exp"}
@@ -61,7 +61,7 @@ NOW = datetime.now(UTC)
         {"iat": NOW + timedelta(hours=1), "exp": NOW + timedelta(hours=2)},
         {"iss": "another-service"},
         {"aud": "mail"},
-        {"sub": "nobody"},
+        {"sub": "no-uuid"},
         {"sub": None},
         {"exp": None},
         {"iat": None},
@@ -74,30 +74,30 @@ NOW = datetime.now(UTC)
         {"algorithm": "HS512", "secret": AUTH_KEYS * 2},
     ],
 )
-def test_whatever_is_not_right_about_a_token_it_is_refused(changes: dict[str, Any]) -> None:
+def test_token_with_an_invalid_claim_header_or_key_is_refused(changes: dict[str, Any]) -> None:
     assert access_tokens().verify(token()) == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
         access_tokens().verify(token(**changes))
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "é", "..", "e30.e30.", "\x00"])
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(InvalidAccessToken):
         access_tokens().verify(text)
 
 
-def test_a_token_that_was_tampered_with_is_refused() -> None:
+def test_token_with_changed_claims_is_refused() -> None:
     header, _, signature = token().split(".")
     _, claims, _ = token(sub=str(uuid.uuid4())).split(".")
     with pytest.raises(InvalidAccessToken):
         access_tokens().verify(f"{header}.{claims}.{signature}")
 
 
-def test_keys_are_rotated_without_anybody_noticing() -> None:
-    before, between, after = access_tokens(OLD), access_tokens(f"{NEW},{OLD}"), access_tokens(NEW)
+def test_tokens_are_accepted_during_a_key_rotation() -> None:
+    before, during, after = access_tokens(OLD), access_tokens(f"{NEW},{OLD}"), access_tokens(NEW)
     old = before.issue(ACCOUNT_ID)
-    assert between.verify(old) == ACCOUNT_ID
-    new = between.issue(ACCOUNT_ID)
+    assert during.verify(old) == ACCOUNT_ID
+    new = during.issue(ACCOUNT_ID)
     assert jwt.get_unverified_header(new)["kid"] == "new"
     assert after.verify(new) == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
@@ -106,11 +106,11 @@ def test_keys_are_rotated_without_anybody_noticing() -> None:
         before.verify(new)
 
 
-def test_without_keys_every_process_makes_up_its_own() -> None:
-    one, other = access_tokens(None), access_tokens(None)
-    assert one.verify(one.issue(ACCOUNT_ID)) == ACCOUNT_ID
+def test_process_without_keys_generates_its_own() -> None:
+    first, second = access_tokens(None), access_tokens(None)
+    assert first.verify(first.issue(ACCOUNT_ID)) == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
-        other.verify(one.issue(ACCOUNT_ID))
+        second.verify(first.issue(ACCOUNT_ID))
 
 
 @pytest.mark.parametrize(
@@ -122,25 +122,23 @@ def test_without_keys_every_process_makes_up_its_own() -> None:
         ("Bearer nonsense", 'Bearer error="invalid_token"', "invalid-token"),
     ],
 )
-async def test_without_a_good_token_the_answer_says_what_to_send(
+async def test_request_without_a_valid_token_returns_401_with_a_challenge(
     service: AsyncClient, authorization: str | None, challenge: str, name: str
 ) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     response = await service.get("/accounts/me", headers=headers)
-    assert response.status_code == 401
+    assert is_problem(response, 401, name)
     assert response.headers["WWW-Authenticate"] == challenge
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.json()["type"] == f"urn:problem:{name}"
 
 
-async def test_routes_that_ask_for_a_token_say_so(service: AsyncClient) -> None:
+async def test_routes_that_require_a_token_document_401(service: AsyncClient) -> None:
     document = (await service.get("/openapi.json")).json()
-    asking = {
+    protected = {
         f"{method.upper()} {path}": operation
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if "security" in operation
     }
-    assert "GET /accounts/me" in asking
-    for operation in asking.values():
+    assert "GET /accounts/me" in protected
+    for operation in protected.values():
         assert list(operation["responses"]["401"]["content"]) == ["application/problem+json"]

@@ -1,4 +1,4 @@
-"""The breaker bounds the wait of a request for Redis, and lets a late command end."""
+"""The breaker limits the wait of a request for Redis, and lets a late command finish."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,26 +11,28 @@ from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
 
 
 class Commands:
-    """Commands that a test lets end.
+    """Commands that wait until the test sets `can_finish`.
 
     Attributes:
-        ended: those that went on to their end.
+        begun: the number of commands that have begun.
+        finished: the number of commands that have finished.
+        can_finish: set by the test.
     """
 
     def __init__(self) -> None:
         self.begun = 0
-        self.ended = 0
-        self.go_on = asyncio.Event()
+        self.finished = 0
+        self.can_finish = asyncio.Event()
 
     async def run(self) -> str:
         self.begun += 1
-        await self.go_on.wait()
-        self.ended += 1
-        return "answer"
+        await self.can_finish.wait()
+        self.finished += 1
+        return "response"
 
 
-async def answer() -> str:
-    return "answer"
+async def respond() -> str:
+    return "response"
 
 
 async def fail() -> str:
@@ -44,7 +46,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def breaker() -> AsyncIterator[CircuitBreaker]:
-    async with Redis() as redis:  # it connects on first use, and is not used
+    async with Redis() as redis:  # never used, so it never connects
         breaker = CircuitBreaker(redis)
         yield breaker
         await breaker.close()
@@ -55,18 +57,18 @@ def commands() -> Commands:
     return Commands()
 
 
-async def test_a_late_command_goes_on_after_its_request(
+async def test_late_command_continues_after_its_request(
     breaker: CircuitBreaker, commands: Commands
 ) -> None:
     with pytest.raises(RedisUnavailable, match=r"no answer within 0\.05 s"):
         await breaker.call(commands.run)
-    commands.go_on.set()
+    commands.can_finish.set()
     async with asyncio.timeout(20):
-        while not commands.ended:
+        while not commands.finished:
             await asyncio.sleep(0)
 
 
-async def test_after_a_failure_no_command_begins_for_a_while(
+async def test_command_after_a_failure_is_refused_during_the_pause(
     breaker: CircuitBreaker, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 60)
@@ -76,59 +78,57 @@ async def test_after_a_failure_no_command_begins_for_a_while(
         with pytest.raises(RedisUnavailable, match="ResponseError: refused"):
             await breaker.call(commands.run)
     assert commands.begun == 0
-    assert await breaker.call(answer, even_open=True) == "answer"
+    assert await breaker.call(respond, even_open=True) == "response"
 
 
-async def test_a_late_command_opens_the_breaker_only_if_redis_has_answered_no_other(
+async def test_late_command_opens_the_breaker_unless_redis_answered_another(
     breaker: CircuitBreaker, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else one that opens a connection would keep those from Redis that have one."""
+    """A command that opens a connection is slow; it must not block the open connections."""
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 60)
     late = asyncio.create_task(breaker.call(commands.run))
     while not commands.begun:
         await asyncio.sleep(0)
-    assert await breaker.call(answer) == "answer"
+    assert await breaker.call(respond) == "response"
     with pytest.raises(RedisUnavailable):
         await late
-    assert await breaker.call(answer) == "answer"
+    assert await breaker.call(respond) == "response"
     with pytest.raises(RedisUnavailable):
         await breaker.call(commands.run)
     with pytest.raises(RedisUnavailable):
-        await breaker.call(answer)
+        await breaker.call(respond)
 
 
-async def test_a_late_command_is_cancelled_after_its_own_limit(
+async def test_late_command_is_cancelled_after_its_own_limit(
     breaker: CircuitBreaker, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.LATE_SECONDS", 0.1)
     with pytest.raises(RedisUnavailable):
         await breaker.call(commands.run)
     await asyncio.sleep(0.2)
-    commands.go_on.set()
+    commands.can_finish.set()
     await asyncio.sleep(0.01)
-    assert commands.ended == 0
+    assert commands.finished == 0
 
 
-async def test_the_end_of_the_service_cancels_late_commands(
-    breaker: CircuitBreaker, commands: Commands
-) -> None:
+async def test_close_cancels_late_commands(breaker: CircuitBreaker, commands: Commands) -> None:
     with pytest.raises(RedisUnavailable):
         await breaker.call(commands.run)
     await breaker.close()
-    commands.go_on.set()
+    commands.can_finish.set()
     await asyncio.sleep(0.01)
-    assert commands.ended == 0
+    assert commands.finished == 0
 
 
-async def test_a_client_that_disconnects_does_not_end_a_command(
+async def test_command_continues_after_its_request_is_cancelled(
     breaker: CircuitBreaker, commands: Commands
 ) -> None:
     request = asyncio.create_task(breaker.call(commands.run))
     while not commands.begun:
         await asyncio.sleep(0)
     request.cancel()
-    commands.go_on.set()
+    commands.can_finish.set()
     async with asyncio.timeout(20):
-        while not commands.ended:
+        while not commands.finished:
             await asyncio.sleep(0)
     assert request.cancelled()

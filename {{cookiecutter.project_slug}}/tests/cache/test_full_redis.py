@@ -1,4 +1,4 @@
-"""A Redis that answers and cannot write is degraded; one that was emptied works on."""
+"""Readiness and requests with a Redis that is full, read-only or flushed."""
 
 import os
 import uuid
@@ -11,7 +11,7 @@ from test_read_through import app_with_words, generous_timeouts
 
 from app.service_info import SERVICE_NAME
 from conftest import Lines, running, settings_for
-from own_valkey import Valkey, own_valkey
+from valkey_server import Valkey, start_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -20,15 +20,15 @@ __all__ = ["generous_timeouts"]  # a fixture
 
 
 @pytest.fixture(autouse=True)
-def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each probe makes a round of checks of its own, and each request tries Redis."""
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the checks for each probe, and try Redis in each request."""
     monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:
-    with own_valkey() as valkey:
+    with start_valkey() as valkey:
         yield valkey
 
 
@@ -59,7 +59,7 @@ async def break_by_memory(redis: Redis) -> None:
 
 
 async def break_by_role(redis: Redis) -> None:
-    """Follow a server that does not exist: a replica refuses to write."""
+    """Make it a replica of a missing server: a replica refuses writes."""
     await redis.replicaof("127.0.0.1", "1")
 
 
@@ -72,7 +72,7 @@ async def repair(redis: Redis) -> None:
     ("break_", "reason"),
     [(break_by_memory, "OutOfMemoryError"), (break_by_role, "ReadOnlyError")],
 )
-async def test_a_redis_that_cannot_write_is_degraded_until_it_can(
+async def test_readiness_with_a_read_only_redis_is_degraded_until_repaired(
     client: AsyncClient,
     redis: Redis,
     lines: Lines,
@@ -94,10 +94,10 @@ async def test_a_redis_that_cannot_write_is_degraded_until_it_can(
     assert await readiness(client) == READY
 
 
-async def test_a_change_is_seen_by_the_next_reader_of_a_full_redis(
+async def test_change_with_a_full_redis_is_seen_by_the_next_read(
     client: AsyncClient, redis: Redis
 ) -> None:
-    """The cached value is there, and its mark cannot be written: it is deleted."""
+    """A full Redis cannot store the invalidation marker, so the cached value is deleted."""
     path = f"/words/{uuid.uuid4()}"
     await client.get(path)
     await break_by_memory(redis)
@@ -105,7 +105,7 @@ async def test_a_change_is_seen_by_the_next_reader_of_a_full_redis(
     assert (await client.get(path)).json() == {"text": "new"}
 
 
-async def test_a_redis_that_was_emptied_stays_ready_and_is_filled_again(
+async def test_flushed_redis_stays_ready_and_is_filled_again(
     client: AsyncClient, redis: Redis
 ) -> None:
     key = f"{uuid.uuid4()}"
@@ -113,8 +113,8 @@ async def test_a_redis_that_was_emptied_stays_ready_and_is_filled_again(
     await redis.flushall()
     await redis.script_flush()
     assert await readiness(client) == READY
-    answer = await client.get(f"/words/{key}")
-    assert answer.status_code == 200
-    assert "RateLimit" in answer.headers  # option: rate_limit
+    response = await client.get(f"/words/{key}")
+    assert response.status_code == 200
+    assert "RateLimit" in response.headers  # option: rate_limit
     assert await redis.exists(f"{SERVICE_NAME}:word:{key}")
     assert await redis.ttl(f"{SERVICE_NAME}:health-check") > 0

@@ -1,4 +1,4 @@
-"""An outage of Redis slows requests and fails none. A cached value is never older than a change."""
+"""The cache fails no request when Redis is unavailable, and returns no outdated value."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.web.checks import Health
 from app.web.dependencies import Session, from_state
 from conftest import running, settings_for
-from own_valkey import own_valkey
+from valkey_server import start_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -110,24 +110,22 @@ def app_with_words(settings: Settings) -> FastAPI:
     return app
 
 
-async def test_a_cached_value_is_not_loaded_again(app: FastAPI, key: str, redis: Redis) -> None:
+async def test_cached_value_is_not_loaded_again(app: FastAPI, key: str, redis: Redis) -> None:
     async with running(app) as client:
-        answers = [(await client.get(f"/words/{key}")).json() for _ in range(3)]
-    assert answers == [{"text": "none yet"}] * 3
+        words = [(await client.get(f"/words/{key}")).json() for _ in range(3)]
+    assert words == [{"text": "none yet"}] * 3
     assert app.state.loads == 1
     assert 0 < await redis.ttl(f"{SERVICE_NAME}:word:{key}") <= TTL_SECONDS
 
 
-async def test_a_change_is_seen_by_the_next_reader(app: FastAPI, key: str) -> None:
+async def test_change_is_seen_by_the_next_read(app: FastAPI, key: str) -> None:
     async with running(app) as client:
         await client.get(f"/words/{key}")
         await client.put(f"/words/{key}", params={"text": "new"})
         assert (await client.get(f"/words/{key}")).json() == {"text": "new"}
 
 
-async def test_a_rolled_back_change_invalidates_nothing(
-    app: FastAPI, key: str, redis: Redis
-) -> None:
+async def test_rolled_back_change_invalidates_nothing(app: FastAPI, key: str, redis: Redis) -> None:
     async with running(app) as client:
         await client.get(f"/words/{key}")
         refused = await client.put(f"/words/{key}", params={"text": "refused"})
@@ -135,22 +133,22 @@ async def test_a_rolled_back_change_invalidates_nothing(
     assert await redis.get(f"{SERVICE_NAME}:word:{key}")
 
 
-async def test_a_slow_reader_cannot_store_an_old_value(cache: Cache, key: str) -> None:
-    async def load_while_the_row_changes() -> Word:
+async def test_slow_load_does_not_store_an_outdated_value(cache: Cache, key: str) -> None:
+    async def load_during_a_change() -> Word:
         await cache.invalidate(key)
         return Word(text="old")
 
-    assert (await cache.get_or_load(key, Word, load_while_the_row_changes)).text == "old"
+    assert (await cache.get_or_load(key, Word, load_during_a_change)).text == "old"
     assert await get(cache, key, "new") == "new"
 
 
-async def test_many_readers_wait_for_a_connection_and_are_served(cache: Cache, key: str) -> None:
+async def test_concurrent_reads_wait_for_a_connection(cache: Cache, key: str) -> None:
     await get(cache, key, "value")
     found = await asyncio.gather(*(get(cache, key, "loaded") for _ in range(64)))
     assert found == ["value"] * 64
 
 
-async def test_a_value_with_another_schema_is_loaded_again(
+async def test_value_with_another_schema_is_loaded_again(
     app: FastAPI, key: str, redis: Redis
 ) -> None:
     await redis.set(f"{SERVICE_NAME}:word:{key}", '{"of another": "version"}', ex=60)
@@ -158,7 +156,7 @@ async def test_a_value_with_another_schema_is_loaded_again(
         assert (await client.get(f"/words/{key}")).json() == {"text": "none yet"}
 
 
-async def test_invalidation_is_tried_during_the_pause_after_a_failure(
+async def test_invalidation_during_the_pause_after_a_failure_is_sent(
     cache: Cache, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await get(cache, key, "old")
@@ -169,14 +167,12 @@ async def test_invalidation_is_tried_during_the_pause_after_a_failure(
     assert await get(cache, key, "new") == "new"
 
 
-def test_an_invalid_url_is_refused_with_the_settings(database_url: str) -> None:
+def test_invalid_redis_url_is_refused(database_url: str) -> None:
     with pytest.raises(ValidationError, match="redis:// or rediss://"):
         settings_for(database_url, redis_url="localhost:6379")
 
 
-async def test_without_a_url_nothing_is_cached_and_nothing_fails(
-    database_url: str, key: str
-) -> None:
+async def test_cache_without_redis_url_loads_every_time(database_url: str, key: str) -> None:
     settings = settings_for(database_url, redis_url=None)
     health = Health()
     async with open_test_cache(settings, health) as cache:
@@ -185,7 +181,7 @@ async def test_without_a_url_nothing_is_cached_and_nothing_fails(
         assert await health.components() == {}
 
 
-async def test_requests_succeed_while_redis_is_down(database_url: str, key: str) -> None:
+async def test_requests_while_redis_is_down_succeed(database_url: str, key: str) -> None:
     app = app_with_words(settings_for(database_url, redis_url="redis://127.0.0.1:1/0"))
     async with running(app) as client:
         for _ in range(3):
@@ -197,11 +193,11 @@ async def test_requests_succeed_while_redis_is_down(database_url: str, key: str)
     assert ready.json()["components"]["redis"] == "failed"
 
 
-async def test_a_frozen_redis_delays_one_request_a_second(
+async def test_frozen_redis_delays_one_request_a_second(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.WAIT_SECONDS", WAIT_SECONDS)
-    with own_valkey() as valkey:
+    with start_valkey() as valkey:
         app = app_with_words(settings_for(database_url, redis_url=valkey.url))
         async with running(app) as client:
             await client.get(f"/words/{key}")
@@ -210,7 +206,7 @@ async def test_a_frozen_redis_delays_one_request_a_second(
             for _ in range(20):
                 assert (await client.get(f"/words/{key}")).status_code == 200
             waited = time.monotonic() - started
-            assert waited < 20 * WAIT_SECONDS / 2  # with a wait for each, four times that
+            assert waited < 20 * WAIT_SECONDS / 2  # one wait a request would take twice as long
             valkey.thaw()
             await asyncio.sleep(PAUSE_SECONDS + 0.1)
             loads = app.state.loads

@@ -5,7 +5,7 @@ import pytest
 from app.db.limiter import ConnectionLimiter
 
 
-async def test_who_waits_is_served_before_who_comes_later() -> None:
+async def test_waiting_requests_are_served_first_in_first_out() -> None:
     limiter = ConnectionLimiter(1, wait_seconds=5)
     served: list[str] = []
 
@@ -17,13 +17,13 @@ async def test_who_waits_is_served_before_who_comes_later() -> None:
     await limiter.acquire()
     first = asyncio.create_task(work("first"))
     await asyncio.sleep(0)
-    limiter.release()  # free for a moment, but not for those who come now
+    limiter.release()  # the free connection is reserved for the first waiter
     await work("later")
     await first
     assert served == ["first", "later"]
 
 
-async def test_who_waits_too_long_is_told_so_and_leaves_no_trace() -> None:
+async def test_wait_over_the_limit_raises_and_frees_its_place() -> None:
     limiter = ConnectionLimiter(1, wait_seconds=0.05)
     waits: list[float] = []
     limiter.on_acquire.append(waits.append)
@@ -37,7 +37,7 @@ async def test_who_waits_too_long_is_told_so_and_leaves_no_trace() -> None:
     assert waits[1] >= 0.05 > waits[2]
 
 
-async def test_a_wait_that_is_cancelled_takes_no_turn() -> None:
+async def test_cancelled_wait_acquires_no_connection() -> None:
     limiter = ConnectionLimiter(1, wait_seconds=5)
     await limiter.acquire()
     waiting = asyncio.create_task(limiter.acquire())
@@ -50,7 +50,7 @@ async def test_a_wait_that_is_cancelled_takes_no_turn() -> None:
     await limiter.acquire()
 
 
-async def test_those_who_watch_see_every_end() -> None:
+async def test_release_callbacks_see_the_connections_in_use() -> None:
     limiter = ConnectionLimiter(2, wait_seconds=5)
     in_use: list[int] = []
     limiter.on_release.append(lambda: in_use.append(limiter.in_use))

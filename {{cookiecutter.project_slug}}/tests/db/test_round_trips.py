@@ -1,6 +1,6 @@
-"""What a request costs the database is asserted to the last round trip: slowness creeps in here.
+"""Exact numbers of round trips to the database.
 
-Each is asked twice: the first time, statements are prepared.
+Each operation runs twice: the first run also prepares the statements.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ ONE = select(text("1"))
 
 
 @pytest.fixture
-async def measured(database_url: str) -> AsyncIterator[tuple[CountingProxy, Database]]:
+async def proxied(database_url: str) -> AsyncIterator[tuple[CountingProxy, Database]]:
     async with (
         open_counting_proxy(database_url) as (proxy, url),
         open_database(settings_for(url)) as database,
@@ -27,38 +27,38 @@ async def measured(database_url: str) -> AsyncIterator[tuple[CountingProxy, Data
         yield proxy, database
 
 
-async def round_trips_of(proxy: CountingProxy, ask: Callable[[], Awaitable[object]]) -> int:
-    await ask()
+async def count_round_trips(proxy: CountingProxy, run: Callable[[], Awaitable[object]]) -> int:
+    await run()
     proxy.round_trips = 0
-    await ask()
+    await run()
     return proxy.round_trips
 
 
-async def test_a_read_is_one_round_trip(measured: tuple[CountingProxy, Database]) -> None:
-    proxy, database = measured
-    assert await round_trips_of(proxy, lambda: fetch(database, ONE)) == 1
+async def test_read_takes_one_round_trip(proxied: tuple[CountingProxy, Database]) -> None:
+    proxy, database = proxied
+    assert await count_round_trips(proxy, lambda: fetch(database, ONE)) == 1
 
 
 @pytest.mark.parametrize(("statements", "round_trips"), [(0, 0), (1, 3), (2, 4)])
-async def test_a_transaction_adds_its_begin_and_its_end_if_it_does_anything(
-    measured: tuple[CountingProxy, Database], statements: int, round_trips: int
+async def test_transaction_with_statements_adds_begin_and_commit(
+    proxied: tuple[CountingProxy, Database], statements: int, round_trips: int
 ) -> None:
-    proxy, database = measured
+    proxy, database = proxied
 
     async def change() -> None:
         async with database.session() as session:
             for _ in range(statements):
                 await fetch(session, ONE)
 
-    assert await round_trips_of(proxy, change) == round_trips
+    assert await count_round_trips(proxy, change) == round_trips
 
 
-async def test_the_checks_of_readiness_are_one_round_trip_each(
-    measured: tuple[CountingProxy, Database],
+async def test_readiness_checks_take_one_round_trip_each(
+    proxied: tuple[CountingProxy, Database],
 ) -> None:
-    proxy, database = measured
-    assert await round_trips_of(proxy, database.ping) == 1
-    assert await round_trips_of(proxy, lambda: check_schema_version(database)) == 1
+    proxy, database = proxied
+    assert await count_round_trips(proxy, database.ping) == 1
+    assert await count_round_trips(proxy, lambda: check_schema_version(database)) == 1
 
 
 async def test_statements_behind_a_transaction_pooler_take_two_round_trips(
@@ -72,13 +72,13 @@ async def test_statements_behind_a_transaction_pooler_take_two_round_trips(
                 async with database.session() as session:
                     await fetch(session, ONE)
 
-            assert await round_trips_of(proxy, lambda: fetch(database, ONE)) == 2
-            assert await round_trips_of(proxy, change) == 1 + 2 + 1
-            assert await round_trips_of(proxy, database.ping) == 2
-            assert await round_trips_of(proxy, lambda: check_schema_version(database)) == 2
+            assert await count_round_trips(proxy, lambda: fetch(database, ONE)) == 2
+            assert await count_round_trips(proxy, change) == 1 + 2 + 1
+            assert await count_round_trips(proxy, database.ping) == 2
+            assert await count_round_trips(proxy, lambda: check_schema_version(database)) == 2
 
 
-async def test_probes_of_the_process_do_not_ask_the_database(database_url: str) -> None:
+async def test_liveness_probes_take_no_round_trip(database_url: str) -> None:
     async with (
         open_counting_proxy(database_url) as (proxy, url),
         running(create_app(settings_for(url))) as client,

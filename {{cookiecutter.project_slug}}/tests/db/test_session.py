@@ -18,11 +18,11 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import DatabaseDep, Session
 from conftest import running, settings_for
-from processes import own_postgres
+from processes import start_postgres
 from sql import fetch
 
 INSERT = text("INSERT INTO scratch (word) VALUES (:word) RETURNING word")
-REFUSE_AT_COMMIT = (
+FAIL_AT_COMMIT = (
     """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
        AS $$ BEGIN RAISE EXCEPTION 'refused at commit'; END $$""",
     """CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON scratch
@@ -43,8 +43,8 @@ async def words(database: Database) -> list[str]:
     return [row["word"] for row in await fetch(database, WORDS)]
 
 
-def app_of(settings: Settings) -> FastAPI:
-    """The service's own application, with routes that write and then fail."""
+def app_with_routes(settings: Settings) -> FastAPI:
+    """Return the application with routes that write, fail and wait."""
     app = create_app(settings)
 
     @app.post("/write")
@@ -65,22 +65,20 @@ def app_of(settings: Settings) -> FastAPI:
     return app
 
 
-async def test_a_failing_commit_is_never_answered_with_success(
-    database: Database, empty_database: str
-) -> None:
+async def test_failing_commit_returns_500(database: Database, empty_database: str) -> None:
     async with database.session() as session:
-        for statement in REFUSE_AT_COMMIT:
+        for statement in FAIL_AT_COMMIT:
             await session.execute(text(statement))
-    async with running(app_of(settings_for(empty_database))) as client:
+    async with running(app_with_routes(settings_for(empty_database))) as client:
         response = await client.post("/write", params={"word": "refused"})
     assert response.status_code == 500
     assert await words(database) == []
 
 
-async def test_a_row_is_committed_before_the_first_byte_of_the_answer(
+async def test_row_is_committed_before_the_response_starts(
     database: Database, empty_database: str
 ) -> None:
-    app = app_of(settings_for(empty_database))
+    app = app_with_routes(settings_for(empty_database))
     seen: list[list[str]] = []
 
     async def receive() -> Message:
@@ -124,7 +122,7 @@ async def test_read_session_refuses_to_write(database: Database) -> None:
         Model.metadata.remove(Scratch.metadata.tables["scratch"])
 
 
-async def test_an_outage_met_on_the_connection_itself_is_a_503(database: Database) -> None:
+async def test_terminated_connection_is_unavailable(database: Database) -> None:
     with pytest.raises(Unavailable):
         async with database.session() as session:
             pid = (await fetch(session, text("SELECT pg_backend_pid()")))[0]
@@ -132,10 +130,8 @@ async def test_an_outage_met_on_the_connection_itself_is_a_503(database: Databas
             await session.execute(text("SELECT 1"))
 
 
-async def test_a_statement_of_the_connection_itself_over_its_time_is_a_503(
-    empty_database: str,
-) -> None:
-    """Behind a pooler it is the client that looks at the clock."""
+async def test_statement_over_the_client_timeout_is_unavailable(empty_database: str) -> None:
+    """Behind a transaction pooler, the client enforces the timeout."""
     settings = settings_for(
         empty_database,
         database_unpooled_url=empty_database,
@@ -145,30 +141,29 @@ async def test_a_statement_of_the_connection_itself_over_its_time_is_a_503(
         with pytest.raises(Unavailable):
             async with database.session() as session:
                 await session.execute(text("SELECT pg_sleep(30)"))
-        with pytest.raises(TimeoutError, match="of another"):
+        with pytest.raises(TimeoutError, match="of the caller"):
             async with database.session():
-                raise TimeoutError("of another")
+                raise TimeoutError("of the caller")
 
 
-async def test_what_postgresql_will_not_commit_is_never_taken_for_committed(
-    database: Database,
-) -> None:
-    """After an error it answers COMMIT with a ROLLBACK, and without a word."""
-    seen: list[str] = []
+async def test_commit_of_an_aborted_transaction_raises(database: Database) -> None:
+    """PostgreSQL answers COMMIT after an error with ROLLBACK, and reports no error."""
+    calls: list[str] = []
 
-    async def look() -> None:
-        seen.append("called")
+    async def record() -> None:
+        calls.append("called")
 
     with pytest.raises(DBAPIError, match="transaction is aborted"):
         async with database.session() as session:
-            after_commit(session, look)
+            after_commit(session, record)
             await fetch(session, INSERT, {"word": "lost"})
             with contextlib.suppress(DBAPIError):
                 await fetch(session, text("SELECT 1 / 0"))
-    assert (await words(database), seen) == ([], [])
+    assert await words(database) == []
+    assert calls == []
 
 
-async def test_an_error_behind_a_savepoint_is_no_reason_not_to_commit(database: Database) -> None:
+async def test_transaction_with_a_rolled_back_savepoint_is_committed(database: Database) -> None:
     async with database.session() as session:
         await fetch(session, INSERT, {"word": "kept"})
         with contextlib.suppress(DBAPIError):
@@ -179,10 +174,10 @@ async def test_an_error_behind_a_savepoint_is_no_reason_not_to_commit(database: 
     assert await words(database) == ["kept", "kept, too"]
 
 
-async def test_a_connection_that_could_not_begin_is_not_used_again(
+async def test_connection_cancelled_in_begin_is_not_reused(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was cancelled in its BEGIN: asyncpg would begin by a savepoint ever after."""
+    """After a cancelled BEGIN, asyncpg would begin every transaction with a savepoint."""
     settings = settings_for(
         empty_database, database_pool_size=1, database_statement_timeout_seconds=0.1
     )
@@ -193,7 +188,7 @@ async def test_a_connection_that_could_not_begin_is_not_used_again(
         return str(await execute(connection, "SELECT pg_sleep(30)"))
 
     async with open_database(settings) as database:
-        await fetch(database, select(1))  # or it would be a connection that is set up
+        await fetch(database, select(1))  # opens the connection, which runs statements of its own
         with monkeypatch.context() as patched:
             patched.setattr(asyncpg.Connection, "execute", cancelled)
             with pytest.raises(Unavailable):
@@ -203,41 +198,41 @@ async def test_a_connection_that_could_not_begin_is_not_used_again(
             assert len(await fetch(session, select(1))) == 1
 
 
-async def test_an_error_rolls_everything_back(database: Database, empty_database: str) -> None:
-    async with running(app_of(settings_for(empty_database))) as client:
+async def test_error_rolls_back_the_transaction(database: Database, empty_database: str) -> None:
+    async with running(app_with_routes(settings_for(empty_database))) as client:
         response = await client.post("/write-and-fail")
     assert response.status_code == 500
     assert "after the write" not in response.text
     assert await words(database) == []
 
 
-async def test_callbacks_run_after_the_commit_and_only_then(database: Database) -> None:
+async def test_callbacks_run_after_a_commit_and_not_after_a_rollback(database: Database) -> None:
     seen: list[list[str]] = []
 
-    async def look() -> None:
+    async def record() -> None:
         seen.append(await words(database))
 
     with pytest.raises(RuntimeError):
         async with database.session() as session:
-            after_commit(session, look)
+            after_commit(session, record)
             raise RuntimeError
     assert seen == []
     async with database.session() as session:
-        after_commit(session, look)
+        after_commit(session, record)
         await fetch(session, INSERT, {"word": "seen"})
     assert seen == [["seen"]]
 
 
-async def test_a_statement_over_its_time_is_a_503_with_retry_after(empty_database: str) -> None:
+async def test_statement_over_the_timeout_returns_503_with_retry_after(empty_database: str) -> None:
     settings = settings_for(empty_database, database_statement_timeout_seconds=0.2)
-    async with running(app_of(settings)) as client:
+    async with running(app_with_routes(settings)) as client:
         response = await client.get("/sleep")
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "5"
     assert response.json()["title"] == "Service Unavailable"
 
 
-async def test_an_exhausted_pool_is_a_quick_503(empty_database: str) -> None:
+async def test_exhausted_pool_is_unavailable_within_the_limit(empty_database: str) -> None:
     settings = settings_for(empty_database, database_pool_size=1, database_pool_timeout_seconds=0.2)
     async with open_database(settings) as database, database.session():
         started = time.monotonic()
@@ -246,8 +241,8 @@ async def test_an_exhausted_pool_is_a_quick_503(empty_database: str) -> None:
         assert time.monotonic() - started < 2
 
 
-async def recovered(database: Database) -> bool:
-    """Whether it answers again; with half a second a statement, a busy machine may need a few."""
+async def has_recovered(database: Database) -> bool:
+    """Return whether a read succeeds within 5 s; a busy machine may need several attempts."""
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(Unavailable):
@@ -255,11 +250,11 @@ async def recovered(database: Database) -> bool:
             await asyncio.sleep(0.1)
 
 
-async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -> None:
-    with own_postgres() as server:
+async def test_outage_is_unavailable_and_recovers_without_a_restart() -> None:
+    with start_postgres() as server:
         settings = settings_for(server.url, database_statement_timeout_seconds=0.5)
         async with open_database(settings) as database:
-            assert await recovered(database)
+            assert await has_recovered(database)
             server.stop()
             with pytest.raises(Unavailable):
                 await fetch(database, select(1))
@@ -267,18 +262,20 @@ async def test_an_outage_is_a_503_and_the_service_recovers_without_a_restart() -
                 async with database.session():
                     pass
             server.start()
-            assert await recovered(database)
+            assert await has_recovered(database)
 
             server.freeze()
             started = time.monotonic()
             with pytest.raises(Unavailable):
                 await fetch(database, select(1))
-            assert time.monotonic() - started < 2  # half a second, and half for the client
+            assert (
+                time.monotonic() - started < 2
+            )  # 0.5 s on the server, and 0.5 s more in the client
             server.thaw()
             await asyncio.sleep(0.1)
-            assert await recovered(database)
+            assert await has_recovered(database)
 
 
-async def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:
+async def test_invalid_statement_is_not_an_outage(database: Database) -> None:
     with pytest.raises(Exception, match="does not exist"):
         await fetch(database, text("SELECT nothing FROM nowhere"))

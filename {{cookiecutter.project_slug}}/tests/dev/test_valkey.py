@@ -6,22 +6,24 @@ from redis import Redis, RedisError
 
 from app.dev.valkey import embedded_valkey
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no wheel of it")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="there is no embedded Valkey for Windows"
+)
 
 
-def test_processes_of_one_folder_share_it_until_the_first_one_ends(tmp_path: Path) -> None:
+def test_embedded_valkey_of_one_folder_is_shared_until_the_first_user_ends(tmp_path: Path) -> None:
     with embedded_valkey(tmp_path / "a") as url:
         with embedded_valkey(tmp_path / "a") as joined:
             assert joined == url
         with Redis.from_url(url) as redis:
-            assert redis.ping(), "who has only joined does not stop it"
+            assert redis.ping(), "the second user does not stop the server"
         with embedded_valkey(tmp_path / "b") as other:
             assert other != url
     with Redis.from_url(url) as redis, pytest.raises(RedisError):
         redis.ping()
 
 
-def test_what_is_left_of_a_crash_is_not_believed(tmp_path: Path) -> None:
+def test_url_file_left_by_a_crash_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("unix:///no/such/socket")
     with embedded_valkey(tmp_path) as url, Redis.from_url(url) as redis:
         assert redis.ping()

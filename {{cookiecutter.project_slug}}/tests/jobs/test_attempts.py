@@ -35,7 +35,7 @@ async def records(database: Database) -> list[dict[str, object]]:
     return [dict(row) for row in await fetch(database, _RECORDS)]
 
 
-async def test_a_finished_job_leaves_a_record_with_its_result(
+async def test_finished_job_leaves_a_record_with_its_result(
     database: Database, lines: Lines
 ) -> None:
     async def run(_session: AsyncSession, *, word: str) -> dict[str, str]:
@@ -53,9 +53,7 @@ async def test_a_finished_job_leaves_a_record_with_its_result(
     )
 
 
-async def test_concurrent_deliveries_of_a_job_take_effect_once(
-    database: Database, lines: Lines
-) -> None:
+async def test_concurrent_deliveries_of_a_job_run_it_once(database: Database, lines: Lines) -> None:
     runs: list[str] = []
 
     async def run(_session: AsyncSession, *, word: str) -> None:
@@ -73,9 +71,7 @@ async def test_concurrent_deliveries_of_a_job_take_effect_once(
     ]
 
 
-async def test_a_failed_attempt_is_rolled_back_and_retried(
-    database: Database, lines: Lines
-) -> None:
+async def test_failed_attempt_is_rolled_back_and_retried(database: Database, lines: Lines) -> None:
     async def run(session: AsyncSession, *, word: str) -> None:
         await session.execute(_WRITE)
         raise ValueError(f"no {word}")
@@ -91,9 +87,7 @@ async def test_a_failed_attempt_is_rolled_back_and_retried(
     assert line["request_id"] == "request-7"
 
 
-async def test_the_last_failed_attempt_is_logged_as_an_error(
-    database: Database, lines: Lines
-) -> None:
+async def test_last_failed_attempt_is_logged_as_an_error(database: Database, lines: Lines) -> None:
     async def run(_session: AsyncSession, *, word: str) -> None:
         raise ValueError(f"no {word}")
 
@@ -104,8 +98,8 @@ async def test_the_last_failed_attempt_is_logged_as_an_error(
     assert "ValueError: no a" in line["exception"]
 
 
-async def test_a_job_over_its_timeout_has_failed(database: Database, lines: Lines) -> None:
-    async def run(session: AsyncSession, *, word: str) -> None:  # noqa: ARG001 - part of a job
+async def test_job_over_its_timeout_is_retried(database: Database, lines: Lines) -> None:
+    async def run(session: AsyncSession, *, word: str) -> None:  # noqa: ARG001 - passed to every job
         await fetch(session, text("SELECT pg_sleep(4)"))
 
     assert (
@@ -117,8 +111,8 @@ async def test_a_job_over_its_timeout_has_failed(database: Database, lines: Line
     assert line["reason"].startswith("TimeoutError")
 
 
-async def test_a_result_that_is_not_json_is_a_failure(database: Database, lines: Lines) -> None:
-    async def run(_session: AsyncSession, *, word: str) -> uuid.UUID:  # noqa: ARG001 - part of a job
+async def test_result_that_is_not_json_fails_the_attempt(database: Database, lines: Lines) -> None:
+    async def run(_session: AsyncSession, *, word: str) -> uuid.UUID:  # noqa: ARG001 - passed to every job
         return uuid.UUID(int=7)
 
     assert await attempt(WorkerContext(database), job_of(run), _MESSAGE, 1) is not None

@@ -8,7 +8,7 @@ from app.settings import Settings
 from sql import fetch
 
 
-async def test_old_records_are_deleted_and_recent_ones_kept(
+async def test_cleanup_deletes_old_records_and_keeps_recent_ones(
     settings: Settings, clean_tables: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert clean_tables is None

@@ -9,26 +9,26 @@ from app.jobs.definition import (
 from app.jobs.registry import find_jobs
 
 
-def test_pauses_double_up_to_a_bound_and_differ() -> None:
+def test_pauses_between_attempts_double_up_to_a_limit_with_jitter() -> None:
     for attempt in range(1, 40):
-        longest = min(MAX_PAUSE_SECONDS, 2 ** (attempt - 1))
+        limit = min(MAX_PAUSE_SECONDS, 2 ** (attempt - 1))
         pauses = {pause_after(attempt) for _ in range(20)}
-        assert all(longest / 2 <= pause <= longest for pause in pauses)
+        assert all(limit / 2 <= pause <= limit for pause in pauses)
         assert len(pauses) > 1
 
 
-def test_the_jobs_of_every_feature_are_found_by_name() -> None:
+def test_jobs_of_every_feature_are_found_by_name() -> None:
     jobs = find_jobs()
     assert jobs["cleanup.delete_finished_jobs"].cron == "17 * * * *"
     assert all(name == job.name for name, job in jobs.items())
 
 
-def test_a_message_of_another_version_is_understood() -> None:
-    sent = {"job": "tasks.x", "key": "1", "arguments": {"word": "a"}, "priority": 3}
-    assert Message.of(sent) == Message("tasks.x", "1", {"word": "a"})
+def test_message_of_another_version_is_parsed() -> None:
+    document = {"job": "tasks.x", "key": "1", "arguments": {"word": "a"}, "priority": 3}
+    assert Message.of(document) == Message("tasks.x", "1", {"word": "a"})
 
 
-def test_whoever_asks_in_the_same_minute_gets_the_same_key() -> None:
+def test_due_messages_of_one_minute_have_the_same_key() -> None:
     before = datetime.now(UTC)
     keys = {due_message("tasks.x").key, due_message("tasks.x").key}
     after = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Enqueuing: what is committed is enqueued, what is rolled back is not, and nothing hangs."""
+"""Jobs are enqueued after a commit, never after a rollback, and in bounded time."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from app.jobs.queue import BACKENDS, SEND_SECONDS, Queue, open_queue
 from app.service_info import SERVICE_NAME
 from app.settings import Settings
 from conftest import Lines, settings_for
-from own_valkey import own_valkey
+from valkey_server import start_valkey
 
 
 async def run(_session: AsyncSession, *, word: str) -> str:
@@ -26,9 +26,7 @@ async def run(_session: AsyncSession, *, word: str) -> str:
 JOB = Job("test.job", run, 1, 1)
 
 
-async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(
-    settings: Settings,
-) -> None:
+async def test_job_is_enqueued_after_a_commit_and_not_after_a_rollback(settings: Settings) -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -47,7 +45,7 @@ async def test_a_job_is_enqueued_after_the_commit_and_not_after_a_rollback(
 
 
 async def enqueue(settings: Settings, backend: str, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Seconds that a commit with one job takes."""
+    """Commit a transaction with one job, and return the seconds that it took."""
     monkeypatch.setattr("app.jobs.queue.BACKENDS", [backend])
     async with open_database(settings) as database, open_queue(settings.redis_url) as queue:
         started = time.monotonic()
@@ -57,13 +55,13 @@ async def enqueue(settings: Settings, backend: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("trouble", ["stop", "freeze"])
-async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_names_the_job(
-    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, backend: str, trouble: str
+@pytest.mark.parametrize("outage", ["stop", "freeze"])
+async def test_enqueue_without_a_response_from_redis_succeeds_and_logs_the_job(
+    database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch, backend: str, outage: str
 ) -> None:
-    with own_valkey() as valkey:
+    with start_valkey() as valkey:
         settings = settings_for(database_url, redis_url=valkey.url)
-        getattr(valkey, trouble)()
+        getattr(valkey, outage)()
         assert await enqueue(settings, backend, monkeypatch) < SEND_SECONDS + 2
     (line,) = lines()
     assert (line["message"], line["level"]) == ("job not enqueued", "error")
@@ -71,10 +69,10 @@ async def test_without_an_answer_from_redis_the_request_succeeds_and_the_log_nam
     assert line["arguments"] == {"word": "a"}
 
 
-async def test_what_is_in_redis_is_of_this_service_and_of_this_backend(
+async def test_keys_in_redis_have_the_prefix_of_the_service(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_valkey() as valkey:
+    with start_valkey() as valkey:
         settings = settings_for(database_url, redis_url=valkey.url)
         for backend in BACKENDS:
             await enqueue(settings, backend, monkeypatch)
@@ -85,7 +83,7 @@ async def test_what_is_in_redis_is_of_this_service_and_of_this_backend(
     assert all(key.startswith(f"{SERVICE_NAME}:".encode()) for key in keys), keys
 
 
-async def test_without_a_url_of_redis_the_log_names_the_job(
+async def test_enqueue_without_redis_url_logs_the_job(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(database_url, redis_url=None)
@@ -94,7 +92,7 @@ async def test_without_a_url_of_redis_the_log_names_the_job(
     assert (line["message"], line["reason"]) == ("job not enqueued", "REDIS_URL is not set")
 
 
-def test_the_backend_is_imported_when_the_queue_is_opened_and_not_before() -> None:
+def test_backend_is_not_imported_before_the_queue_is_opened() -> None:
     program = "import sys, app.main, app.cli; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

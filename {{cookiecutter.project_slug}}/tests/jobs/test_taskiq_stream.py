@@ -1,4 +1,4 @@
-"""Leases: what a worker renews is its own, what it lets go of is anybody's."""
+"""Leases of messages: a worker keeps those that it renews, and frees those that it releases."""
 
 from collections.abc import AsyncIterator
 
@@ -6,15 +6,15 @@ import pytest
 from taskiq import AckableMessage, BrokerMessage
 
 from app.jobs.taskiq_stream import LeasedStreamBroker
-from own_valkey import own_valkey
+from valkey_server import start_valkey
 
 MESSAGE = BrokerMessage(task_id="1", task_name="x", message=b"its text", labels={})
 
 
 @pytest.fixture
 async def brokers() -> AsyncIterator[list[LeasedStreamBroker]]:
-    """Two workers at one queue, with one message in it."""
-    with own_valkey() as valkey:
+    """Yield two workers of a queue with one message."""
+    with start_valkey() as valkey:
         brokers = [LeasedStreamBroker(valkey.url, timeout_seconds=5) for _ in range(2)]
         await brokers[0].kick(MESSAGE)
         yield brokers
@@ -30,45 +30,46 @@ async def receive(broker: LeasedStreamBroker) -> AckableMessage:
     return message
 
 
-async def is_free(broker: LeasedStreamBroker) -> bool:
-    """Whether another worker gets it."""
-    return bool(await broker._claim(broker._redis()))  # noqa: SLF001 - what it is about
+async def can_claim(broker: LeasedStreamBroker) -> bool:
+    """Return whether this worker can claim a message of another one."""
+    return bool(await broker._claim(broker._redis()))  # noqa: SLF001 - the method under test
 
 
-async def test_a_message_is_free_when_it_is_released_and_not_when_it_is_renewed(
+async def test_message_is_claimable_after_release_and_not_after_renewal(
     brokers: list[LeasedStreamBroker],
 ) -> None:
-    one, other = brokers
-    await receive(one)
-    assert not await is_free(other)
-    await one.release()
-    await one.renew()
-    assert not await is_free(other)
-    await one.release()
-    assert await is_free(other)
+    first, second = brokers
+    await receive(first)
+    assert not await can_claim(second)
+    await first.release()
+    await first.renew()
+    assert not await can_claim(second)
+    await first.release()
+    assert await can_claim(second)
 
 
-async def test_an_acknowledged_message_leaves_nothing_behind(
+async def test_acknowledged_message_is_removed_from_the_stream(
     brokers: list[LeasedStreamBroker],
 ) -> None:
-    one, other = brokers
-    message = await receive(one)
-    await message.ack()  # type: ignore[misc]  # taskiq allows it to be no coroutine
-    await one.release()
-    assert not await is_free(other)
-    assert await one._redis().xlen(one.queue_name) == 0  # noqa: SLF001 - what it is about
+    first, second = brokers
+    message = await receive(first)
+    await message.ack()  # type: ignore[misc]  # taskiq also allows a plain function
+    await first.release()
+    assert not await can_claim(second)
+    stream = first._redis()  # noqa: SLF001 - the connection of the broker
+    assert await stream.xlen(first.queue_name) == 0
 
 
-async def test_what_a_dead_worker_held_is_found_behind_any_number_that_others_renew(
+async def test_message_of_a_dead_worker_is_claimed_behind_renewed_ones(
     brokers: list[LeasedStreamBroker],
 ) -> None:
-    one, dead = brokers
+    living, dead = brokers
     for _ in range(20):
-        await one.kick(MESSAGE)
+        await living.kick(MESSAGE)
     for _ in range(20):
-        await receive(one)
+        await receive(living)
     await receive(dead)
     await dead.release()
-    await one.renew()
-    assert await is_free(one)
-    assert not await is_free(one)
+    await living.renew()
+    assert await can_claim(living)
+    assert not await can_claim(living)

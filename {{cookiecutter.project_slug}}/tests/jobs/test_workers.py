@@ -1,4 +1,4 @@
-"""Workers as processes, on a Redis of their own: retried, stopped, killed, cut off."""
+"""Worker processes: retries, shutdown, SIGKILL and an unavailable Redis."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ from app.jobs.definition import Message
 from app.jobs.queue import BACKENDS, QueueBackend
 from app.service_info import SERVICE_NAME
 from conftest import settings_for
-from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment, wait_until
 from sql import fetch
+from valkey_server import Valkey, start_valkey
 
 JOBS = '''
-"""Jobs of a test. A sequence counts the attempts, because it is not rolled back with them."""
+"""Jobs for a test. A sequence counts the attempts: a rollback does not reset it."""
 
 import asyncio
 
@@ -36,8 +36,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.jobs.definition import job
 
-_TRY = text("SELECT nextval('tries') AS number")
-_INSERT = text("INSERT INTO counted (word) VALUES (:word) RETURNING word")
+_TRY = text("SELECT nextval('tries')")
+_INSERT = text("INSERT INTO counted (word) VALUES (:word)")
 
 
 @job(attempts=3)
@@ -45,12 +45,12 @@ async def count(
     session: AsyncSession, *, word: str, seconds: float = 0, slow: int = 0, failing: int = 0
 ) -> str:
     """Insert a word; the first `slow` attempts take some seconds, the first `failing` fail."""
-    number = await session.scalar(_TRY)
+    attempt = await session.scalar(_TRY)
     await session.execute(_INSERT, {"word": word})
     structlog.get_logger().info("counting", word=word)
-    if number <= slow:
+    if attempt <= slow:
         await asyncio.sleep(seconds)
-    if number <= failing:
+    if attempt <= failing:
         raise RuntimeError("not yet")
     return word
 
@@ -61,7 +61,7 @@ async def tick(session: AsyncSession) -> None:
 '''
 CREATE = ("CREATE TABLE counted (word text)", "CREATE SEQUENCE tries")
 DROP = ("DROP TABLE counted", "DROP SEQUENCE tries")
-# What would take too long in a test; a lease must outlive a moment of a busy machine.
+# Shorter times for tests. A lease must outlast a pause of a busy machine.
 SHORTER = {
     "LEASE_SECONDS = 20.0": "LEASE_SECONDS = 4.0",
     "BEAT_SECONDS = 5.0": "BEAT_SECONDS = 1.0",
@@ -71,7 +71,7 @@ SHORTER = {
 
 
 class WorkerSetup:
-    """A queue of its own, a table to write to, and processes with one backend."""
+    """A queue, a table that the jobs write to, and processes with one backend."""
 
     def __init__(self, backend: str, database_url: str, valkey: Valkey, source: Path) -> None:
         self._database_url = database_url
@@ -82,7 +82,7 @@ class WorkerSetup:
         self.backend = cast(QueueBackend, import_module(backend))
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """Of a process from a copy of the source with jobs of the test."""
+        """Return the environment of a process that runs the copy of the source."""
         return environment(
             self._database_url,
             REDIS_URL=self.valkey.url,
@@ -101,7 +101,7 @@ class WorkerSetup:
             await send(message)
 
     async def words(self) -> list[str]:
-        """What was counted and committed."""
+        """Return the committed words."""
         async with open_database(self.settings) as database:
             rows = await fetch(database, text("SELECT word FROM counted ORDER BY word"))
         return [row.word for row in rows]
@@ -140,8 +140,8 @@ async def setup(
                 content = content.replace(f'    "{backend}",', "")
         path.write_text(content)
     await execute(database_url, CREATE)
-    with own_valkey() as valkey:
-        # That a busy machine sends late is not what is tested here.
+    with start_valkey() as valkey:
+        # A busy machine may send late.
         monkeypatch.setattr(f"{request.param}.SEND_SECONDS", 10)
         setup = WorkerSetup(request.param, database_url, valkey, source)
         try:
@@ -170,9 +170,7 @@ async def wait_for_message(service: Service, message: str, *, times: int = 1) ->
     )
 
 
-async def test_a_job_is_done_with_the_request_id_and_the_result_in_the_log(
-    setup: WorkerSetup,
-) -> None:
+async def test_finished_job_logs_its_request_id_and_result(setup: WorkerSetup) -> None:
     await setup.send(key="k", word="a")
     worker = setup.start("worker")
     await setup.wait_for(["a"], doing=worker)
@@ -185,9 +183,7 @@ async def test_a_job_is_done_with_the_request_id_and_the_result_in_the_log(
     assert worker.stderr == ""
 
 
-async def test_a_job_that_fails_is_tried_again_and_leaves_nothing_of_the_attempts(
-    setup: WorkerSetup,
-) -> None:
+async def test_failed_job_is_retried_and_its_attempts_are_rolled_back(setup: WorkerSetup) -> None:
     await setup.send(word="a", failing=2)
     worker = setup.start("worker")
     await wait_for_message(worker, "job done")
@@ -197,9 +193,7 @@ async def test_a_job_that_fails_is_tried_again_and_leaves_nothing_of_the_attempt
     assert retries[0]["reason"] == "RuntimeError: not yet"
 
 
-async def test_a_job_that_keeps_failing_is_given_up_and_does_not_come_back(
-    setup: WorkerSetup,
-) -> None:
+async def test_job_that_fails_every_attempt_is_abandoned(setup: WorkerSetup) -> None:
     await setup.send(word="a", failing=99)
     worker = setup.start("worker")
     await wait_for_message(worker, "job failed")
@@ -212,7 +206,7 @@ async def test_a_job_that_keeps_failing_is_given_up_and_does_not_come_back(
     assert worker.messages().count("counting") == 4
 
 
-async def test_on_sigterm_a_running_job_is_finished(setup: WorkerSetup) -> None:
+async def test_running_job_is_finished_on_sigterm(setup: WorkerSetup) -> None:
     await setup.send(word="a", slow=1, seconds=2)
     worker = setup.start("worker", GRACEFUL_TIMEOUT_SECONDS="20")
     await wait_for_message(worker, "counting")
@@ -220,16 +214,14 @@ async def test_on_sigterm_a_running_job_is_finished(setup: WorkerSetup) -> None:
     await asyncio.sleep(0.5)
     await setup.send(word="b")
     assert await asyncio.to_thread(worker.wait) == 0
-    assert await setup.words() == ["a"], "nothing new was begun"
+    assert await setup.words() == ["a"], "the stopping worker must not start a new job"
     assert worker.stderr == ""
     other = setup.start("worker")
     await setup.wait_for(["a", "b"], doing=other)
     assert len(done(other)) == 1
 
 
-async def test_a_job_that_does_not_finish_in_time_is_done_by_another_worker(
-    setup: WorkerSetup,
-) -> None:
+async def test_job_over_the_graceful_timeout_is_done_by_another_worker(setup: WorkerSetup) -> None:
     await setup.send(word="a", slow=1, seconds=60)
     worker = setup.start("worker", GRACEFUL_TIMEOUT_SECONDS="1")
     await wait_for_message(worker, "counting")
@@ -243,10 +235,8 @@ async def test_a_job_that_does_not_finish_in_time_is_done_by_another_worker(
     await setup.wait_for(["a"], doing=other)
 
 
-async def test_of_workers_killed_with_jobs_running_nothing_is_lost_and_nothing_done_twice(
-    setup: WorkerSetup,
-) -> None:
-    """The drill: SIGKILL to every process, twice, with forty jobs on their way."""
+async def test_jobs_of_killed_workers_are_done_exactly_once(setup: WorkerSetup) -> None:
+    """Send SIGKILL to every process of a worker, twice, while forty jobs are queued."""
     words = [f"{number:02}" for number in range(40)]
     for word in words:
         await setup.send(key=word, word=word, slow=1000, seconds=0.4)
@@ -259,39 +249,35 @@ async def test_of_workers_killed_with_jobs_running_nothing_is_lost_and_nothing_d
     assert before < 40
     survivors = [setup.start("worker", WORKER_CONCURRENCY="4") for _ in range(2)]
     await setup.wait_for(words, doing=survivors[0])
-    print(f"{before} of 40 done by those that were killed, the rest by the others")
+    print(f"{before} of 40 done by the killed workers, the rest by the survivors")
 
 
-async def test_of_two_messages_with_one_key_one_is_done(setup: WorkerSetup) -> None:
+async def test_messages_with_the_same_key_are_done_once(setup: WorkerSetup) -> None:
     workers = [setup.start("worker") for _ in range(2)]
     for word in ("a", "b"):
         for _ in range(5):
             await setup.send(key=word, word=word, slow=2, seconds=1)
-    already = "job was done before"
+    duplicate = "job was done before"
     await asyncio.to_thread(
         wait_until,
-        lambda: sum(worker.messages().count(already) for worker in workers) >= 8,
+        lambda: sum(worker.messages().count(duplicate) for worker in workers) >= 8,
         doing=workers[0],
     )
     assert await setup.words() == ["a", "b"]
 
 
-async def test_a_frozen_redis_is_waited_for_and_loses_no_job_that_fails_meanwhile(
-    setup: WorkerSetup,
-) -> None:
+async def test_job_that_fails_while_redis_is_frozen_is_retried(setup: WorkerSetup) -> None:
     await setup.send(word="a", slow=1, seconds=1, failing=1)
     worker = setup.start("worker")
     await wait_for_message(worker, "counting")
     setup.valkey.freeze()
-    await asyncio.sleep(8)  # longer than it takes to fail, and then a command
+    await asyncio.sleep(8)  # longer than the failure of the job and the timeout of a command
     setup.valkey.thaw()
     await setup.send(word="b")
     await setup.wait_for(["a", "b"], doing=worker)
 
 
-async def test_a_job_that_is_due_is_done_once_however_many_schedulers_there_are(
-    setup: WorkerSetup,
-) -> None:
+async def test_due_job_with_several_schedulers_is_done_once(setup: WorkerSetup) -> None:
     schedulers = [setup.start("scheduler") for _ in range(2)]
     worker = setup.start("worker")
     await wait_for_message(worker, "job was done before")
@@ -303,8 +289,9 @@ async def test_a_job_that_is_due_is_done_once_however_many_schedulers_there_are(
         assert started["jobs"]["counting.tick"] == "* * * * *"
     worker.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
-    moments = {line["job_key"] for line in done(worker) if line["job"] == "counting.tick"}
-    assert await setup.words() == ["tick"] * len(moments) != []
+    keys = {line["job_key"] for line in done(worker) if line["job"] == "counting.tick"}
+    assert await setup.words() == ["tick"] * len(keys)
+    assert keys
 
 
 def check(setup: WorkerSetup, command: str) -> subprocess.CompletedProcess[str]:
@@ -318,9 +305,7 @@ def check(setup: WorkerSetup, command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
-async def test_the_health_check_tells_the_living_from_the_dead(
-    setup: WorkerSetup, command: str
-) -> None:
+async def test_health_check_without_a_recent_heartbeat_fails(setup: WorkerSetup, command: str) -> None:
     missing = await asyncio.to_thread(check, setup, command)
     assert (missing.returncode, missing.stderr) == (1, f"{command}: no heartbeat yet\n")
     process = setup.start(command)
@@ -342,7 +327,7 @@ async def test_the_health_check_tells_the_living_from_the_dead(
     assert process.stderr == ""
 
 
-async def test_without_redis_there_is_nothing_to_work_on(database_url: str) -> None:
+async def test_worker_without_redis_url_exits_with_2(database_url: str) -> None:
     with Service([*APP, "worker"], environment(database_url)) as worker:
         assert await asyncio.to_thread(worker.wait) == 2
-        assert worker.stderr == "settings: REDIS_URL is missing, and that is where jobs wait\n"
+        assert worker.stderr == "settings: REDIS_URL is missing: jobs wait in Redis\n"

@@ -19,7 +19,7 @@ from app.settings import Settings
 from conftest import Lines, running, settings_for
 
 
-def test_a_line_has_the_keys_that_platforms_read(lines: Lines) -> None:
+def test_log_line_has_the_keys_that_platforms_read(lines: Lines) -> None:
     structlog.get_logger().warning("stock is low", left=3)
     (line,) = lines()
     assert list(line)[:3] == ["timestamp", "level", "message"]
@@ -28,13 +28,13 @@ def test_a_line_has_the_keys_that_platforms_read(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("name", ["uvicorn.error", "sqlalchemy.engine", "alembic", "asyncio", "x"])
-def test_the_standard_librarys_loggers_write_the_same_lines(lines: Lines, name: str) -> None:
+def test_standard_library_logger_writes_the_same_lines(lines: Lines, name: str) -> None:
     logging.getLogger(name).warning("slow: %d ms", 70)
     (line,) = lines()
     assert (line["message"], line["logger"], line["level"]) == ("slow: 70 ms", name, "warn")
 
 
-def test_warnings_are_lines(lines: Lines) -> None:
+def test_python_warning_is_logged(lines: Lines) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("that is deprecated", DeprecationWarning, stacklevel=1)
@@ -42,14 +42,14 @@ def test_warnings_are_lines(lines: Lines) -> None:
     assert "that is deprecated" in line["message"]
 
 
-def test_a_traceback_is_one_line(lines: Lines) -> None:
+def test_traceback_is_one_line(lines: Lines) -> None:
     try:
         raise ValueError("no\nway")
     except ValueError:
         structlog.get_logger().exception("it failed")
         logging.getLogger("library").exception("it failed there")
-    ours, theirs = lines()
-    for line in (ours, theirs):
+    own, library = lines()
+    for line in (own, library):
         assert line["level"] == "error"
         assert "Traceback" in line["exception"]
         assert "ValueError: no\nway" in line["exception"]
@@ -76,9 +76,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("values", SECRETS)
-def test_secrets_and_personal_data_are_taken_out_at_any_depth(
-    lines: Lines, values: dict[str, Any]
-) -> None:
+def test_secrets_at_any_depth_are_redacted(lines: Lines, values: dict[str, Any]) -> None:
     structlog.get_logger().info("seen", **values)
     structlog.get_logger().bind(**values).info("bound")
     structlog.get_logger().new(component="child").bind(child=values).info("grandchild")
@@ -89,7 +87,7 @@ def test_secrets_and_personal_data_are_taken_out_at_any_depth(
         assert REDACTED in json.dumps(line)
 
 
-def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: Lines) -> None:
+def test_secrets_in_child_loggers_and_exceptions_are_redacted(lines: Lines) -> None:
     child = logging.getLogger("library.deep.child")
     child.error("cannot reach %s", "postgresql://app:hunter2@db/app")
     try:
@@ -124,7 +122,7 @@ def test_secrets_in_child_loggers_messages_and_exceptions_are_taken_out(lines: L
         "postgres://u:p@ss/hunter2@host/db",
     ],
 )
-def test_secrets_inside_a_text_are_taken_out(lines: Lines, text: str) -> None:
+def test_secrets_inside_a_text_are_redacted(lines: Lines, text: str) -> None:
     structlog.get_logger().info(text, note=text)
     assert "hunter2" not in json.dumps(lines())
 
@@ -139,18 +137,18 @@ def test_secrets_inside_a_text_are_taken_out(lines: Lines, text: str) -> None:
         "token=\\" * 8000,
     ],
 )
-def test_a_long_text_that_nearly_matches_costs_no_time(lines: Lines, text: str) -> None:
-    """Not a matter of speed but of shape: a quadratic pattern takes over ten seconds here."""
+def test_redaction_of_a_long_text_that_nearly_matches_is_fast(lines: Lines, text: str) -> None:
+    """A regular expression with quadratic run time would take over 10 s here."""
     started = time.process_time()
     structlog.get_logger().info("long", text=text)
     assert time.process_time() - started < 5
     assert len(lines()) == 1
 
 
-def test_a_line_that_is_logged_wrongly_is_still_logged(lines: Lines) -> None:
+def test_line_with_invalid_arguments_is_still_logged(lines: Lines) -> None:
     logging.getLogger("library").log(25, "between two levels")
-    (ours,) = (h for h in logging.root.handlers if type(h).__module__ == "app.logging.setup")
-    ours.handle(logging.LogRecord("library", 30, "file", 1, "%d", ("no number",), None))
+    (handler,) = (h for h in logging.root.handlers if type(h).__module__ == "app.logging.setup")
+    handler.handle(logging.LogRecord("library", 30, "file", 1, "%d", ("no number",), None))
     structlog.get_logger().info("odd", surrogate="\ud800", large=2**70, message="not the message")
     between, wrong, odd = lines()
     assert between["level"] == "info"
@@ -158,26 +156,24 @@ def test_a_line_that_is_logged_wrongly_is_still_logged(lines: Lines) -> None:
     assert (odd["message"], odd["large"]) == ("odd", 2**70)
 
 
-def test_what_json_cannot_say_is_written_as_text(lines: Lines) -> None:
+def test_value_that_json_cannot_encode_is_logged_as_text(lines: Lines) -> None:
     structlog.get_logger().info("odd", what=object, when=None, many={1: {2}})
     (line,) = lines()
     assert "object" in line["what"]
     assert line["many"] == {"1": [2]}
 
 
-def test_a_context_is_on_every_line_inside_and_none_after(lines: Lines) -> None:
+def test_log_context_is_on_the_lines_inside_it_only(lines: Lines) -> None:
     with LogContext(request_id="r1"):
-        structlog.get_logger().info("ours")
-        logging.getLogger("library").info("theirs")
+        structlog.get_logger().info("own")
+        logging.getLogger("library").info("library")
     structlog.get_logger().info("after")
-    ours, theirs, after = lines()
-    assert ours["request_id"] == theirs["request_id"] == "r1"
+    own, library, after = lines()
+    assert own["request_id"] == library["request_id"] == "r1"
     assert "request_id" not in after
 
 
-async def test_a_request_is_one_line_with_route_status_and_id(
-    lines: Lines, settings: Settings
-) -> None:
+async def test_request_is_logged_with_route_status_and_id(lines: Lines, settings: Settings) -> None:
     app = create_app(settings)
 
     @app.get("/things/{number}")
@@ -197,7 +193,7 @@ async def test_a_request_is_one_line_with_route_status_and_id(
     assert (missing["route"], missing["path"]) == (None, "/nowhere/at/all")
 
 
-async def test_what_is_done_after_the_answer_does_not_count_as_its_time(
+async def test_logged_duration_excludes_background_tasks(
     settings: Settings, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()
@@ -217,7 +213,7 @@ async def test_what_is_done_after_the_answer_does_not_count_as_its_time(
     assert next(clock) > 100
 
 
-async def test_probes_that_succeed_are_not_logged_and_others_are(
+async def test_successful_probe_is_not_logged_and_a_failed_one_is(
     lines: Lines, service: AsyncClient
 ) -> None:
     await service.get("/health/live")
@@ -226,7 +222,7 @@ async def test_probes_that_succeed_are_not_logged_and_others_are(
     assert [line["status"] for line in lines()] == [404]
 
 
-async def test_an_unexpected_error_is_one_line_with_the_request_id(
+async def test_unhandled_exception_is_logged_with_the_request_id(
     database_url: str, lines: Lines
 ) -> None:
     app = create_app(settings_for(database_url))
@@ -245,10 +241,10 @@ async def test_an_unexpected_error_is_one_line_with_the_request_id(
     assert request["status"] == 500
 
 
-def test_development_gets_text_for_people(
+def test_console_format_writes_readable_text(
     database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    del lines  # which puts the handlers back
+    del lines  # the fixture restores the handlers
     configure_logs(settings_for(database_url, log_format="console"))
     log = structlog.wrap_logger(None)
     log.info("hello", left=3)
@@ -259,10 +255,10 @@ def test_development_gets_text_for_people(
     assert not out.startswith(b"{")
 
 
-def test_a_terminal_is_told_nothing_by_what_was_sent(
+def test_console_format_escapes_control_characters(
     database_url: str, lines: Lines, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    del lines  # which puts the handlers back
+    del lines  # the fixture restores the handlers
     configure_logs(settings_for(database_url, log_format="console"))
     sent = "\x1b]0;title\x07\x9b2J\r"
     try:

@@ -28,20 +28,20 @@ from sql import fetch
 
 IS_LINUX = sys.platform == "linux"
 TOKEN = "a-token-of-some-length"
-NAMES = re.compile(r"\b(?:up|[a-z]+(?:_[a-z0-9]+)+)(?=\{)")  # as queries have them
+NAMES = re.compile(r"\b(?:up|[a-z]+(?:_[a-z0-9]+)+)(?=\{)")  # of metrics, as in queries
 REQUESTS = "http_requests_total"
 DURATIONS = "http_request_duration_seconds"
 
 
 class Scrape:
-    """What one answer of /metrics says."""
+    """The samples of one response of /metrics."""
 
-    def __init__(self, answer: str) -> None:
-        self.families: list[Metric] = list(text_string_to_metric_families(answer))
+    def __init__(self, text: str) -> None:
+        self.families: list[Metric] = list(text_string_to_metric_families(text))
         self.samples = [sample for family in self.families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum over everything with this name and at least these labels."""
+        """Return the sum of the samples with this name and at least these labels."""
         return sum(
             sample.value
             for sample in self.samples
@@ -64,7 +64,7 @@ async def scrape(client: AsyncClient) -> Scrape:
 
 
 class Gate:
-    """Holds requests back until it is opened."""
+    """A gate that holds requests until the test opens it."""
 
     def __init__(self) -> None:
         self.is_reached = asyncio.Event()
@@ -105,7 +105,7 @@ async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_head_is_counted_as_head_with_the_route_of_get(client: AsyncClient) -> None:
+async def test_head_request_is_counted_with_the_route_of_get(client: AsyncClient) -> None:
     await client.head("/things/1")
     assert ("HEAD", "/things/{number}", "200") in (await scrape(client)).requests
 
@@ -129,7 +129,7 @@ async def test_requests_are_counted_by_route_method_and_status(client: AsyncClie
     assert not [sample.name for sample in found.samples if sample.name.endswith("_created")]
 
 
-async def test_clients_cannot_make_labels(client: AsyncClient) -> None:
+async def test_unknown_paths_and_methods_share_one_label(client: AsyncClient) -> None:
     for path in ("/nowhere", "/things/1/more", "/wp-login.php", "/metrics/of/mine"):
         await client.get(path)
     for method in ("BREW", "PROPFIND"):
@@ -139,33 +139,29 @@ async def test_clients_cannot_make_labels(client: AsyncClient) -> None:
     assert found.value(REQUESTS, method="OTHER") == 2
 
 
-async def test_a_refused_host_is_counted_and_a_scrape_may_come_under_any_name(
-    database_url: str,
-) -> None:
+async def test_refused_host_is_counted_and_a_scrape_accepts_any_host(database_url: str) -> None:
     app = create_app(settings_for(database_url, allowed_hosts="testserver"))
     async with running(app) as client:
         assert (await client.get("/", headers={"Host": "10.0.0.7:8000"})).status_code == 400
-        answer = await client.get("/metrics", headers={"Host": "10.0.0.7:8000"})
-    assert Scrape(answer.text).requests == {("GET", "unmatched", "400")}
+        response = await client.get("/metrics", headers={"Host": "10.0.0.7:8000"})
+    assert Scrape(response.text).requests == {("GET", "unmatched", "400")}
 
 
-async def test_scrapes_do_not_measure_themselves(client: AsyncClient) -> None:
+async def test_scrape_is_not_counted(client: AsyncClient) -> None:
     await scrape(client)
     found = await scrape(client)
     assert found.requests == set()
     assert found.value("http_requests_in_flight") == 0
 
 
-async def test_the_alerts_two_seconds_are_a_border_of_a_bucket(client: AsyncClient) -> None:
+async def test_duration_histogram_has_the_bucket_of_the_alert(client: AsyncClient) -> None:
     await client.get("/things/1")
-    borders = [s["le"] for s in (await scrape(client)).labels(f"{DURATIONS}_bucket")]
-    assert "2.0" in borders
-    assert len(borders) == 13
+    bounds = [s["le"] for s in (await scrape(client)).labels(f"{DURATIONS}_bucket")]
+    assert "2.0" in bounds
+    assert len(bounds) == 13
 
 
-async def test_requests_in_flight_and_their_connections_are_seen_while_they_last(
-    settings: Settings,
-) -> None:
+async def test_request_in_flight_and_its_connection_are_measured(settings: Settings) -> None:
     gate = Gate()
     async with running(app_with_routes(settings, gate)) as client:
         held = asyncio.create_task(client.get("/held"))
@@ -182,9 +178,7 @@ async def test_requests_in_flight_and_their_connections_are_seen_while_they_last
     assert after.value("database_pool_wait_seconds_count") == 1
 
 
-async def test_a_request_that_is_cut_off_has_no_status_and_is_in_flight_no_longer(
-    settings: Settings,
-) -> None:
+async def test_cancelled_request_has_status_0_and_leaves_the_gauges(settings: Settings) -> None:
     gate = Gate()
     async with running(app_with_routes(settings, gate)) as client:
         held = asyncio.create_task(client.get("/held"))
@@ -198,26 +192,26 @@ async def test_a_request_that_is_cut_off_has_no_status_and_is_in_flight_no_longe
     assert found.value("database_pool_checked_out") == 0
 
 
-async def test_a_wait_for_a_connection_is_measured_even_in_vain(database_url: str) -> None:
+async def test_wait_for_a_connection_that_times_out_is_measured(database_url: str) -> None:
     gate = Gate()
     small = settings_for(database_url, database_pool_size=1, database_pool_timeout_seconds=0.3)
     async with running(app_with_routes(small, gate)) as client:
         held = asyncio.create_task(client.get("/held"))
         await gate.is_reached.wait()
         assert (await client.get("/read")).status_code == 503
-        in_vain = await scrape(client)
+        timed_out = await scrape(client)
         gate.is_open.set()
         await held
         await client.get("/read")
         after = await scrape(client)
-    assert in_vain.value("database_pool_wait_seconds_count") == 2
-    assert in_vain.value("database_pool_wait_seconds_sum") > 0.25
-    assert in_vain.value("database_pool_checked_out") == 1
+    assert timed_out.value("database_pool_wait_seconds_count") == 2
+    assert timed_out.value("database_pool_wait_seconds_sum") > 0.25
+    assert timed_out.value("database_pool_checked_out") == 1
     assert after.value("database_pool_wait_seconds_count") == 3
     assert after.value("database_pool_checked_out") == 0
 
 
-async def test_a_connection_that_breaks_is_not_counted_for_ever(settings: Settings) -> None:
+async def test_broken_connection_leaves_the_gauge(settings: Settings) -> None:
     app = app_with_routes(settings)
 
     @app.get("/cut-off")
@@ -231,7 +225,7 @@ async def test_a_connection_that_breaks_is_not_counted_for_ever(settings: Settin
         assert (await scrape(client)).value("database_pool_checked_out") == 0
 
 
-async def test_the_build_and_the_process_are_there(database_url: str) -> None:
+async def test_build_and_process_metrics_are_exposed(database_url: str) -> None:
     async with running(create_app(settings_for(database_url, commit_sha="abc123"))) as client:
         found = await scrape(client)
     assert found.labels("app_build_info") == [{"version": "0.1.0", "commit": "abc123"}]
@@ -252,7 +246,7 @@ async def test_the_build_and_the_process_are_there(database_url: str) -> None:
         ("development", None, None, 200),
     ],
 )
-async def test_metrics_are_closed_outside_development_without_the_token(
+async def test_metrics_outside_development_require_the_token(
     database_url: str, environment_name: str, token: str | None, sent: str | None, status: int
 ) -> None:
     settings = settings_for(
@@ -268,30 +262,28 @@ async def test_metrics_are_closed_outside_development_without_the_token(
     assert ("http_requests" in response.text) == (status == 200)
 
 
-def test_a_token_that_can_be_guessed_is_refused(database_url: str) -> None:
+def test_short_metrics_token_is_refused(database_url: str) -> None:
     with pytest.raises(ValidationError, match="at least 16 characters"):
         settings_for(database_url, metrics_token="short")
 
 
-def test_metrics_are_not_in_the_document(settings: Settings) -> None:
+def test_openapi_document_has_no_metrics_route(settings: Settings) -> None:
     assert "/metrics" not in create_app(settings).openapi()["paths"]
 
 
-async def test_every_query_of_the_dashboard_and_the_alerts_asks_for_what_is_measured(
-    client: AsyncClient,
-) -> None:
+async def test_queries_of_dashboard_and_alerts_name_exposed_metrics(client: AsyncClient) -> None:
     await client.get("/read")
     found = await scrape(client)
-    measured = {sample.name for sample in found.samples} | {"up"}
-    asked = set()
+    exposed = {sample.name for sample in found.samples} | {"up"}
+    queried = set()
     for file in (ROOT / "observability").rglob("*"):
         if file.suffix in {".json", ".yml"} and file.name != "alerts_test.yml":
-            asked |= set(NAMES.findall(file.read_text(encoding="utf-8")))
-    assert len(asked) > 8
-    assert asked <= measured
+            queried |= set(NAMES.findall(file.read_text(encoding="utf-8")))
+    assert len(queried) > 8
+    assert queried <= exposed
 
 
-async def test_the_statements_of_the_page_for_the_night_run(settings: Settings) -> None:
+async def test_statements_of_the_monitoring_page_run(settings: Settings) -> None:
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     statements = re.findall(r"`(SELECT [^`]+ FROM [^`]+)`", page)
     assert len(statements) == 2
@@ -309,60 +301,60 @@ def several_processes(database_url: str, folder: Path) -> Iterator[Service]:
 
 
 def workers_of(service: Service) -> list[int]:
-    """The server processes that live, without multiprocessing's own helper."""
+    """Return the running server processes, without the resource tracker of multiprocessing."""
     return sorted(p.pid for p in psutil.Process(service.process.pid).children() if is_worker(p))
 
 
 def is_worker(process: psutil.Process) -> bool:
     try:
-        is_over = process.status() == psutil.STATUS_ZOMBIE
-        return not is_over and "spawn_main" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it has ended since it was listed
+        has_ended = process.status() == psutil.STATUS_ZOMBIE
+        return not has_ended and "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended after it was listed
         return False
 
 
-def ask_until_all_answered(url: str, folder: Path, pids: set[int]) -> int:
-    """Ask, many at once, until every process has answered; how often that was."""
-    asked = 0
+def request_until_all_respond(url: str, folder: Path, pids: set[int]) -> int:
+    """Send concurrent requests until every process has responded, and return their number."""
+    sent = 0
 
-    def have_all_answered() -> bool:
-        nonlocal asked
+    def have_all_responded() -> bool:
+        nonlocal sent
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: httpx.get(f"{url}/health/live"), range(16)))
-        assert {answer.status_code for answer in answers} == {200}
-        asked += len(answers)
+            responses = list(pool.map(lambda _: httpx.get(f"{url}/health/live"), range(16)))
+        assert {response.status_code for response in responses} == {200}
+        sent += len(responses)
         return all((folder / f"counter_{pid}.db").exists() for pid in pids)
 
-    wait_until(have_all_answered)
-    return asked
+    wait_until(have_all_responded)
+    return sent
 
 
 def scrape_at(url: str) -> Scrape:
     return Scrape(httpx.get(f"{url}/metrics").text)
 
 
-def answered(url: str) -> float:
+def counted_requests(url: str) -> float:
     return scrape_at(url).value(REQUESTS, route="/health/live")
 
 
 def pids_in(scrape: Scrape) -> set[int]:
-    """The processes that a scrape tells of."""
+    """Return the processes with gauges in a scrape."""
     return {int(s["pid"]) for s in scrape.labels("process_resident_memory_bytes")}
 
 
-@pytest.mark.skipif(not IS_LINUX, reason="what the system knows of processes is in /proc")
-def test_several_processes_answer_as_one_and_a_dead_one_takes_only_its_gauges_along(
+@pytest.mark.skipif(not IS_LINUX, reason="process metrics are read from /proc")
+def test_several_processes_are_scraped_as_one_and_a_dead_one_keeps_its_counters(
     database_url: str, tmp_path: Path
 ) -> None:
     with several_processes(database_url, tmp_path) as service:
         url, (first, second) = service.url, workers_of(service)
         (folder,) = tmp_path.glob("metrics-*")
-        assert folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
-        asked = ask_until_all_answered(url, folder, {first, second})
-        wait_until(lambda: answered(url) == asked)  # a request is counted just after its answer
+        assert folder.stat().st_mode & 0o077 == 0, "only the owner may read the folder"
+        sent = request_until_all_respond(url, folder, {first, second})
+        wait_until(lambda: counted_requests(url) == sent)  # counted after the response
         found = [scrape_at(url) for _ in range(10)]
-        assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {asked}
-        assert found[0].value(f"{DURATIONS}_count", route="/health/live") == asked
+        assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {sent}
+        assert found[0].value(f"{DURATIONS}_count", route="/health/live") == sent
         assert found[0].value("database_pool_size") == 32
         assert found[0].value("http_requests_in_flight") == 0
         assert found[0].value("app_build_info") == 1
@@ -370,11 +362,11 @@ def test_several_processes_answer_as_one_and_a_dead_one_takes_only_its_gauges_al
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(set(workers_of(service)) - {first}) == 2, doing=service)
         (third,) = set(workers_of(service)) - {first, second}
-        asked += ask_until_all_answered(url, folder, {second, third})
-        wait_until(lambda: answered(url) == asked)  # what was counted stays
+        sent += request_until_all_respond(url, folder, {second, third})
+        wait_until(lambda: counted_requests(url) == sent)  # the counters of the dead process stay
         after = scrape_at(url)
         assert after.value("database_pool_size") == 32
         assert pids_in(after) == {second, third}
         service.process.send_signal(signal.SIGTERM)
         assert service.wait() == 0
-    assert list(tmp_path.glob("metrics-*")) == [], "the folder goes with the service"
+    assert list(tmp_path.glob("metrics-*")) == [], "the service deletes the folder"

@@ -1,4 +1,4 @@
-"""A client that calls too often is told so; a Redis that is away costs nobody an answer."""
+"""A client over its limit gets 429. Without Redis, no request is limited."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ from app.rate_limit.limiter import Limiter, RateLimitStatus
 from app.settings import Settings, SettingsError, load_settings
 from app.web.checks import Health
 from conftest import Lines, running, settings_for
-from own_valkey import Valkey, own_valkey
 from processes import APP, Service, environment
+from valkey_server import Valkey, start_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -41,8 +41,8 @@ def generous_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:
-    """With nothing counted yet."""
-    with own_valkey() as valkey:
+    """Start a Valkey without any counts."""
+    with start_valkey() as valkey:
         yield valkey
 
 
@@ -57,7 +57,7 @@ def settings(database_url: str, valkey: Valkey) -> Settings:
 
 
 def app_with_words(settings: Settings) -> FastAPI:
-    """The service with a route of no limit of its own, and one with."""
+    """Return the service with one route without, and one route with its own limit."""
     app = create_app(settings)
 
     @app.get("/words")
@@ -74,31 +74,29 @@ def app_with_words(settings: Settings) -> FastAPI:
 
 
 def as_client(client: AsyncClient, address: str) -> AsyncClient:
-    """The same application, called from another address."""
-    transport = client._transport  # noqa: SLF001 - httpx has no other way to it
+    """Return a client of the same application with another address."""
+    transport = client._transport  # noqa: SLF001 - httpx offers no public access
     assert isinstance(transport, ASGITransport)
     return AsyncClient(
         transport=ASGITransport(transport.app, client=(address, 1)), base_url=client.base_url
     )
 
 
-async def test_every_answer_says_what_is_left(settings: Settings) -> None:
+async def test_every_response_carries_the_rate_limit_headers(settings: Settings) -> None:
     async with running(app_with_words(settings)) as client:
-        answers = [await client.get(path) for path in ("/words", "/nowhere")]
-    assert [a.headers["RateLimit-Policy"] for a in answers] == ['"default";q=3;w=60'] * 2
-    left = [re.fullmatch(r'"default";r=(\d);t=(\d+)', a.headers["RateLimit"]) for a in answers]
-    assert [match and match[1] for match in left] == ["2", "1"]
-    assert all(match and 1 <= int(match[2]) <= 60 for match in left)
+        responses = [await client.get(path) for path in ("/words", "/nowhere")]
+    assert [r.headers["RateLimit-Policy"] for r in responses] == ['"default";q=3;w=60'] * 2
+    limits = [re.fullmatch(r'"default";r=(\d);t=(\d+)', r.headers["RateLimit"]) for r in responses]
+    assert [match and match[1] for match in limits] == ["2", "1"]
+    assert all(match and 1 <= int(match[2]) <= 60 for match in limits)
 
 
-async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
-    settings: Settings,
-) -> None:
+async def test_request_over_the_limit_returns_429_with_retry_after(settings: Settings) -> None:
     async with running(app_with_words(settings)) as client:
         headers = {"Origin": "https://app.example.com", "X-Request-Id": "of-this-test"}
-        answers = [await client.get("/words", headers=headers) for _ in range(4)]
-    assert [a.status_code for a in answers] == [200, 200, 200, 429]
-    refused = answers[-1]
+        responses = [await client.get("/words", headers=headers) for _ in range(4)]
+    assert [r.status_code for r in responses] == [200, 200, 200, 429]
+    refused = responses[-1]
     assert refused.headers["Content-Type"] == "application/problem+json"
     assert refused.json()["request_id"] == "of-this-test"
     assert refused.json()["type"] == "urn:problem:too-many-requests"
@@ -114,7 +112,7 @@ async def test_one_request_too_many_is_a_problem_that_says_when_to_try_again(
         ("GET", "/nowhere", None),
     ],
 )
-async def test_a_request_too_many_is_logged_with_the_route_that_it_did_not_reach(
+async def test_request_over_the_limit_is_logged_with_its_route(
     settings: Settings, lines: Lines, method: str, path: str, route: str | None
 ) -> None:
     async with running(app_with_words(settings)) as client:
@@ -125,11 +123,11 @@ async def test_a_request_too_many_is_logged_with_the_route_that_it_did_not_reach
     assert line["route"] == route
 
 
-async def test_head_counts_towards_the_limits_of_get(settings: Settings) -> None:
+async def test_head_request_counts_towards_the_limits_of_get(settings: Settings) -> None:
     async with running(app_with_words(settings)) as client:
-        answers = [await client.request(method, "/words/a") for method in ("HEAD", "GET", "HEAD")]
+        responses = [await client.request(method, "/words/a") for method in ("HEAD", "GET", "HEAD")]
         refused = await client.head("/words")
-    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert [response.status_code for response in responses] == [200, 429, 429]
     assert refused.status_code == 429
     assert refused.headers["Retry-After"]
 
@@ -143,7 +141,7 @@ async def limiter(settings: Settings) -> AsyncIterator[Limiter]:
         yield Limiter(settings, cache.breaker)
 
 
-async def test_when_the_window_is_over_counting_begins_anew(
+async def test_count_after_the_window_restarts_at_one(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts, now = [], time.time()
@@ -157,7 +155,7 @@ async def test_when_the_window_is_over_counting_begins_anew(
     assert counts == [2, 3, 1]
 
 
-async def test_a_crowd_waits_for_a_frozen_redis_together(
+async def test_concurrent_requests_on_a_frozen_redis_share_one_wait(
     settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cache.circuit_breaker.WAIT_SECONDS", WAIT_SECONDS)
@@ -170,16 +168,16 @@ async def test_a_crowd_waits_for_a_frozen_redis_together(
         async def count() -> RateLimitStatus | None:
             return await limiter.count("default", limiter.default, "192.0.2.1")
 
-        while await count() is None:  # this machine is busy
+        while await count() is None:  # the machine is busy
             await asyncio.sleep(0.1)
         valkey.freeze()
         started = time.monotonic()
         assert await asyncio.gather(*(count() for _ in range(256))) == [None] * 256
-        # One after the other they would wait sixteen times: the pool has sixteen connections.
+        # The pool has 16 connections: one after the other, the requests would wait 16 times.
         assert time.monotonic() - started < 4 * WAIT_SECONDS
 
 
-async def test_each_client_has_its_own_count(settings: Settings) -> None:
+async def test_second_client_has_its_own_count(settings: Settings) -> None:
     async with running(app_with_words(settings)) as client:
         for _ in range(4):
             await client.get("/words")
@@ -197,36 +195,36 @@ async def test_each_client_has_its_own_count(settings: Settings) -> None:
         ("/run/app.sock", "192.0.2.1", False),
     ],
 )
-def test_an_ipv6_client_is_its_network(one: str, other: str, *, same: bool) -> None:
+def test_ipv6_client_is_identified_by_its_network(one: str, other: str, *, same: bool) -> None:
     clients = {client_of({"client": (address, 1)}) for address in (one, other)}
     assert (len(clients) == 1) == same
 
 
-async def test_a_route_may_have_a_limit_of_its_own_for_all_that_its_template_matches(
+async def test_route_limit_counts_every_path_of_the_template(
     database_url: str, valkey: Valkey
 ) -> None:
     settings = settings_for(database_url, redis_url=valkey.url, rate_limit="9/minute")
     async with running(app_with_words(settings)) as client:
         first, second = await client.get("/words/none"), await client.get("/words/two")
-        elsewhere = await client.get("/words")
+        other_route = await client.get("/words")
         async with as_client(client, "203.0.113.7") as other:
             assert (await other.get("/words/one")).status_code == 200
-    assert (first.status_code, second.status_code, elsewhere.status_code) == (404, 429, 200)
-    for answer in (first, second):
-        assert answer.headers.get_list("RateLimit-Policy") == [
+    assert (first.status_code, second.status_code, other_route.status_code) == (404, 429, 200)
+    for response in (first, second):
+        assert response.headers.get_list("RateLimit-Policy") == [
             '"default";q=9;w=60',
             '"GET /words/{word}";q=1;w=3600',
         ]
-        assert answer.headers.get_list("RateLimit")[1].startswith('"GET /words/{word}";r=0;t=')
+        assert response.headers.get_list("RateLimit")[1].startswith('"GET /words/{word}";r=0;t=')
     assert int(second.headers["Retry-After"]) > 60 - 1
 
 
-def test_a_limit_that_cannot_be_understood_is_an_error_at_import() -> None:
+def test_invalid_route_limit_raises_at_import() -> None:
     with pytest.raises(ValueError, match="couldn't parse"):
         Limit("often")
 
 
-async def test_probes_are_not_counted(settings: Settings) -> None:
+async def test_probe_is_not_counted(settings: Settings) -> None:
     async with running(app_with_words(settings)) as client:
         for _ in range(5):
             live = await client.get("/health/live")
@@ -235,51 +233,51 @@ async def test_probes_are_not_counted(settings: Settings) -> None:
         assert (await client.get("/words")).headers["RateLimit"].startswith('"default";r=2')
 
 
-async def test_replicas_count_together_in_one_round_trip_a_request(
+async def test_replicas_share_one_count_in_one_round_trip_a_request(
     settings: Settings, valkey: Valkey
 ) -> None:
     async with (
-        running(app_with_words(settings)) as one,
-        running(app_with_words(settings)) as other,
+        running(app_with_words(settings)) as first,
+        running(app_with_words(settings)) as second,
         Redis.from_url(valkey.url) as redis,
     ):
-        await one.get("/words")
-        await other.get("/words")  # by now the script is known
+        await first.get("/words")
+        await second.get("/words")  # both replicas have loaded the script
         before = await redis.info("commandstats")
-        assert (await one.get("/words")).headers["RateLimit"].startswith('"default";r=0')
-        assert (await other.get("/words")).status_code == 429
+        assert (await first.get("/words")).headers["RateLimit"].startswith('"default";r=0')
+        assert (await second.get("/words")).status_code == 429
         after = await redis.info("commandstats")
-    # what the script itself does, and INFO
-    inside = {"cmdstat_incr", "cmdstat_expire", "cmdstat_info"}
+    # the commands of the script, and INFO
+    uncounted = {"cmdstat_incr", "cmdstat_expire", "cmdstat_info"}
     calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
-    assert {n: c for n, c in calls.items() if c and n not in inside} == {"cmdstat_evalsha": 2}
+    assert {n: c for n, c in calls.items() if c and n not in uncounted} == {"cmdstat_evalsha": 2}
 
 
-async def test_the_problem_is_in_the_openapi_document(settings: Settings) -> None:
+async def test_openapi_document_describes_the_429_problem(settings: Settings) -> None:
     async with running(create_app(settings)) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
-    answer = paths["/health/ready"]["get"]["responses"]["429"]
-    assert list(answer["content"]) == ["application/problem+json"]
+    response = paths["/health/ready"]["get"]["responses"]["429"]
+    assert list(response["content"]) == ["application/problem+json"]
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [(None, "REDIS_URL is not set"), ("redis://127.0.0.1:1/0", "Redis is unavailable")],
 )
-async def test_without_redis_everything_passes_and_one_line_says_so(
+async def test_requests_without_redis_pass_and_are_logged_once(
     database_url: str, lines: Lines, url: str | None, reason: str
 ) -> None:
     settings = settings_for(database_url, redis_url=url, rate_limit="1/minute")
     async with running(app_with_words(settings)) as client:
-        answers = [await client.get(path) for path in ("/words", "/words/one") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200] * 6
-    assert not any("RateLimit" in answer.headers for answer in answers)
+        responses = [await client.get(path) for path in ("/words", "/words/one") for _ in range(3)]
+    assert [response.status_code for response in responses] == [200] * 6
+    assert not any("RateLimit" in response.headers for response in responses)
     warnings = [line["message"] for line in lines() if line["level"] == "warn"]
     assert [w for w in warnings if "rate" in w] == [f"rate limiting is disabled: {reason}"]
 
 
 @pytest.mark.parametrize("limit", ["often", "0/minute", "10/fortnight", "10", "-1/second"])
-def test_a_limit_that_is_none_is_one_line_of_the_settings(
+def test_invalid_rate_limit_setting_is_refused_with_one_line(
     monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setenv("RATE_LIMIT", limit)
@@ -289,7 +287,7 @@ def test_a_limit_that_is_none_is_one_line_of_the_settings(
     assert problem.startswith("RATE_LIMIT: it must be a number and second, minute, hour or day")
 
 
-def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_second_down(
+def test_frozen_or_stopped_redis_is_logged_once_and_delays_one_request_a_second(
     database_url: str, valkey: Valkey
 ) -> None:
     env = environment(database_url, REDIS_URL=valkey.url, RATE_LIMIT="1000/minute")
@@ -324,7 +322,7 @@ def test_a_redis_that_is_frozen_or_gone_is_logged_once_and_slows_one_request_a_s
 @pytest.mark.parametrize(
     ("trusted", "expected"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])]
 )
-def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
+def test_client_behind_a_trusted_proxy_is_the_forwarded_address(
     database_url: str, valkey: Valkey, trusted: str, expected: list[int]
 ) -> None:
     env = environment(
@@ -335,13 +333,13 @@ def test_behind_a_trusted_proxy_the_client_is_the_one_that_the_proxy_saw(
     )
     with Service([*APP, "serve"], env) as service:
         port = service.wait_until_ready().rpartition(":")[2]
-        # The last one says that it is another; the proxy says behind it who it is.
+        # The last client forges a first address; the proxy appends the real one.
         clients = ("203.0.113.1", "203.0.113.2", "203.0.113.3, 203.0.113.2")
-        answers = [
+        responses = [
             httpx.get(
                 f"http://127.0.0.1:{port}/openapi.json",
                 headers={"X-Forwarded-For": client, "X-Request-Id": uuid.uuid4().hex},
             )
             for client in clients
         ]
-    assert [answer.status_code for answer in answers] == expected
+    assert [response.status_code for response in responses] == expected

@@ -1,4 +1,4 @@
-"""Deploying to Railway, with a stand-in for its program that writes down how it is called."""
+"""scripts/deploy_to_railway.py with a fake `railway` program that records its calls."""
 
 import os
 import subprocess
@@ -10,15 +10,22 @@ import pytest
 from deploy_to_railway import SERVICES
 from processes import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
-STAND_IN = '#!/bin/sh\necho "$PWD: $*" >> "$CALLS"\ncase "$*" in *"$FAILS"*) exit 1 ;; esac\n'
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the fake program is a shell script"
+)
+FAKE_RAILWAY = '#!/bin/sh\necho "$PWD: $*" >> "$CALLS"\ncase "$*" in *"$FAILS"*) exit 1 ;; esac\n'
 
 
 def deploy(folder: Path, fails: str = "nothing") -> tuple[subprocess.CompletedProcess[str], str]:
-    """What came of it, and the calls; the stand-in fails when its arguments have those words."""
+    """Deploy, and return the result and the calls.
+
+    Args:
+        folder: for the files of the test.
+        fails: the fake program fails if its arguments contain this text.
+    """
     program = folder / "bin" / "railway"
     program.parent.mkdir()
-    program.write_text(STAND_IN)
+    program.write_text(FAKE_RAILWAY)
     program.chmod(0o755)
     (folder / "version").mkdir()
     (folder / "calls").touch()
@@ -33,10 +40,10 @@ def deploy(folder: Path, fails: str = "nothing") -> tuple[subprocess.CompletedPr
     return result, calls
 
 
-def test_each_service_learns_its_commit_and_is_deployed_once(tmp_path: Path) -> None:
+def test_each_service_gets_its_commit_and_is_deployed_once(tmp_path: Path) -> None:
     result, calls = deploy(tmp_path)
     assert result.returncode == 0, result.stderr
-    assert SERVICES[0] == "app", "it migrates"
+    assert SERVICES[0] == "app", "the first service migrates the database"
     assert calls == "".join(
         f"variable set COMMIT_SHA=c0ffee --skip-deploys --service {service}\n"
         f"up --ci --service {service}\n"
@@ -44,7 +51,7 @@ def test_each_service_learns_its_commit_and_is_deployed_once(tmp_path: Path) -> 
     )
 
 
-def test_after_a_failure_nothing_more_is_deployed(tmp_path: Path) -> None:
+def test_failed_deployment_stops_the_next_ones(tmp_path: Path) -> None:
     result, calls = deploy(tmp_path, fails="up --ci --service app")
     assert result.returncode == 1
     assert result.stderr.startswith("not deployed: ")

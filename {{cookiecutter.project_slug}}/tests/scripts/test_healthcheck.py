@@ -1,11 +1,11 @@
-"""The health check of the container, against a server that answers this or that."""
+"""scripts/healthcheck.py, the health check of the container, with a fake server."""
 
 import subprocess
 import sys
 
 import pytest
 
-from processes import ROOT, answering
+from processes import ROOT, serve_responses
 
 
 def check(url: str) -> subprocess.CompletedProcess[str]:
@@ -16,22 +16,22 @@ def check(url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_succeeds_on_200() -> None:
-    with answering({"/health/ready": (200, {})}) as url:
+def test_healthcheck_on_200_succeeds() -> None:
+    with serve_responses({"/health/ready": (200, {})}) as url:
         assert check(url).returncode == 0
 
 
 @pytest.mark.parametrize("status", [204, 302, 404, 500, 503])
-def test_it_fails_on_anything_else_and_says_what_it_got(status: int) -> None:
-    with answering({"/health/ready": (status, {"why": "x"})}) as url:
+def test_healthcheck_on_another_status_fails_and_prints_the_response(status: int) -> None:
+    with serve_responses({"/health/ready": (status, {"reason": "x"})}) as url:
         result = check(url)
     assert result.returncode == 1
-    body = "" if status == 204 else '{"why": "x"}'
+    body = "" if status == 204 else '{"reason": "x"}'
     assert result.stderr == f"{status}: {body}\n"
 
 
-def test_it_fails_if_nobody_answers() -> None:
-    with answering({}) as url:
+def test_healthcheck_without_a_server_fails() -> None:
+    with serve_responses({}) as url:
         pass
     result = check(url)
     assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""Messages to a chat."""
+"""scripts/notify.py with a chat server."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def notify(url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_chat_gets_the_text() -> None:
+def test_notify_sends_the_text_to_the_chat() -> None:
     with Receiver() as chat:
         result = notify(f"http://{chat.address}/hook?key=1")
     assert result.returncode == 0, result.stderr
@@ -25,7 +25,7 @@ def test_the_chat_gets_the_text() -> None:
     assert json.loads(message.body) == {"text": "it failed"}
 
 
-def test_without_a_url_nothing_is_sent() -> None:
+def test_notify_without_a_url_sends_nothing() -> None:
     assert notify("").returncode == 0
 
 
@@ -38,7 +38,7 @@ def test_without_a_url_nothing_is_sent() -> None:
         "http://127.0.0.1:1/of-this-test at all",
     ],
 )
-def test_a_message_that_nobody_takes_is_a_failure_that_does_not_show_the_url(url: str) -> None:
+def test_undelivered_message_fails_without_showing_the_url(url: str) -> None:
     result = notify(url)
     assert result.returncode == 1
     assert result.stderr.startswith("message not sent: ")

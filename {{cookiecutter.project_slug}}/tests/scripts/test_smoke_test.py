@@ -1,4 +1,4 @@
-"""The smoke test, against this service, and against servers that are wrong in one thing."""
+"""scripts/smoke_test.py with this service, and with servers that have one fault each."""
 
 import asyncio
 import subprocess
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from processes import PROBLEM, ROOT, STARTUP, Answers, Service, answering, environment
+from processes import PROBLEM, ROOT, STARTUP, Responses, Service, environment, serve_responses
 from smoke_test import EXAMPLES
 
-ANSWERS: Answers = {
+RESPONSES: Responses = {
     "/health": (200, {"commit": "c0ffee"}),
     "/health/live": (200, {}),
     "/health/ready": (200, {}),
@@ -27,7 +27,7 @@ def smoke_test(url: str, *arguments: str, folder: Path = ROOT) -> subprocess.Com
 
 @pytest.fixture
 def no_examples(tmp_path: Path) -> Path:
-    """The scripts as they are for a service without examples."""
+    """Return a folder with the scripts of a service without examples."""
     (tmp_path / "scripts").mkdir()
     for script in (ROOT / "scripts").glob("*.py"):
         lines = script.read_text().splitlines(keepends=True)
@@ -36,37 +36,39 @@ def no_examples(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_this_service_passes_reading_and_writing(empty_database: str) -> None:
+async def test_smoke_test_of_this_service_passes_with_and_without_writes(
+    empty_database: str,
+) -> None:
     env = environment(empty_database, COMMIT_SHA="c0ffee", DRAIN_SECONDS="0")
     with Service(STARTUP, env) as service:
         url = service.url
 
-        def made() -> int:
+        def count_created() -> int:
             requests = [line for line in service.lines if line.get("method") == "POST"]
             return len([line for line in requests if line["path"] in EXAMPLES])
 
         reading = await asyncio.to_thread(smoke_test, url, "--commit", "c0ffee", "--wait", "20")
         assert reading.returncode == 0, reading.stderr
         assert reading.stdout == f"{url}: c0ffee works\n"
-        assert made() == 0
+        assert count_created() == 0
         writing = await asyncio.to_thread(smoke_test, url, "--write")
         assert writing.returncode == 0, writing.stderr
-        assert made() == len(EXAMPLES)
+        assert count_created() == len(EXAMPLES)
         deleted = [line for line in service.lines if line.get("method") == "DELETE"]
         assert [line["status"] for line in deleted] == [204] * len(EXAMPLES)
 
 
-def test_another_commit_is_waited_for_and_then_a_failure(no_examples: Path) -> None:
-    with answering(ANSWERS) as url:
+def test_smoke_test_of_another_commit_fails_after_the_wait(no_examples: Path) -> None:
+    with serve_responses(RESPONSES) as url:
         result = smoke_test(url, "--commit", "0ld", "--wait", "1", folder=no_examples)
     assert result.returncode == 1
     assert result.stderr == "smoke test failed: commit c0ffee runs, not 0ld\n"
 
 
-def test_the_wanted_commit_may_come_late(no_examples: Path) -> None:
-    answers = {**ANSWERS, "/health": (200, {"commit": "0ld"})}
-    with answering(answers) as url:
-        timer = threading.Timer(1.5, lambda: answers.update(ANSWERS))
+def test_smoke_test_waits_for_the_wanted_commit(no_examples: Path) -> None:
+    responses = {**RESPONSES, "/health": (200, {"commit": "0ld"})}
+    with serve_responses(responses) as url:
+        timer = threading.Timer(1.5, lambda: responses.update(RESPONSES))
         timer.start()
         result = smoke_test(url, "--commit", "c0ffee", "--wait", "30", folder=no_examples)
         timer.join()
@@ -76,11 +78,11 @@ def test_the_wanted_commit_may_come_late(no_examples: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status"), [("/health", 500), ("/health/ready", 503), ("/health/live", 404)]
 )
-def test_a_health_check_that_fails_is_a_failure(path: str, status: int, no_examples: Path) -> None:
-    with answering({**ANSWERS, path: (status, {"why": "x"})}) as url:
+def test_smoke_test_with_a_failing_probe_fails(path: str, status: int, no_examples: Path) -> None:
+    with serve_responses({**RESPONSES, path: (status, {"reason": "x"})}) as url:
         result = smoke_test(url, folder=no_examples)
     assert result.returncode == 1
-    expected = f'smoke test failed: GET {path}: {status}, not 200: {{"why": "x"}}\n'
+    expected = f'smoke test failed: GET {path}: {status}, not 200: {{"reason": "x"}}\n'
     assert result.stderr == expected
 
 
@@ -88,17 +90,17 @@ def test_a_health_check_that_fails_is_a_failure(path: str, status: int, no_examp
     ("header", "expected"),
     [("Content-Type", "an error is not a problem document"), ("X-Request-Id", "has no request id")],
 )
-def test_an_error_must_be_a_problem_document_with_a_request_id(
+def test_smoke_test_without_problem_document_or_request_id_fails(
     header: str, expected: str, no_examples: Path
 ) -> None:
-    with answering(ANSWERS, {k: v for k, v in PROBLEM.items() if k != header}) as url:
+    with serve_responses(RESPONSES, {k: v for k, v in PROBLEM.items() if k != header}) as url:
         result = smoke_test(url, folder=no_examples)
     assert result.returncode == 1
     assert expected in result.stderr
 
 
-def test_nobody_there_is_a_failure_without_a_traceback(no_examples: Path) -> None:
-    with answering({}) as url:
+def test_smoke_test_without_a_server_fails_without_a_traceback(no_examples: Path) -> None:
+    with serve_responses({}) as url:
         pass
     result = smoke_test(url, folder=no_examples)
     assert result.returncode == 1
@@ -107,7 +109,7 @@ def test_nobody_there_is_a_failure_without_a_traceback(no_examples: Path) -> Non
 
 
 @pytest.mark.parametrize("url", ["", "api.example.com", "ftp://api.example.com"])
-def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
+def test_smoke_test_of_an_invalid_url_fails(url: str) -> None:
     result = smoke_test(url)
     assert result.returncode == 1
     assert "is not an http:// or https:// URL" in result.stderr

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.db.migrate import LOCK_KEY
 from app.db.session import open_database
 from conftest import settings_for
-from processes import STARTUP, Service, add_migration, environment, own_postgres, wait_until
+from processes import STARTUP, Service, add_migration, environment, start_postgres, wait_until
 from sql import fetch
 
 REPLICAS = 8
@@ -121,7 +121,7 @@ async def test_startup_at_the_last_migration_takes_no_lock(
 
 
 async def test_startup_before_its_database_waits_for_it(replicas: ExitStack) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         server.stop()
         service = replicas.enter_context(Service(STARTUP, environment(server.url)))
         waiting = "waiting for the database"
@@ -178,7 +178,7 @@ async def test_sigterm_during_a_migration_cancels_its_statement(
 
 
 async def test_startup_with_a_role_without_rights_reports_one_line(replicas: ExitStack) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         settings = settings_for(server.url)
         async with open_database(settings) as database, database.session() as session:
             for statement in (
@@ -206,7 +206,7 @@ def test_startup_without_a_database_fails_within_its_limit(replicas: ExitStack) 
 async def test_startup_when_the_database_hangs_during_the_wait_for_the_lock_fails(
     source: Path, replicas: ExitStack
 ) -> None:
-    with own_postgres() as server:
+    with start_postgres() as server:
         limits = {"MIGRATION_WAIT_SECONDS": "3", "DATABASE_STATEMENT_TIMEOUT_SECONDS": "1"}
         env = environment(server.url, **add_migration(source, CONCURRENTLY), **limits)
         waiting = "waiting for another replica to migrate"

@@ -12,37 +12,37 @@ from app.main import create_app
 from app.service_info import SERVICE_NAME
 from app.settings import Settings
 from app.web.checks import Check, Health
-from conftest import new_database, running, settings_for
-from processes import own_postgres
+from conftest import new_database, running, running_with_state, settings_for
+from processes import start_postgres
 
 PROBES = ("/health", "/health/live", "/health/ready", "/health/startup", "/health/detailed")
 TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture
-def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every probe makes a round of checks of its own."""
+def unshared_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the checks for each probe."""
     monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
 
 
 @pytest.fixture
-def health(settings: Settings, unshared: None) -> Health:  # noqa: ARG001 - it patches
+def health(unshared_checks: None) -> Health:  # noqa: ARG001 - used for its effect
     return Health()
 
 
-async def fine() -> None:
+async def succeed() -> None:
     pass
 
 
-async def broken() -> None:
+async def fail() -> None:
     raise ConnectionError("db.internal:5432 refused user app with password hunter2")
 
 
-async def frozen() -> None:
+async def hang() -> None:
     await asyncio.sleep(60)
 
 
-async def test_every_probe_of_a_healthy_service_succeeds(service: AsyncClient) -> None:
+async def test_every_probe_of_a_healthy_service_returns_200(service: AsyncClient) -> None:
     for path in PROBES:
         assert (await service.get(path)).status_code == 200, path
     ready = (await service.get("/health/ready")).json()
@@ -51,7 +51,7 @@ async def test_every_probe_of_a_healthy_service_succeeds(service: AsyncClient) -
     assert {"database", "migrations"} <= set(ready["components"])
 
 
-async def test_the_summary_says_who_answers(service: AsyncClient) -> None:
+async def test_health_returns_service_version_and_commit(service: AsyncClient) -> None:
     await service.get("/health/ready")
     summary = (await service.get("/health")).json()
     assert summary.pop("uptime_seconds") >= 0
@@ -64,14 +64,14 @@ async def test_the_summary_says_who_answers(service: AsyncClient) -> None:
 
 
 @pytest.fixture
-def has_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this service has, let the code be at a migration that no database here has."""
+def newer_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the code require a migration that no database has."""
     revisions = Revisions("9000", frozenset({"9000"}))
     monkeypatch.setattr("app.db.schema_version.load_revisions", lambda: revisions)
 
 
-@pytest.mark.usefixtures("has_migrations")
-async def test_an_empty_database_is_behind_and_so_not_ready(empty_database: str) -> None:
+@pytest.mark.usefixtures("newer_revision")
+async def test_readiness_on_an_empty_database_returns_503(empty_database: str) -> None:
     async with running(create_app(settings_for(empty_database))) as client:
         ready = await client.get("/health/ready")
         assert ready.status_code == 503
@@ -83,41 +83,41 @@ async def test_an_empty_database_is_behind_and_so_not_ready(empty_database: str)
         assert (await client.get("/health/startup")).status_code == 503
 
 
-async def test_a_database_that_newer_code_migrated_is_ready() -> None:
+async def test_readiness_on_a_newer_schema_returns_200() -> None:
     async with new_database() as url:
         await migrate(settings_for(url))
-        async with open_database(settings_for(url)) as database, database.session() as t:
+        async with open_database(settings_for(url)) as database, database.session() as session:
             table = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(32))"
-            await t.execute(text(table))
-            await t.execute(text("DELETE FROM alembic_version"))
-            await t.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+            await session.execute(text(table))
+            await session.execute(text("DELETE FROM alembic_version"))
+            await session.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
         async with running(create_app(settings_for(url))) as client:
             assert (await client.get("/health/ready")).status_code == 200
 
 
-@pytest.mark.usefixtures("unshared")
-async def test_start_up_is_complete_from_the_first_ready_moment_on(empty_database: str) -> None:
+@pytest.mark.usefixtures("unshared_checks")
+async def test_startup_probe_succeeds_for_good_after_the_first_success(empty_database: str) -> None:
     await migrate(settings_for(empty_database))
     app = create_app(settings_for(empty_database))
-    async with running(app) as client:
-        app.state.opened["health"].add(Check("late", broken))
+    async with running_with_state(app) as (client, state):
+        state["health"].add(Check("late", fail))
         assert (await client.get("/health/startup")).status_code == 503
-        app.state.opened["health"].add(Check("late", fine))
+        state["health"].add(Check("late", succeed))
         assert (await client.get("/health/startup")).status_code == 200
-        app.state.opened["health"].add(Check("late", broken))
+        state["health"].add(Check("late", fail))
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.get("/health/startup")).status_code == 200
 
 
-@pytest.mark.usefixtures("unshared")
-async def test_a_database_that_is_down_frozen_or_back_is_told_apart_within_the_budget() -> None:
-    with own_postgres() as server:
+@pytest.mark.usefixtures("unshared_checks")
+async def test_readiness_follows_a_frozen_stopped_and_restarted_database_in_time() -> None:
+    with start_postgres() as server:
         settings = settings_for(server.url)
         await migrate(settings)
         async with running(create_app(settings)) as client:
             assert (await client.get("/health/ready")).status_code == 200
             server.freeze()
-            async with asyncio.timeout(3.5):  # a check has 2 s; to wait for the driver takes 4
+            async with asyncio.timeout(3.5):  # a check has 2 s; the driver would wait for 4 s
                 assert (await client.get("/health/ready")).status_code == 503
                 assert (await client.get("/health/live")).status_code == 200
             server.stop()
@@ -127,10 +127,9 @@ async def test_a_database_that_is_down_frozen_or_back_is_told_apart_within_the_b
             assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_draining_replica_is_not_ready_and_still_serves(settings: Settings) -> None:
-    app = create_app(settings)
-    async with running(app) as client:
-        app.state.opened["health"].is_draining = True
+async def test_draining_replica_is_not_ready_and_still_serves(settings: Settings) -> None:
+    async with running_with_state(create_app(settings)) as (client, state):
+        state["health"].is_draining = True
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.get("/health")).json()["status"] == "draining"
         live = await client.get("/health/live")
@@ -138,21 +137,21 @@ async def test_a_draining_replica_is_not_ready_and_still_serves(settings: Settin
         assert live.headers["Connection"] == "close"
 
 
-async def test_a_frozen_check_fails_after_its_own_timeout(health: Health) -> None:
-    health.add(Check("slow", frozen, timeout_seconds=0.05))
-    health.add(Check("quick", fine))
+async def test_frozen_check_fails_after_its_timeout(health: Health) -> None:
+    health.add(Check("slow", hang, timeout_seconds=0.05))
+    health.add(Check("quick", succeed))
     components = await health.components()
     assert (components["slow"].status, components["quick"].status) == ("failed", "ok")
 
 
-async def test_checks_run_at_the_same_time(health: Health) -> None:
+async def test_checks_run_concurrently(health: Health) -> None:
     for number in range(10):
-        health.add(Check(f"slow {number}", frozen, timeout_seconds=0.3))
-    async with asyncio.timeout(2):  # one after the other they would take 3 s
+        health.add(Check(f"slow {number}", hang, timeout_seconds=0.3))
+    async with asyncio.timeout(2):  # one after the other, they would take 3 s
         await health.components()
 
 
-async def test_a_second_of_probes_is_one_round_of_checks() -> None:
+async def test_probes_of_one_second_share_one_round_of_checks() -> None:
     rounds = 0
 
     async def count() -> None:
@@ -167,33 +166,34 @@ async def test_a_second_of_probes_is_one_round_of_checks() -> None:
     assert rounds == 1
 
 
-async def test_a_probe_that_gives_up_does_not_end_the_round_of_the_others(health: Health) -> None:
-    health.add(Check("slow", frozen, timeout_seconds=0.1))
-    impatient = asyncio.create_task(health.components())
-    patient = asyncio.create_task(health.components())
+async def test_cancelled_probe_does_not_end_the_round_of_the_others(health: Health) -> None:
+    health.add(Check("slow", hang, timeout_seconds=0.1))
+    cancelled = asyncio.create_task(health.components())
+    other = asyncio.create_task(health.components())
     await asyncio.sleep(0.01)
-    impatient.cancel()
-    assert (await patient)["slow"].status == "failed"
+    cancelled.cancel()
+    assert (await other)["slow"].status == "failed"
 
 
-async def test_without_what_is_not_critical_the_service_is_degraded(health: Health) -> None:
-    health.add(Check("extra", broken, critical=False))
+async def test_failed_check_that_is_not_critical_is_degraded(health: Health) -> None:
+    health.add(Check("extra", fail, critical=False))
     assert (await health.readiness()).status == "degraded"
 
 
 @pytest.fixture
-async def leaky(settings: Settings) -> AsyncIterator[AsyncClient]:
-    app = create_app(settings)
-    async with running(app) as client:
-        app.state.opened["health"].add(Check("leaky", broken))
+async def client_with_failing_check(settings: Settings) -> AsyncIterator[AsyncClient]:
+    async with running_with_state(create_app(settings)) as (client, state):
+        state["health"].add(Check("failing", fail))
         yield client
 
 
-async def test_no_probe_tells_why_something_failed(leaky: AsyncClient) -> None:
+async def test_probe_with_a_failed_check_hides_the_reason(
+    client_with_failing_check: AsyncClient,
+) -> None:
     for path in PROBES:
-        text_of_answer = (await leaky.get(path)).text
+        response = await client_with_failing_check.get(path)
         for secret in ("hunter2", "db.internal", "ConnectionError"):
-            assert secret not in text_of_answer, path
+            assert secret not in response.text, path
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ async def test_no_probe_tells_why_something_failed(leaky: AsyncClient) -> None:
         (TOKEN, f"Bearer {TOKEN}", 200),
     ],
 )
-async def test_details_are_closed_in_production_without_the_token(
+async def test_health_details_in_production_require_the_token(
     database_url: str, token: str | None, sent: str | None, status: int
 ) -> None:
     settings = settings_for(

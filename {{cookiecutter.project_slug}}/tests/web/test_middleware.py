@@ -55,54 +55,56 @@ async def client(database_url: str) -> AsyncIterator[AsyncClient]:
         ("", 400),
     ],
 )
-async def test_only_trusted_hosts_are_served(client: AsyncClient, host: str, status: int) -> None:
+async def test_request_with_an_untrusted_host_returns_400(
+    client: AsyncClient, host: str, status: int
+) -> None:
     response = await client.get("/large", headers={"Host": host})
     assert response.status_code == status
     if status == 400:
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_path_that_only_begins_like_a_probe_is_no_probe(client: AsyncClient) -> None:
+async def test_path_that_begins_like_a_probe_requires_a_trusted_host(client: AsyncClient) -> None:
     response = await client.get("/healthcare", headers={"Host": "evil.com"})
     assert response.status_code == 400
 
 
-async def test_a_preflight_is_answered_like_every_request(client: AsyncClient) -> None:
-    ask = {"Access-Control-Request-Method": "PUT"}
-    allowed = await client.options("/large", headers={"Origin": "https://app.example.com"} | ask)
+async def test_preflight_has_request_id_and_problem_like_every_request(client: AsyncClient) -> None:
+    method = {"Access-Control-Request-Method": "PUT"}
+    allowed = await client.options("/large", headers={"Origin": "https://app.example.com"} | method)
     assert allowed.status_code == 200
     assert allowed.headers["X-Request-Id"]
-    refused = await client.options("/large", headers={"Origin": "https://evil.com"} | ask)
+    refused = await client.options("/large", headers={"Origin": "https://evil.com"} | method)
     assert refused.status_code == 400
     assert refused.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_browsers_may_read_a_refusal(client: AsyncClient) -> None:
+async def test_refused_body_has_cors_headers(client: AsyncClient) -> None:
     headers = {"Origin": "https://app.example.com", "Content-Type": "application/json"}
     refused = await client.post("/echo", content=b"x" * 2000, headers=headers)
     assert refused.status_code == 413
     assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
 
 
-async def test_probes_may_come_under_any_host_name(client: AsyncClient) -> None:
+async def test_probe_with_any_host_returns_200(client: AsyncClient) -> None:
     response = await client.get("/health/live", headers={"Host": "healthcheck.platform.internal"})
     assert response.status_code == 200
 
 
-async def test_the_clients_request_id_is_kept(client: AsyncClient) -> None:
+async def test_request_id_of_the_client_is_kept(client: AsyncClient) -> None:
     response = await client.get("/large", headers={"X-Request-Id": "abc-123"})
     assert response.headers["X-Request-Id"] == "abc-123"
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, 'a"b', "a b", "é", "ê", "º"])
-async def test_a_request_id_that_could_do_harm_is_replaced(client: AsyncClient, sent: str) -> None:
+async def test_unsafe_request_id_is_replaced(client: AsyncClient, sent: str) -> None:
     headers = [(b"x-request-id", sent.encode())]
-    made = (await client.get("/large", headers=headers)).headers["X-Request-Id"]
-    assert made != sent
-    assert len(made) == 32
+    request_id = (await client.get("/large", headers=headers)).headers["X-Request-Id"]
+    assert request_id != sent
+    assert len(request_id) == 32
 
 
-async def test_security_headers_are_on_every_answer(client: AsyncClient) -> None:
+async def test_every_response_has_security_headers(client: AsyncClient) -> None:
     for path in ("/large", "/nowhere", "/boom"):
         headers = (await client.get(path)).headers
         assert headers["X-Content-Type-Options"] == "nosniff", path
@@ -111,14 +113,12 @@ async def test_security_headers_are_on_every_answer(client: AsyncClient) -> None
         assert "Strict-Transport-Security" not in headers
 
 
-async def test_transport_security_is_asked_for_over_https_only(client: AsyncClient) -> None:
+async def test_https_response_has_strict_transport_security(client: AsyncClient) -> None:
     client.base_url = "https://api.example.com"
     assert "max-age" in (await client.get("/large")).headers["Strict-Transport-Security"]
 
 
-async def test_browsers_may_read_answers_and_errors_from_allowed_origins_only(
-    client: AsyncClient,
-) -> None:
+async def test_cors_headers_are_sent_to_allowed_origins_only(client: AsyncClient) -> None:
     for path in ("/large", "/boom", "/nowhere"):
         allowed = await client.get(path, headers={"Origin": "https://app.example.com"})
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example.com", path
@@ -128,20 +128,20 @@ async def test_browsers_may_read_answers_and_errors_from_allowed_origins_only(
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-async def test_a_body_over_the_limit_is_refused_by_its_length(client: AsyncClient) -> None:
+async def test_body_with_a_content_length_over_the_limit_returns_413(client: AsyncClient) -> None:
     response = await client.post("/echo", json={"word": "x" * 1000})
     assert response.status_code == 413
 
 
 @pytest.mark.parametrize(("length", "status"), [("9" * 5000, 413), ("0" * 5000 + "2", 422)])
-async def test_a_length_of_many_digits_is_a_length(
+async def test_content_length_of_many_digits_is_parsed(
     client: AsyncClient, length: str, status: int
 ) -> None:
     headers = {"Content-Type": "application/json", "Content-Length": length}
     assert (await client.post("/echo", content=b"[]", headers=headers)).status_code == status
 
 
-async def test_a_chunked_body_over_the_limit_is_refused_as_it_arrives(client: AsyncClient) -> None:
+async def test_chunked_body_over_the_limit_returns_413(client: AsyncClient) -> None:
     async def chunks(count: int) -> AsyncIterator[bytes]:
         yield b'{"word": "'
         for _ in range(count):
@@ -153,7 +153,9 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_arrives(client: As
     assert (await client.post("/echo", content=chunks(20), headers=headers)).status_code == 413
 
 
-async def test_large_answers_are_compressed_for_those_who_can(client: AsyncClient) -> None:
+async def test_large_response_is_compressed_when_the_client_accepts_gzip(
+    client: AsyncClient,
+) -> None:
     async with client.stream("GET", "/large", headers={"Accept-Encoding": "gzip"}) as response:
         raw = b"".join([chunk async for chunk in response.aiter_raw()])
     assert gzip.decompress(raw) == b'"' + b"x" * 5000 + b'"'
@@ -161,19 +163,19 @@ async def test_large_answers_are_compressed_for_those_who_can(client: AsyncClien
     assert "Content-Encoding" not in small.headers
 
 
-async def test_caches_keep_answers_to_different_clients_apart(client: AsyncClient) -> None:
-    for asks in ("gzip", "identity"):
-        response = await client.get("/large", headers={"Accept-Encoding": asks})
+async def test_every_response_varies_on_encoding_and_origin(client: AsyncClient) -> None:
+    for encoding in ("gzip", "identity"):
+        response = await client.get("/large", headers={"Accept-Encoding": encoding})
         assert "Accept-Encoding" in response.headers["Vary"]
         assert "Origin" in response.headers["Vary"]
 
 
 class Page(HTMLParser):
-    """What a page loads, each with the directive of a policy that must allow it."""
+    """The resources of a page, each with the directive of the policy that must allow it."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.loads: set[tuple[str, str]] = set()
+        self.resources: set[tuple[str, str]] = set()
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -186,26 +188,28 @@ class Page(HTMLParser):
 
     def _add(self, directive: str, url: str | None) -> None:
         origin = url and "://".join(urlsplit(url)[:2])
-        self.loads.add((directive, origin or "'unsafe-inline'"))
+        self.resources.add((directive, origin or "'unsafe-inline'"))
 
 
-async def test_the_policy_allows_the_documentation_what_it_loads(settings: Settings) -> None:
+async def test_content_security_policy_allows_resources_of_the_docs_pages(
+    settings: Settings,
+) -> None:
     app = create_app(settings)
     paths = (app.docs_url, app.swagger_ui_oauth2_redirect_url)
     async with running(app) as client:
         pages = {path: await client.get(str(path)) for path in paths}
         assert (await client.get("/redoc")).status_code == 404
-    assert ("script-src", "https://cdn.jsdelivr.net") in Page(pages["/docs"].text).loads
+    assert ("script-src", "https://cdn.jsdelivr.net") in Page(pages["/docs"].text).resources
     for path, page in pages.items():
         assert page.status_code == 200
         parts = [part.split() for part in page.headers["Content-Security-Policy"].split(";")]
         policy = {directive: sources for directive, *sources in parts}
-        for directive, source in Page(page.text).loads:
+        for directive, source in Page(page.text).resources:
             assert source in policy[directive], path
-        assert policy["default-src"] == ["'self'"]  # /openapi.json, and whatever is tried out
+        assert policy["default-src"] == ["'self'"]  # /openapi.json, and requests from the page
 
 
-async def test_production_serves_no_documentation(database_url: str) -> None:
+async def test_docs_in_production_return_404(database_url: str) -> None:
     settings = settings_for(database_url, environment="production", allowed_hosts="testserver")
     async with running(create_app(settings)) as client:
         for path in ("/docs", "/redoc", "/openapi.json"):

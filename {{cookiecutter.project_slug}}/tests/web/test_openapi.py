@@ -5,7 +5,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from email.message import Message
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from httpx import AsyncClient
 from app.main import create_app
 from app.settings import Settings
 from app.web.openapi import describe_service, find_contact
+from processes import ROOT
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))[
-    "project"
-]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any
             yield f"{method.upper()} {path}", operation
 
 
-def test_info_is_that_of_the_package(app: FastAPI) -> None:
+def test_info_has_the_metadata_of_the_package(app: FastAPI) -> None:
     info = app.openapi()["info"]
     assert info["contact"] == PROJECT["authors"][0]
     assert info["license"]["identifier"] == PROJECT["license"]
@@ -59,7 +57,7 @@ def test_contact_is_the_first_author_with_an_address(
     assert find_contact() == contact
 
 
-def test_license_that_was_removed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_license_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     package = Message()
     package["Summary"], package["Version"] = "A service.", "1.0.0"
     monkeypatch.setattr("app.web.openapi.metadata", lambda _: package)
@@ -70,20 +68,20 @@ def test_servers_are_relative_to_the_document(app: FastAPI) -> None:
     assert app.openapi()["servers"] == [{"url": "/"}]
 
 
-def test_operation_ids_are_names_of_functions(app: FastAPI) -> None:
+def test_operation_ids_are_function_names(app: FastAPI) -> None:
     document = app.openapi()  # FastAPI warns of names that occur twice
     for name, operation in operations_of(document):
         assert operation["operationId"].isidentifier(), name
     assert document["paths"]["/health/ready"]["get"]["operationId"] == "check_readiness"
 
 
-def test_tags_of_features_are_described(app: FastAPI) -> None:
+def test_tags_have_descriptions(app: FastAPI) -> None:
     described = {tag["name"]: tag["description"] for tag in app.openapi()["tags"]}
     assert described["health"]
     assert all(described.values())
 
 
-def test_routes_that_answer_428_require_if_match_in_the_document(app: FastAPI) -> None:
+def test_routes_that_return_428_document_if_match_as_required(app: FastAPI) -> None:
     for name, operation in operations_of(app.openapi()):
         if "428" not in operation["responses"]:
             continue
@@ -96,8 +94,8 @@ def test_routes_that_answer_428_require_if_match_in_the_document(app: FastAPI) -
 def test_tokens_are_security_schemes_and_no_parameters(app: FastAPI) -> None:
     document = app.openapi()
     for name, operation in operations_of(document):
-        sent = {item["name"].lower() for item in operation.get("parameters", ())}
-        assert "authorization" not in sent, name
+        parameters = {item["name"].lower() for item in operation.get("parameters", ())}
+        assert "authorization" not in parameters, name
     (requirement,) = document["paths"]["/health/detailed"]["get"]["security"]
     (scheme,) = requirement
     assert document["components"]["securitySchemes"][scheme]["type"] == "http"
@@ -111,7 +109,7 @@ def print_document(hash_seed: int) -> bytes:
     return subprocess.run(command, env=env, check=True, capture_output=True).stdout
 
 
-async def test_document_is_the_same_to_the_byte_in_every_process(service: AsyncClient) -> None:
+async def test_document_has_the_same_bytes_in_every_process(service: AsyncClient) -> None:
     printed = print_document(1)
     assert printed == print_document(2)
     served = await service.get("/openapi.json")

@@ -73,17 +73,17 @@ async def test_every_error_is_a_problem_document_with_the_request_id(
     assert "secret" not in response.text
 
 
-async def test_a_feature_names_its_own_problem_and_adds_members(client: AsyncClient) -> None:
+async def test_error_of_a_feature_has_its_own_type_and_members(client: AsyncClient) -> None:
     problem = (await client.post("/orders", json={"count": 1})).json()
     assert problem["type"] == "urn:problem:out-of-stock"
     assert (problem["detail"], problem["left"]) == ("None left.", 0)
 
 
-async def test_an_outage_says_when_to_try_again(client: AsyncClient) -> None:
+async def test_unavailable_response_has_retry_after(client: AsyncClient) -> None:
     assert (await client.post("/orders", json={"count": 2})).headers["Retry-After"] == "60"
 
 
-async def test_validation_says_where_and_why_without_repeating_what_was_sent(
+async def test_validation_error_has_location_and_message_without_the_value(
     client: AsyncClient,
 ) -> None:
     response = await client.post("/orders", json={"count": "hunter2"})
@@ -97,23 +97,23 @@ async def test_validation_says_where_and_why_without_repeating_what_was_sent(
     ]
 
 
-async def test_the_name_of_an_unknown_field_is_not_repeated(client: AsyncClient) -> None:
+async def test_validation_error_hides_the_name_of_an_unknown_field(client: AsyncClient) -> None:
     response = await client.post("/strict", json={"hunter2": 1})
     assert response.json()["errors"][0]["location"] == "body.*"
     assert "hunter2" not in response.text
 
 
-async def test_of_very_many_errors_the_first_are_told(client: AsyncClient) -> None:
+async def test_validation_errors_over_the_maximum_are_left_out(client: AsyncClient) -> None:
     response = await client.post("/strict", json=dict.fromkeys(map(str, range(1000)), 0))
     assert response.status_code == 422
     assert len(response.json()["errors"]) == MAX_LISTED_ERRORS
 
 
-async def test_the_allowed_methods_are_still_named(client: AsyncClient) -> None:
+async def test_method_not_allowed_response_names_the_allowed_methods(client: AsyncClient) -> None:
     assert (await client.delete("/orders")).headers["Allow"] == "POST"
 
 
-async def test_the_openapi_document_describes_problems(client: AsyncClient) -> None:
+async def test_openapi_document_describes_problems(client: AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         for operation in operations.values():

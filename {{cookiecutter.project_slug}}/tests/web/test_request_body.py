@@ -1,4 +1,4 @@
-"""Limits of a request's body, around applications that read it in different ways."""
+"""Limits of the request body, with applications that read it in different ways."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ BODY = b"x" * 10
 
 
 class Client:
-    """A client of an ASGI application: sends these parts of a body, then nothing."""
+    """A client of an ASGI application that sends these parts of a body."""
 
     def __init__(
         self, *parts: bytes, ends: bool = True, headers: dict[str, str] | None = None
@@ -27,17 +27,17 @@ class Client:
         self._parts = list(parts)
         self._ends = ends
         self._headers = {"host": "a", "content-length": "10"} | (headers or {})
-        self.answered = asyncio.Event()
+        self.is_complete = asyncio.Event()
         self.received: list[Message] = []
-        self.asked_after_answer: list[bool] = []
+        self.receives_after_start: list[bool] = []
 
-    async def ask(self, app: ASGIApp, path: str = "/") -> None:
+    async def send(self, app: ASGIApp, path: str = "/") -> None:
         settings = settings_for(
             "postgresql:///of-no-test",
             request_body_timeout_seconds=TIMEOUT_SECONDS,
             max_body_bytes=100,
         )
-        layer = RequestMiddleware(
+        middleware = RequestMiddleware(
             app,
             settings=settings,
             is_draining=lambda: False,
@@ -53,28 +53,28 @@ class Client:
             "headers": [(k.encode(), v.encode()) for k, v in self._headers.items()],
         }
         async with asyncio.timeout(20):
-            await layer(scope, self._receive, self._send)
+            await middleware(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
-        self.asked_after_answer.append(bool(self.received))
+        self.receives_after_start.append(bool(self.received))
         if self._parts:
             body = self._parts.pop(0)
             more = bool(self._parts) or not self._ends
             return {"type": "http.request", "body": body, "more_body": more}
-        await self.answered.wait()
+        await self.is_complete.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         self.received.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            self.answered.set()
+            self.is_complete.set()
 
     @property
     def status(self) -> int:
         return int(self.received[0]["status"])
 
     @property
-    def keeps_the_connection(self) -> bool:
+    def keeps_connection(self) -> bool:
         return (b"connection", b"close") not in self.received[0]["headers"]
 
     @property
@@ -114,21 +114,21 @@ def app() -> FastAPI:
 async def test_body_that_does_not_arrive_in_time_returns_408(app: FastAPI) -> None:
     for parts in ([], [b"xx"]):
         client = Client(*parts, ends=False)
-        await client.ask(app)
+        await client.send(app)
         assert client.status == 408
         assert b'"title":"Request Timeout"' in client.body
         assert (b"content-type", b"application/problem+json") in client.received[0]["headers"]
-        assert not client.keeps_the_connection
+        assert not client.keeps_connection
 
 
-async def test_time_that_the_application_takes_is_not_the_clients(app: FastAPI) -> None:
+async def test_slow_application_does_not_time_out_the_body(app: FastAPI) -> None:
     client = Client(b"xx", b"xx", b"xxxxxx")
-    await client.ask(app, "/slow")
-    assert (client.status, client.body) == (200, b"4")  # the end is a part of no bytes
-    assert client.keeps_the_connection
+    await client.send(app, "/slow")
+    assert (client.status, client.body) == (200, b"4")  # the end of the body is an empty part
+    assert client.keeps_connection
 
 
-async def test_waiting_for_the_disconnect_has_no_limit() -> None:
+async def test_wait_for_the_disconnect_has_no_timeout() -> None:
     async def wait(_scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["body"] == BODY
         waiting = asyncio.ensure_future(receive())
@@ -139,39 +139,39 @@ async def test_waiting_for_the_disconnect_has_no_limit() -> None:
         assert (await waiting)["type"] == "http.disconnect"
 
     client = Client(BODY)
-    await client.ask(wait)
+    await client.send(wait)
     assert client.status == 204
 
 
-async def test_unread_body_that_is_there_keeps_the_connection(app: FastAPI) -> None:
+async def test_unread_body_that_has_arrived_keeps_connection(app: FastAPI) -> None:
     client = Client(BODY)
-    await client.ask(app, "/nowhere")
+    await client.send(app, "/nowhere")
     assert client.status == 404
-    assert client.keeps_the_connection
-    assert client.answered.is_set()
+    assert client.keeps_connection
+    assert client.is_complete.is_set()
 
 
 @pytest.mark.parametrize(("length", "status"), [("10", 404), ("101", 413)])
-async def test_unread_body_that_never_arrives_ends_the_connection_behind_the_answer(
+async def test_unread_body_that_does_not_arrive_closes_the_connection(
     app: FastAPI, length: str, status: int
 ) -> None:
     client = Client(b"xx", ends=False, headers={"content-length": length})
-    await client.ask(app, "/nowhere")
+    await client.send(app, "/nowhere")
     assert client.status == status
-    assert not client.keeps_the_connection
-    *_, answer, end = client.received
-    assert answer["body"].startswith(b"{")
+    assert not client.keeps_connection
+    *_, content, end = client.received
+    assert content["body"].startswith(b"{")
     assert end == {"type": "http.response.body"}
 
 
-async def test_body_that_waits_for_consent_is_not_asked_for_by_a_refusal(app: FastAPI) -> None:
+async def test_refused_request_with_expect_100_continue_gets_no_continue(app: FastAPI) -> None:
     client = Client(BODY, headers={"expect": "100-continue"})
-    await client.ask(app, "/nowhere")
+    await client.send(app, "/nowhere")
     assert client.status == 404
-    assert client.asked_after_answer == [True]
+    assert client.receives_after_start == [True]
 
 
-async def test_application_reads_the_whole_body_after_it_began_to_answer() -> None:
+async def test_application_that_has_begun_its_response_reads_the_whole_body() -> None:
     async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
         more = True
@@ -181,12 +181,12 @@ async def test_application_reads_the_whole_body_after_it_began_to_answer() -> No
             await send({"type": "http.response.body", "body": message["body"], "more_body": more})
 
     client = Client(b"ab", b"cd", b"ef")
-    await client.ask(echo)
+    await client.send(echo)
     assert client.body == b"abcdef"
 
 
-async def test_stream_ends_when_the_body_does_not_arrive(app: FastAPI) -> None:
+async def test_streamed_response_ends_when_the_body_does_not_arrive(app: FastAPI) -> None:
     client = Client(b"xx", ends=False)
-    await client.ask(app, "/unread-stream")
+    await client.send(app, "/unread-stream")
     assert client.status == 200
-    assert not client.answered.is_set()
+    assert not client.is_complete.is_set()

@@ -1,4 +1,4 @@
-"""The server as a process: both address families, SIGTERM under load, a port that is taken."""
+"""The server process: both address families, SIGTERM under load, a port in use."""
 
 import asyncio
 import signal
@@ -16,11 +16,11 @@ from app.logging.context import LogContext
 from app.web.checks import Health
 from app.web.server import ListenError, drain_on_sigterm, listen
 from conftest import Lines
-from processes import APP, ROOT, Service, environment, own_postgres, wait_until
+from processes import APP, ROOT, Service, environment, start_postgres, wait_until
 
 CONNECTIONS = 32
 GRACEFUL_SECONDS = 5
-DRAIN_SECONDS = 4  # long enough for a balancer on a busy machine
+DRAIN_SECONDS = 4  # long enough for a load balancer on a busy machine
 
 
 @contextmanager
@@ -34,7 +34,8 @@ def port_of(url: str) -> int:
 
 
 def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str, tmp_path: Path) -> None:
-    env = {"WEB_CONCURRENCY": "2", "API_DOCS": "false", "TMPDIR": str(tmp_path)}  # it is killed
+    # A killed server leaves files in its temporary folder.
+    env = {"WEB_CONCURRENCY": "2", "API_DOCS": "false", "TMPDIR": str(tmp_path)}
     with serving(database_url, **env) as service:
         port = port_of(service.wait_until_ready())
         (listening,) = (line for line in service.lines if line["message"] == "listening")
@@ -44,7 +45,7 @@ def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str, tmp_path: 
                 assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
 
 
-def test_normal_work_leaves_standard_error_empty_and_every_line_is_json(database_url: str) -> None:
+def test_output_of_normal_work_is_json_on_stdout_only(database_url: str) -> None:
     with serving(database_url) as service:
         url = service.wait_until_ready()
         httpx.get(f"{url}/openapi.json", headers={"X-Request-Id": "of-this-test"})
@@ -59,64 +60,71 @@ def test_normal_work_leaves_standard_error_empty_and_every_line_is_json(database
 
 
 @pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.0/8,::1", True), ("10.0.0.1", False)])
-def test_forwarded_headers_are_believed_from_trusted_proxies_only(
+def test_forwarded_headers_are_used_from_trusted_proxies_only(
     database_url: str, trusted: str, *, expected: bool
 ) -> None:
     with serving(database_url, FORWARDED_ALLOW_IPS=trusted) as service:
         port = port_of(service.wait_until_ready())
         for host in ("127.0.0.1", "[::1]"):
             url = f"http://{host}:{port}/health/live"
-            answer = httpx.get(url, headers={"X-Forwarded-Proto": "https"})
-            assert ("Strict-Transport-Security" in answer.headers) == expected, host
+            response = httpx.get(url, headers={"X-Forwarded-Proto": "https"})
+            assert ("Strict-Transport-Security" in response.headers) == expected, host
 
 
 REQUEST = b"POST /health HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = REQUEST + b"Transfer-Encoding: chunked\r\n"
 
 
-def test_a_head_and_trailers_are_bounded_and_a_trailer_is_no_header(database_url: str) -> None:
+def test_head_and_trailers_over_the_limit_are_refused_and_trailers_ignored(
+    database_url: str,
+) -> None:
     with serving(database_url) as service:
         address = ("127.0.0.1", port_of(service.wait_until_ready()))
-        long = b"X-A: " + b"a" * 30_000
-        for asks in (b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"):
+        long_header = b"X-A: " + b"a" * 30_000
+        for upgrade in (b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"):
             with socket.create_connection(address, timeout=10) as client:
-                client.sendall(CHUNKED + asks + long + b"\r\n\r\n0\r\nX-Request-Id: late\r\n\r\n")
-                answer = client.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 405")
-            assert b"late" not in answer
-        for begun in (REQUEST, CHUNKED + b"\r\n0\r\n"):
-            for more in (b"X-A: a\r\n" * 4000, long):  # many headers, or one
+                trailer = b"\r\n\r\n0\r\nX-Request-Id: late\r\n\r\n"
+                client.sendall(CHUNKED + upgrade + long_header + trailer)
+                response = client.recv(65536)
+            assert response.startswith(b"HTTP/1.1 405")
+            assert b"late" not in response
+        for beginning in (REQUEST, CHUNKED + b"\r\n0\r\n"):
+            for headers in (b"X-A: a\r\n" * 4000, long_header):
                 with socket.create_connection(address, timeout=10) as client:
-                    client.sendall(begun)
-                    with pytest.raises(ConnectionError):  # it is closed
-                        client.sendall(more * 1000)
+                    client.sendall(beginning)
+                    with pytest.raises(ConnectionError):  # the server closes the connection
+                        client.sendall(headers * 1000)
 
 
-async def test_a_request_in_flight_is_finished_after_the_socket_is_closed() -> None:
-    with own_postgres() as postgres, serving(postgres.url, GRACEFUL_TIMEOUT_SECONDS="9") as service:
+async def test_request_in_flight_on_sigterm_is_finished() -> None:
+    with (
+        start_postgres() as postgres,
+        serving(postgres.url, GRACEFUL_TIMEOUT_SECONDS="9") as service,
+    ):
         url = await asyncio.to_thread(lambda: service.url)
         async with httpx.AsyncClient(timeout=20) as client:
             await client.get(f"{url}/health/detailed")
             postgres.freeze()
-            await asyncio.sleep(1.1)  # so that the next request makes a round of checks: 2 s
+            await asyncio.sleep(1.1)  # longer than probes share checks: the next request takes 2 s
             in_flight = asyncio.create_task(client.get(f"{url}/health/detailed"))
             await asyncio.sleep(0.3)
             service.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
-                while await status_of(client, url) != 0:  # until nobody new is let in
+                while await status_of(client, url) != 0:  # 0: no new connection is accepted
                     await asyncio.sleep(0.05)
-            answer = await in_flight
-        assert answer.json()["components"]["database"]["status"] == "failed"
+            response = await in_flight
+        assert response.json()["components"]["database"]["status"] == "failed"
         assert await asyncio.to_thread(service.wait) == 0
 
 
-def test_a_start_that_fails_in_a_process_of_several_says_so_with_its_exit_code(
+def test_failed_start_of_one_of_several_processes_exits_with_3(
     database_url: str, source: Path
 ) -> None:
     main = source / "app" / "main.py"
     text = main.read_text()
+    assert "        yield state" in text
     main.write_text(
-        text.replace("        yield state\n", "        raise OSError\n        yield state\n")
+        text.replace("        yield state", "        raise OSError\n        yield state")
     )
     env = {"PYTHONPATH": str(source), "WEB_CONCURRENCY": "2"}
     with Service([*APP, "serve"], environment(database_url, **env)) as service:
@@ -124,7 +132,7 @@ def test_a_start_that_fails_in_a_process_of_several_says_so_with_its_exit_code(
 
 
 class Load:
-    """Requests over many connections, sent the way a load balancer does: while it is ready."""
+    """Requests over many connections, as a load balancer sends them while the service is ready."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -144,7 +152,7 @@ class Load:
     async def _send(self, client: httpx.AsyncClient) -> None:
         while self.is_sending:
             self.sent += 1
-            await asyncio.sleep(0.05)  # 32 connections are what counts; the cores are shared
+            await asyncio.sleep(0.05)  # the test needs many connections, not a high rate
             try:
                 response = await client.get("/health/detailed")
             except httpx.TransportError as error:
@@ -180,7 +188,7 @@ async def test_sigterm_under_load_loses_no_request(database_url: str, processes:
                 await asyncio.sleep(0.02)
             unready_after = time.monotonic() - stopped_at
             sent_before = load.sent
-            await asyncio.sleep(0.5)  # the balancer is not that quick: new requests still come
+            await asyncio.sleep(0.5)  # a load balancer reacts later: new requests still arrive
             sent_after = load.sent
             load.is_sending = False
             await running
@@ -196,7 +204,7 @@ async def test_sigterm_under_load_loses_no_request(database_url: str, processes:
     )
 
 
-def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
+def test_second_sigterm_ends_the_drain(database_url: str) -> None:
     with serving(database_url, DRAIN_SECONDS="60") as service:
         service.wait_until_ready()
         service.process.send_signal(signal.SIGTERM)
@@ -207,13 +215,11 @@ def test_a_second_sigterm_ends_the_drain(database_url: str) -> None:
         assert time.monotonic() - started < 5
 
 
-async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
-    lines: Lines,
-) -> None:
+async def test_drain_on_sigterm_is_logged_without_a_request_id(lines: Lines) -> None:
     stopped = asyncio.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        with drain_on_sigterm(Health(), 0), LogContext(request_id="of-somebody"):
+        with drain_on_sigterm(Health(), 0), LogContext(request_id="of-a-request"):
             signal.raise_signal(signal.SIGTERM)
             await asyncio.wait_for(stopped.wait(), 5)
     finally:
@@ -223,7 +229,7 @@ async def test_the_drain_is_no_line_of_the_request_that_it_came_in(
     assert "request_id" not in line
 
 
-def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
+def test_port_in_use_fails_with_one_line(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         env = environment(database_url, PORT=port, HOST="127.0.0.1")
@@ -237,6 +243,6 @@ def test_a_port_in_use_is_one_clear_sentence(database_url: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_an_address_of_another_machine_is_refused() -> None:
+def test_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ListenError, match=r"port 0 of 192\.0\.2\.1.*HOST to an address"):
         listen("192.0.2.1", 0)

@@ -1,4 +1,4 @@
-"""Clients that send a request's body slowly, by the hundred, to a server process."""
+"""Many clients that send their request bodies slowly to a server process."""
 
 import asyncio
 import json
@@ -9,14 +9,14 @@ import httpx
 
 from processes import APP, Service, environment
 
-SLOW_CLIENTS = 200  # half of them send to a route, half to a path that no route has
+SLOW_CLIENTS = 200  # one half sends to a route, the other half to an unknown path
 PAUSE_SECONDS = 0.3  # between two bytes of a body
+INCLUDE = "\n    for router in routers:"
 READ = """
     @app.post("/read")
     async def read(body: dict[str, str]) -> int:
         return len(body)
-
-    include_routers(app, routers)"""
+"""
 HEAD = (
     "POST {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: slow\r\n"
     "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{"
@@ -24,37 +24,39 @@ HEAD = (
 
 
 async def send_slowly(port: int, path: str) -> tuple[int, bytes, str]:
-    """Send a byte at a time until the server ends the connection.
+    """Send one byte at a time until the server closes the connection.
 
     Returns:
-        The answer's status, its fields, and its problem's title.
+        Status, head and problem title of the response.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
-    async def drip() -> None:
+    async def send_bytes() -> None:
         writer.write(HEAD.format(path=path).encode())
         while True:
             await asyncio.sleep(PAUSE_SECONDS)
             writer.write(b"x")
 
-    dripping = asyncio.create_task(drip())
+    sending = asyncio.create_task(send_bytes())
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(int(f[16:]) for f in head.split(b"\r\n") if f.startswith(b"content-length: "))
         body = json.loads(await reader.readexactly(length))
-        with suppress(ConnectionError):  # a byte was on its way when the server closed
+        with suppress(ConnectionError):  # a byte arrived after the server had closed
             assert await reader.read() == b""
         return int(head.split()[1]), head, body["title"]
     finally:
-        dripping.cancel()
+        sending.cancel()
         writer.close()
 
 
-async def test_slow_bodies_are_ended_while_others_are_served(
+async def test_slow_bodies_time_out_while_other_requests_are_served(
     database_url: str, source: Path
 ) -> None:
     main = source / "app" / "main.py"
-    main.write_text(main.read_text().replace("\n    include_routers(app, routers)", READ))
+    text = main.read_text()
+    assert INCLUDE in text
+    main.write_text(text.replace(INCLUDE, READ + INCLUDE))
     env = {"PYTHONPATH": str(source), "REQUEST_BODY_TIMEOUT_SECONDS": "2"}
     with Service([*APP, "serve"], environment(database_url, **env)) as service:
         url = await asyncio.to_thread(service.wait_until_ready)
@@ -66,12 +68,12 @@ async def test_slow_bodies_are_ended_while_others_are_served(
                 while not all(task.done() for task in slow):
                     assert (await client.get("/health/live")).status_code == 200
                     await asyncio.sleep(0.1)
-        answers = [task.result() for task in slow]
-        assert [(status, title) for status, _, title in answers] == [
+        responses = [task.result() for task in slow]
+        assert [(status, title) for status, _, title in responses] == [
             (408, "Request Timeout"),
             (404, "Not Found"),
         ] * (SLOW_CLIENTS // 2)
-        assert all(b"\r\nconnection: close\r\n" in head for _, head, _ in answers)
+        assert all(b"\r\nconnection: close\r\n" in head for _, head, _ in responses)
         assert service.stderr == ""
         logged = [line for line in service.lines if line.get("request_id") == "slow"]
         assert {line["message"] for line in logged} == {"request"}

@@ -1,4 +1,4 @@
-"""Registering, logging in, and what strangers learn from the answers."""
+"""Registration and login, and the information that anonymous clients get."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,54 +26,60 @@ def without_request_id(response: Response) -> tuple[dict[str, str], dict[str, An
     return headers, {k: v for k, v in response.json().items() if k != "request_id"}
 
 
-async def log_in(stranger: AsyncClient, **changes: str) -> Response:
-    """As Swagger UI does."""
+async def log_in(anonymous_client: AsyncClient, **changes: str) -> Response:
+    """Log in as Swagger UI does."""
     form = {"grant_type": "password", "scope": "", "username": EMAIL, "password": PASSWORD}
     headers = {"Authorization": "Basic dW5kZWZpbmVkOg==", "X-Requested-With": "XMLHttpRequest"}
-    return await stranger.post("/accounts/login", data=form | changes, headers=headers)
+    return await anonymous_client.post("/accounts/login", data=form | changes, headers=headers)
 
 
-async def test_an_account_is_registered_and_logs_in(stranger: AsyncClient) -> None:
-    registered = await stranger.post("/accounts", json=ACCOUNT)
+async def test_registered_account_logs_in(anonymous_client: AsyncClient) -> None:
+    registered = await anonymous_client.post("/accounts", json=ACCOUNT)
     assert registered.status_code == 201, registered.text
     assert set(registered.json()) == {"id", "email", "created_at"}
 
-    logged_in = await log_in(stranger)
+    logged_in = await log_in(anonymous_client)
     assert logged_in.status_code == 200, logged_in.text
     assert logged_in.headers["Cache-Control"] == "no-store"
     tokens = logged_in.json()
     assert (tokens["token_type"], tokens["expires_in"]) == ("bearer", 900)
 
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-    me = await stranger.get("/accounts/me", headers=headers)
+    me = await anonymous_client.get("/accounts/me", headers=headers)
     assert (me.status_code, me.json()) == (200, registered.json())
 
 
-async def test_swagger_ui_finds_where_to_log_in(stranger: AsyncClient) -> None:
-    await stranger.post("/accounts", json=ACCOUNT)
-    document = (await stranger.get("/openapi.json")).json()
+async def test_openapi_document_names_the_login_route_for_swagger_ui(
+    anonymous_client: AsyncClient,
+) -> None:
+    await anonymous_client.post("/accounts", json=ACCOUNT)
+    document = (await anonymous_client.get("/openapi.json")).json()
     schemes = document["components"]["securitySchemes"].values()
     (scheme,) = [scheme for scheme in schemes if scheme["type"] == "oauth2"]
-    place = f"/{scheme['flows']['password']['tokenUrl']}"
+    path = f"/{scheme['flows']['password']['tokenUrl']}"
     form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
-    assert (await stranger.post(place, data=form)).json()["access_token"]
-    content = document["paths"][place]["post"]["requestBody"]["content"]
+    assert (await anonymous_client.post(path, data=form)).json()["access_token"]
+    content = document["paths"][path]["post"]["requestBody"]["content"]
     assert list(content) == ["application/x-www-form-urlencoded"]
 
 
 @pytest.mark.parametrize("email", [EMAIL, "Grace@NAVY.example", "  grace@navy.example "])
-async def test_an_address_has_one_account_however_it_is_written(
-    stranger: AsyncClient, email: str
+async def test_register_with_the_same_address_in_another_form_returns_409(
+    anonymous_client: AsyncClient, email: str
 ) -> None:
-    await stranger.post("/accounts", json=ACCOUNT)
-    again = await stranger.post("/accounts", json=ACCOUNT | {"email": email})
+    await anonymous_client.post("/accounts", json=ACCOUNT)
+    again = await anonymous_client.post("/accounts", json=ACCOUNT | {"email": email})
     assert is_problem(again, 409, "duplicate-account")
-    assert (await log_in(stranger, username=email)).status_code == 200
+    assert (await log_in(anonymous_client, username=email)).status_code == 200
 
 
-async def test_of_two_who_register_at_once_one_wins(stranger: AsyncClient) -> None:
-    answers = await asyncio.gather(*(stranger.post("/accounts", json=ACCOUNT) for _ in range(2)))
-    assert sorted(answer.status_code for answer in answers) == [201, 409]
+async def test_concurrent_registrations_of_an_address_one_succeeds(
+    anonymous_client: AsyncClient,
+) -> None:
+    responses = await asyncio.gather(
+        *(anonymous_client.post("/accounts", json=ACCOUNT) for _ in range(2))
+    )
+    assert sorted(response.status_code for response in responses) == [201, 409]
 
 
 @pytest.mark.parametrize(
@@ -90,16 +96,16 @@ async def test_of_two_who_register_at_once_one_wins(stranger: AsyncClient) -> No
         {"admin": True},
     ],
 )
-async def test_what_is_no_account_is_refused(
-    stranger: AsyncClient, changes: dict[str, Any]
+async def test_invalid_account_returns_422_without_repeating_it(
+    anonymous_client: AsyncClient, changes: dict[str, Any]
 ) -> None:
-    refused = await stranger.post("/accounts", json=ACCOUNT | changes)
+    refused = await anonymous_client.post("/accounts", json=ACCOUNT | changes)
     assert refused.status_code == 422
     assert str(next(iter(changes.values()))) not in refused.text
 
 
-async def test_a_password_that_is_too_short_is_told_the_rule(stranger: AsyncClient) -> None:
-    refused = await stranger.post("/accounts", json=ACCOUNT | {"password": "x" * 14})
+async def test_short_password_returns_the_minimum_length(anonymous_client: AsyncClient) -> None:
+    refused = await anonymous_client.post("/accounts", json=ACCOUNT | {"password": "x" * 14})
     assert refused.json()["errors"] == [
         {
             "location": "body.password",
@@ -110,52 +116,54 @@ async def test_a_password_that_is_too_short_is_told_the_rule(stranger: AsyncClie
 
 
 @pytest.mark.parametrize("length", [15, 128])
-async def test_a_password_of_an_allowed_length_logs_in(stranger: AsyncClient, length: int) -> None:
-    password = "pä" * 64
-    await stranger.post("/accounts", json=ACCOUNT | {"password": password[:length]})
-    assert (await log_in(stranger, password=password[:length])).status_code == 200
-
-
-async def test_strangers_cannot_tell_who_has_an_account_by_logging_in(
-    stranger: AsyncClient, monkeypatch: pytest.MonkeyPatch
+async def test_password_of_an_allowed_length_logs_in(
+    anonymous_client: AsyncClient, length: int
 ) -> None:
-    await stranger.post("/accounts", json=ACCOUNT)
-    compared: list[bool] = []
+    password = "pä" * 64
+    await anonymous_client.post("/accounts", json=ACCOUNT | {"password": password[:length]})
+    assert (await log_in(anonymous_client, password=password[:length])).status_code == 200
+
+
+async def test_login_with_wrong_password_and_unknown_account_are_indistinguishable(
+    anonymous_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await anonymous_client.post("/accounts", json=ACCOUNT)
+    without_account: list[bool] = []
     verify = Passwords.verify
 
-    async def seen(self: Passwords, password: str, stored: str | None) -> tuple[bool, str | None]:
-        compared.append(stored is None)
+    async def spy(self: Passwords, password: str, stored: str | None) -> tuple[bool, str | None]:
+        without_account.append(stored is None)
         return await verify(self, password, stored)
 
-    monkeypatch.setattr(Passwords, "verify", seen)
-    wrong = await log_in(stranger, password="wrong")
-    unknown = await log_in(stranger, username="nobody@navy.example")
-    for answer in (wrong, unknown):
-        assert is_problem(answer, 401, "wrong-credentials")
+    monkeypatch.setattr(Passwords, "verify", spy)
+    wrong = await log_in(anonymous_client, password="wrong")
+    unknown = await log_in(anonymous_client, username="unknown@navy.example")
+    for response in (wrong, unknown):
+        assert is_problem(response, 401, "wrong-credentials")
     assert without_request_id(wrong) == without_request_id(unknown)
     assert wrong.headers["WWW-Authenticate"] == "Bearer"
-    assert compared == [False, True], "both cost a comparison"
+    assert without_account == [False, True], "both logins verify a password"
 
 
 @pytest.mark.parametrize(
-    "changes", [{"grant_type": "refresh_token"}, {"password": ""}, {"username": "nobody"}]
+    "changes", [{"grant_type": "refresh_token"}, {"password": ""}, {"username": "no-address"}]
 )
-async def test_a_form_that_is_no_login_is_refused(
-    stranger: AsyncClient, changes: dict[str, str]
+async def test_invalid_login_form_returns_422(
+    anonymous_client: AsyncClient, changes: dict[str, str]
 ) -> None:
-    assert (await log_in(stranger, **changes)).status_code == 422
+    assert (await log_in(anonymous_client, **changes)).status_code == 422
 
 
-async def test_the_hash_is_replaced_by_a_better_one_at_log_in(
-    stranger: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+async def test_login_replaces_a_weaker_hash(
+    anonymous_client: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.features.accounts.passwords.PASSES", 1)
     async with running(create_app(settings)) as older:
         await older.post("/accounts", json=ACCOUNT)
     assert "t=1" in await stored_hash(settings)
-    assert (await log_in(stranger)).status_code == 200
+    assert (await log_in(anonymous_client)).status_code == 200
     assert "t=2" in await stored_hash(settings)
-    assert (await log_in(stranger)).status_code == 200
+    assert (await log_in(anonymous_client)).status_code == 200
 
 
 async def stored_hash(settings: Settings) -> str:
@@ -166,44 +174,46 @@ async def stored_hash(settings: Settings) -> str:
     return str(stored)
 
 
-async def test_a_token_of_an_account_that_is_gone_finds_nobody(
-    stranger: AsyncClient, settings: Settings
+async def test_tokens_of_a_deleted_account_return_401(
+    anonymous_client: AsyncClient, settings: Settings
 ) -> None:
-    await stranger.post("/accounts", json=ACCOUNT)
-    tokens = (await log_in(stranger)).json()
+    await anonymous_client.post("/accounts", json=ACCOUNT)
+    tokens = (await log_in(anonymous_client)).json()
     engine = create_engine(settings, pool_size=1)
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM accounts"))
     await engine.dispose()
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-    assert is_problem(await stranger.get("/accounts/me", headers=headers), 401, "unknown-account")
-    refreshed = await stranger.post(
+    assert is_problem(
+        await anonymous_client.get("/accounts/me", headers=headers), 401, "unknown-account"
+    )
+    refreshed = await anonymous_client.post(
         "/accounts/refresh", json={"refresh_token": tokens["refresh_token"]}
     )
     assert is_problem(refreshed, 401, "session-ended")
 
 
-async def test_no_connection_is_held_while_a_password_is_hashed(
+async def test_password_hashing_holds_no_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, clean_tables: None
 ) -> None:
-    """Else a crowd at the log-in would take the whole service's connections."""
+    """Concurrent logins must not exhaust the connections of the service."""
     del clean_tables
     databases: list[Database] = []
     in_use: list[int] = []
 
     @asynccontextmanager
-    async def open_and_remember(settings: Settings) -> AsyncIterator[Database]:
+    async def open_and_record(settings: Settings) -> AsyncIterator[Database]:
         async with open_database(settings) as database:
             databases.append(database)
             yield database
 
-    async def seen(_self: Passwords, *arguments: str | None) -> Any:
+    async def spy(_self: Passwords, *arguments: str | None) -> Any:
         in_use.append(databases[0].limiter.in_use)
         return "hash" if len(arguments) == 1 else (True, None)
 
-    monkeypatch.setattr("app.main.open_database", open_and_remember)
-    monkeypatch.setattr(Passwords, "hash", seen)
-    monkeypatch.setattr(Passwords, "verify", seen)
+    monkeypatch.setattr("app.main.open_database", open_and_record)
+    monkeypatch.setattr(Passwords, "hash", spy)
+    monkeypatch.setattr(Passwords, "verify", spy)
     async with running(create_app(settings)) as client:
         assert (await client.post("/accounts", json=ACCOUNT)).status_code == 201
         assert (await log_in(client)).status_code == 200

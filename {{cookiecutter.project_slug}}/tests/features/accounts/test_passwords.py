@@ -13,32 +13,34 @@ from app.features.accounts.passwords import UNKNOWN_ACCOUNT_HASH, Passwords
 RIGHT = "a nanosecond is 30 cm"
 
 
-async def test_a_password_is_told_from_others_by_its_hash() -> None:
+async def test_hash_verifies_its_password_and_no_other() -> None:
     passwords = Passwords()
     stored = await passwords.hash(RIGHT)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert RIGHT not in stored
     assert await passwords.verify(RIGHT, stored) == (True, None)
     assert await passwords.verify(RIGHT + "x", stored) == (False, None)
-    assert await passwords.hash(RIGHT) != stored, "each has a salt of its own"
+    assert await passwords.hash(RIGHT) != stored, "each hash has its own salt"
 
 
-async def test_keyboards_that_type_a_letter_differently_agree() -> None:
+async def test_password_in_another_unicode_form_is_accepted() -> None:
     passwords = Passwords()
     stored = await passwords.hash("Gr\u00f6\u00dfe, \u00e9l\u00e8ve, \u212bngstr\u00f6m")
     typed = "Gro\u0308\u00dfe, e\u0301le\u0300ve, A\u030angstro\u0308m"
     assert await passwords.verify(typed, stored) == (True, None)
 
 
-async def test_nobodys_hash_is_as_much_work_as_anybodys(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_verify_without_an_account_costs_the_same_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     verified: list[str] = []
     verify = Argon2Hasher.verify
 
-    def seen(self: Argon2Hasher, password: str | bytes, stored: str | bytes) -> bool:
+    def spy(self: Argon2Hasher, password: str | bytes, stored: str | bytes) -> bool:
         verified.append(str(stored))
         return verify(self, password, stored)
 
-    monkeypatch.setattr(Argon2Hasher, "verify", seen)
+    monkeypatch.setattr(Argon2Hasher, "verify", spy)
     passwords = Passwords()
     stored = await passwords.hash(RIGHT)
     assert await passwords.verify("wrong", stored) == (False, None)
@@ -49,7 +51,7 @@ async def test_nobodys_hash_is_as_much_work_as_anybodys(monkeypatch: pytest.Monk
     assert stored.split("$")[:4] == UNKNOWN_ACCOUNT_HASH.split("$")[:4]
 
 
-async def test_a_hash_of_an_older_kind_is_to_be_replaced() -> None:
+async def test_weaker_hash_is_verified_and_replaced() -> None:
     weaker = PasswordHash((Argon2Hasher(memory_cost=8192, time_cost=1, parallelism=1),))
     passwords = Passwords()
     is_right, better = await passwords.verify(RIGHT, weaker.hash(RIGHT))
@@ -59,18 +61,18 @@ async def test_a_hash_of_an_older_kind_is_to_be_replaced() -> None:
     assert await passwords.verify("wrong", weaker.hash(RIGHT)) == (False, None)
 
 
-async def test_hashing_leaves_the_event_loop_alone_and_only_a_few_run_at_once(
+async def test_concurrent_hashes_run_in_a_bounded_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop_thread = threading.get_ident()
-    lock, running, most = threading.Lock(), 0, 0
+    lock, running, maximum = threading.Lock(), 0, 0
 
     def slow(_self: Argon2Hasher, _password: str | bytes) -> str:
-        nonlocal running, most
+        nonlocal running, maximum
         assert threading.get_ident() != loop_thread
         with lock:
             running += 1
-            most = max(most, running)
+            maximum = max(maximum, running)
         time.sleep(0.02)
         with lock:
             running -= 1
@@ -79,21 +81,19 @@ async def test_hashing_leaves_the_event_loop_alone_and_only_a_few_run_at_once(
     monkeypatch.setattr(Argon2Hasher, "hash", lambda self, password, **_: slow(self, password))
     passwords = Passwords()
     await asyncio.gather(*(passwords.hash(RIGHT) for _ in range(10)))
-    assert most == module.MAX_THREADS
+    assert maximum == module.MAX_THREADS
 
 
-async def test_a_crowd_is_turned_away_instead_of_queueing_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_hash_over_the_wait_limit_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(Argon2Hasher, "hash", lambda *_, **__: str(release.wait()))
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.05)
     passwords = Passwords()
     try:
         async with asyncio.timeout(10):
-            answers = await asyncio.gather(
+            results = await asyncio.gather(
                 *(passwords.hash(RIGHT) for _ in range(5)), return_exceptions=True
             )
     finally:
         release.set()
-    assert [type(answer) for answer in answers] == [Unavailable] * 5
+    assert [type(result) for result in results] == [Unavailable] * 5

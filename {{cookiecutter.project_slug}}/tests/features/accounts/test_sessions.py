@@ -1,4 +1,4 @@
-"""What becomes of a session: refreshed, stolen, ended, forgotten, and not written about."""
+"""Sessions: refresh, token reuse, logout, expiry, and the information that is stored and logged."""
 
 import asyncio
 import base64
@@ -20,15 +20,15 @@ EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
 
 
 @pytest.fixture
-async def client(stranger: AsyncClient) -> AsyncClient:
-    """A client of a service with one account."""
-    await stranger.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
-    return stranger
+async def client(anonymous_client: AsyncClient) -> AsyncClient:
+    """Register an account, and return a client without a token."""
+    await anonymous_client.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+    return anonymous_client
 
 
 async def log_in(client: AsyncClient) -> dict[str, Any]:
-    answer = await client.post("/accounts/login", data={"username": EMAIL, "password": PASSWORD})
-    tokens: dict[str, Any] = answer.json()
+    response = await client.post("/accounts/login", data={"username": EMAIL, "password": PASSWORD})
+    tokens: dict[str, Any] = response.json()
     return tokens
 
 
@@ -50,28 +50,28 @@ def has_ended(response: Response) -> bool:
     return is_ended and response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_a_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
+async def test_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
     first = await log_in(client)
-    answer = await refresh(client, first["refresh_token"])
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["Cache-Control"] == "no-store"
-    second = answer.json()
+    response = await refresh(client, first["refresh_token"])
+    assert response.status_code == 200, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    second = response.json()
     assert second["refresh_token"] != first["refresh_token"]
     headers = {"Authorization": f"Bearer {second['access_token']}"}
     assert (await client.get("/accounts/me", headers=headers)).json()["email"] == EMAIL
     assert (await refresh(client, second["refresh_token"])).status_code == 200
 
 
-async def test_a_token_that_comes_twice_ends_the_session_for_both(client: AsyncClient) -> None:
+async def test_reused_refresh_token_ends_the_session(client: AsyncClient) -> None:
     stolen = (await log_in(client))["refresh_token"]
     other = (await log_in(client))["refresh_token"]
     latest = (await refresh(client, stolen)).json()["refresh_token"]
     assert has_ended(await refresh(client, stolen))
     assert has_ended(await refresh(client, latest))
-    assert (await refresh(client, other)).status_code == 200, "other sessions go on"
+    assert (await refresh(client, other)).status_code == 200, "other sessions continue"
 
 
-async def test_even_a_token_of_long_ago_ends_the_session(client: AsyncClient) -> None:
+async def test_old_refresh_token_ends_the_session(client: AsyncClient) -> None:
     token = first = (await log_in(client))["refresh_token"]
     for _ in range(3):
         token = (await refresh(client, token)).json()["refresh_token"]
@@ -79,40 +79,34 @@ async def test_even_a_token_of_long_ago_ends_the_session(client: AsyncClient) ->
     assert has_ended(await refresh(client, token))
 
 
-async def test_of_many_who_send_a_token_at_once_one_gets_the_next_and_none_keeps_it(
-    client: AsyncClient,
-) -> None:
+async def test_concurrent_refreshes_succeed_once_and_end_the_session(client: AsyncClient) -> None:
     token = (await log_in(client))["refresh_token"]
-    answers = await asyncio.gather(*(refresh(client, token) for _ in range(8)))
-    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
-    (winner,) = (answer for answer in answers if answer.status_code == 200)
+    responses = await asyncio.gather(*(refresh(client, token) for _ in range(8)))
+    assert sorted(response.status_code for response in responses) == [200] + [401] * 7
+    (winner,) = (response for response in responses if response.status_code == 200)
     assert has_ended(await refresh(client, winner.json()["refresh_token"]))
 
 
-async def test_logging_out_ends_the_session_and_may_be_repeated(client: AsyncClient) -> None:
+async def test_repeated_logout_succeeds_and_ends_the_session(client: AsyncClient) -> None:
     token = (await log_in(client))["refresh_token"]
     for _ in range(2):
-        answer = await client.post("/accounts/logout", json={"refresh_token": token})
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = await client.post("/accounts/logout", json={"refresh_token": token})
+        assert (response.status_code, response.content) == (204, b"")
     assert has_ended(await refresh(client, token))
 
 
-async def test_a_session_that_nobody_refreshes_expires(
-    client: AsyncClient, settings: Settings
-) -> None:
+async def test_session_without_a_refresh_expires(client: AsyncClient, settings: Settings) -> None:
     token = (await log_in(client))["refresh_token"]
     days = "SELECT round(extract(epoch FROM expires_at - now()) / 86400) FROM sessions"
     assert await execute(settings, days) == [(30,)]
     await execute(settings, "UPDATE sessions SET expires_at = now() + interval '1 day'")
     token = (await refresh(client, token)).json()["refresh_token"]
-    assert await execute(settings, days) == [(30,)], "using it prolongs it"
+    assert await execute(settings, days) == [(30,)], "a refresh extends the session"
     await execute(settings, "UPDATE sessions SET expires_at = now()")
     assert has_ended(await refresh(client, token))
 
 
-async def test_expired_sessions_are_cleared_away_at_the_next_log_in(
-    client: AsyncClient, settings: Settings
-) -> None:
+async def test_login_deletes_expired_sessions(client: AsyncClient, settings: Settings) -> None:
     await log_in(client)
     await execute(settings, "UPDATE sessions SET expires_at = now()")
     await log_in(client)
@@ -124,22 +118,22 @@ def unknown_token() -> str:
     return secrets.token_urlsafe(48)
 
 
-async def test_a_token_that_was_never_given_out_is_refused_and_ends_nothing(
+async def test_unknown_refresh_token_is_refused_and_ends_no_session(
     client: AsyncClient, settings: Settings
 ) -> None:
     await log_in(client)
     assert has_ended(await refresh(client, unknown_token()))
-    answer = await client.post("/accounts/logout", json={"refresh_token": unknown_token()})
-    assert answer.status_code == 204
+    response = await client.post("/accounts/logout", json={"refresh_token": unknown_token()})
+    assert response.status_code == 204
     assert await execute(settings, "SELECT count(*) FROM sessions") == [(1,)]
 
 
 @pytest.mark.parametrize("token", ["", "x" * 63, "x" * 65, "é" * 64, "=" * 64, "x" * 63 + "\n"])
-async def test_what_is_no_refresh_token_is_refused(client: AsyncClient, token: str) -> None:
+async def test_malformed_refresh_token_returns_422(client: AsyncClient, token: str) -> None:
     assert (await refresh(client, token)).status_code == 422
 
 
-async def test_neither_passwords_nor_tokens_are_in_the_database(
+async def test_database_stores_no_password_and_no_token(
     client: AsyncClient, settings: Settings
 ) -> None:
     token = (await log_in(client))["refresh_token"]
@@ -154,21 +148,21 @@ async def test_neither_passwords_nor_tokens_are_in_the_database(
 PAGE = ROOT / "docs" / "accounts.md"
 
 
-async def test_the_statements_of_the_page_revoke_what_they_say(
+async def test_statements_of_the_accounts_page_revoke_sessions_and_delete_accounts(
     client: AsyncClient, settings: Settings
 ) -> None:
     (block,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    log_out_everywhere, remove, log_out_everybody = block.strip().splitlines()
-    for statement in (log_out_everywhere, log_out_everybody):
+    log_out_account, delete_account, log_out_all = block.strip().splitlines()
+    for statement in (log_out_account, log_out_all):
         token = (await log_in(client))["refresh_token"]
         await execute(settings, statement)
         assert has_ended(await refresh(client, token))
     assert await execute(settings, "SELECT count(*) FROM accounts") == [(1,)]
-    await execute(settings, remove)
+    await execute(settings, delete_account)
     assert await execute(settings, "SELECT count(*) FROM accounts") == [(0,)]
 
 
-async def test_the_log_says_what_happened_and_to_whom_only_by_number(
+async def test_log_identifies_the_account_by_id_only(
     client: AsyncClient, settings: Settings, lines: Lines
 ) -> None:
     tokens = await log_in(client)

@@ -12,19 +12,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-async def test_a_bookmark_is_read_through_the_cache_until_it_is_changed(
-    client: AsyncClient,
-) -> None:
+async def test_bookmark_is_read_from_the_cache_until_it_changes(client: AsyncClient) -> None:
     new = {"url": "https://a.example/x", "title": "A"}
-    place = (await client.post("/bookmarks", json=new)).headers["Location"]
-    bookmark = (await client.get(place)).json()
-    name = f"{SERVICE_NAME}:bookmark:{bookmark['id']}"
+    location = (await client.post("/bookmarks", json=new)).headers["Location"]
+    bookmark = (await client.get(location)).json()
+    key = f"{SERVICE_NAME}:bookmark:{bookmark['id']}"
     async with Redis.from_url(os.environ["TEST_REDIS_URL"]) as redis:
-        await redis.set(name, json.dumps(bookmark | {"title": "from the cache"}))
-    assert (await client.get(place)).json()["title"] == "from the cache"
+        await redis.set(key, json.dumps(bookmark | {"title": "from the cache"}))
+    assert (await client.get(location)).json()["title"] == "from the cache"
 
     changed = new | {"title": "B"}
-    await client.put(place, json=changed, headers={"If-Match": '"1"'})
-    assert (await client.get(place)).json()["title"] == "B"
-    await client.delete(place, headers={"If-Match": '"2"'})
-    assert (await client.get(place)).status_code == 404
+    await client.put(location, json=changed, headers={"If-Match": '"1"'})
+    assert (await client.get(location)).json()["title"] == "B"
+    await client.delete(location, headers={"If-Match": '"2"'})
+    assert (await client.get(location)).status_code == 404

@@ -11,7 +11,7 @@ DUPLICATES = ["http://a.example/x", "https://www.a.example/x/", "http://www.a.ex
 OTHERS = ["https://a.example/x/y", "https://b.example/x", "https://a.example/x?y=1"]
 
 
-async def test_bookmarks_of_the_same_page_are_found(
+async def test_find_duplicates_returns_bookmarks_of_the_same_page(
     client: AsyncClient, settings: Settings
 ) -> None:
     ids = {}
@@ -23,23 +23,23 @@ async def test_bookmarks_of_the_same_page_are_found(
     assert set(found) == {ids[url] for url in DUPLICATES}
 
 
-async def test_a_new_bookmark_enqueues_the_search_and_a_refused_one_does_not(
+async def test_new_bookmark_enqueues_find_duplicates_and_a_refused_one_does_not(
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Message] = []
 
-    async def keep(_queue: Queue, message: Message) -> None:
+    async def record(_queue: Queue, message: Message) -> None:
         sent.append(message)
 
-    monkeypatch.setattr(Queue, "_enqueue", keep)
+    monkeypatch.setattr(Queue, "_enqueue", record)
     new = {"url": "https://a.example/x", "title": "A page"}
     created = await client.post("/bookmarks", json=new, headers={"X-Request-Id": "request-7"})
-    key = created.json()["id"]
+    bookmark_id = created.json()["id"]
     assert sent == [
         Message(
             "bookmarks.find_duplicates",
-            f"bookmarks.find_duplicates:{key}",
-            {"bookmark_id": key},
+            f"bookmarks.find_duplicates:{bookmark_id}",
+            {"bookmark_id": bookmark_id},
             "request-7",
         )
     ]

@@ -1,4 +1,4 @@
-"""The list of bookmarks: tags, filters, sorting and pages."""
+"""Tags, filters, sorting and pages of bookmarks."""
 
 import pytest
 from httpx import AsyncClient
@@ -20,8 +20,8 @@ async def bookmarks(client: AsyncClient) -> AsyncClient:
     return client
 
 
-async def numbers(client: AsyncClient, **parameters: object) -> list[str]:
-    """Return the numbers in the URLs of every page, in order, with two bookmarks a page."""
+async def list_numbers(client: AsyncClient, **parameters: object) -> list[str]:
+    """Read every page of two bookmarks, and return the numbers in their URLs in order."""
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:
@@ -35,9 +35,7 @@ async def numbers(client: AsyncClient, **parameters: object) -> list[str]:
         cursor = {"cursor": page["next_cursor"]}
 
 
-async def test_tags_are_stored_once_in_lower_case_and_returned_in_order(
-    client: AsyncClient,
-) -> None:
+async def test_duplicate_tags_are_stored_once_in_lower_case_and_sorted(client: AsyncClient) -> None:
     new = {"url": "https://a.example/x", "title": "A", "tags": ["Web", "api", "web "]}
     created = (await client.post("/bookmarks", json=new)).json()
     assert created["tags"] == ["api", "web"]
@@ -45,20 +43,20 @@ async def test_tags_are_stored_once_in_lower_case_and_returned_in_order(
     assert (await client.get("/bookmarks")).json()["items"] == [created]
 
 
-async def test_replacing_a_bookmark_replaces_its_tags(client: AsyncClient) -> None:
+async def test_replaced_bookmark_has_its_new_tags(client: AsyncClient) -> None:
     new = {"url": "https://a.example/x", "title": "A", "tags": ["old", "kept"]}
-    place = (await client.post("/bookmarks", json=new)).headers["Location"]
+    location = (await client.post("/bookmarks", json=new)).headers["Location"]
     changed = new | {"tags": ["kept", "new"]}
-    replaced = await client.put(place, json=changed, headers={"If-Match": '"1"'})
+    replaced = await client.put(location, json=changed, headers={"If-Match": '"1"'})
     assert replaced.json()["tags"] == ["kept", "new"]
-    assert (await client.get(place)).json() == replaced.json()
-    removed = await client.put(place, json=new | {"tags": []}, headers={"If-Match": '"2"'})
+    assert (await client.get(location)).json() == replaced.json()
+    removed = await client.put(location, json=new | {"tags": []}, headers={"If-Match": '"2"'})
     assert removed.json()["tags"] == []
-    assert await numbers(client, tag="kept") == []
+    assert await list_numbers(client, tag="kept") == []
 
 
 @pytest.mark.parametrize("tags", [["a b"], ["-a"], ["x" * 51], ["a"] * 21, [""], ["\u0000"]])
-async def test_invalid_tags_are_refused(client: AsyncClient, tags: list[str]) -> None:
+async def test_invalid_tags_return_422(client: AsyncClient, tags: list[str]) -> None:
     new = {"url": "https://a.example/x", "title": "A", "tags": tags}
     assert (await client.post("/bookmarks", json=new)).status_code == 422
 
@@ -76,37 +74,39 @@ async def test_invalid_tags_are_refused(client: AsyncClient, tags: list[str]) ->
         ({"text": "asyncio", "tag": "python", "sort": "title"}, "2"),
     ],
 )
-async def test_the_list_is_filtered_by_tag_and_text(
+async def test_list_is_filtered_by_tag_and_text(
     bookmarks: AsyncClient, query: dict[str, str], expected: str
 ) -> None:
-    assert await numbers(bookmarks, **query) == list(expected)
+    assert await list_numbers(bookmarks, **query) == list(expected)
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "title", "-title"])
 async def test_pages_follow_the_sort_and_show_each_bookmark_once(
     bookmarks: AsyncClient, sort: str
 ) -> None:
-    whole = (await bookmarks.get("/bookmarks", params={"sort": sort})).json()["items"]
-    expected = [item["url"].rpartition("/")[2] for item in whole]
+    complete = (await bookmarks.get("/bookmarks", params={"sort": sort})).json()["items"]
+    expected = [item["url"].rpartition("/")[2] for item in complete]
     assert sorted(expected) == list("12345")
-    assert await numbers(bookmarks, sort=sort) == expected
-    values = [item[sort.removeprefix("-")] for item in whole]
+    assert await list_numbers(bookmarks, sort=sort) == expected
+    values = [item[sort.removeprefix("-")] for item in complete]
     if sort.endswith("created_at"):
         assert values == sorted(values, reverse=sort.startswith("-"))
-    else:  # equal titles are neighbours, in whatever order the database compares texts
+    else:  # the collation of the database decides the order, but equal titles are neighbours
         assert abs(values.index("Asyncio") - (4 - values[::-1].index("Asyncio"))) == 1
 
 
-async def test_ascending_and_descending_titles_are_reversed(bookmarks: AsyncClient) -> None:
-    ascending = await numbers(bookmarks, sort="title")
-    assert await numbers(bookmarks, sort="-title") == ascending[::-1]
+async def test_descending_titles_are_the_reverse_of_ascending_titles(
+    bookmarks: AsyncClient,
+) -> None:
+    ascending = await list_numbers(bookmarks, sort="title")
+    assert await list_numbers(bookmarks, sort="-title") == ascending[::-1]
 
 
 @pytest.mark.parametrize("sort", ["title", "-title"])
 async def test_pages_by_title_are_stable_while_bookmarks_are_added(
     bookmarks: AsyncClient, sort: str
 ) -> None:
-    expected = await numbers(bookmarks, sort=sort)
+    expected = await list_numbers(bookmarks, sort=sort)
     first = (await bookmarks.get("/bookmarks", params={"sort": sort, "limit": 3})).json()
     first_title = "\u0021" if sort == "title" else "zzz"
     new = {"url": "https://a.example/6", "title": first_title, "tags": []}
@@ -120,5 +120,5 @@ async def test_pages_by_title_are_stable_while_bookmarks_are_added(
 @pytest.mark.parametrize(
     "query", [{"sort": "url"}, {"colour": "red"}, {"text": ""}, {"tag": "a b"}]
 )
-async def test_an_invalid_query_is_refused(client: AsyncClient, query: dict[str, str]) -> None:
+async def test_invalid_query_returns_422(client: AsyncClient, query: dict[str, str]) -> None:
     assert (await client.get("/bookmarks", params=query)).status_code == 422

@@ -1,4 +1,4 @@
-"""The round trips of each request are asserted exactly: an N+1 query would add to them."""
+"""Exact round trips of each request: an N+1 query would increase them."""
 
 from httpx import AsyncClient
 
@@ -13,40 +13,43 @@ async def cost(
     if "?" in path:
         await client.get(path)  # prepares the statements for this number of rows
     proxy.round_trips = 0
-    response = await client.request(method, path, **more)  # type: ignore[arg-type]  # as httpx has it
+    response = await client.request(method, path, **more)  # type: ignore[arg-type]  # httpx checks them
     assert response.is_success, response.text
     return proxy.round_trips
 
 
-async def test_requests_take_exactly_these_round_trips(
+async def test_requests_take_exactly_the_expected_round_trips(
     client: AsyncClient, database_url: str
 ) -> None:
     async with (
         open_counting_proxy(database_url) as (proxy, url),
-        running(create_app(settings_for(url))) as own,
+        running(create_app(settings_for(url))) as proxied,
     ):
-        own.headers = client.headers
-        for attempt in ("while statements are prepared", "afterwards"):
+        proxied.headers = client.headers
+        # The first attempts prepare the statements, one for each number of bookmarks.
+        for attempt in range(3):
             costs: dict[str, int] = {}
             for number in range(3):
                 tags = [f"tag-{n}" for n in range(number)]
                 new = {"url": f"https://a.example/{attempt}/{number}", "title": "A", "tags": tags}
                 costs[f"create with {number} tags"] = await cost(
-                    proxy, own, "POST", "/bookmarks", json=new
+                    proxy, proxied, "POST", "/bookmarks", json=new
                 )
-            listed = (await own.get("/bookmarks?limit=1")).json()["items"][0]
-            place = f"/bookmarks/{listed['id']}"
-            costs["read"] = await cost(proxy, own, "GET", place)
+            listed = (await proxied.get("/bookmarks?limit=1")).json()["items"][0]
+            location = f"/bookmarks/{listed['id']}"
+            costs["read"] = await cost(proxy, proxied, "GET", location)
             for limit in (1, 3):
                 costs[f"list of {limit}"] = await cost(
-                    proxy, own, "GET", f"/bookmarks?limit={limit}"
+                    proxy, proxied, "GET", f"/bookmarks?limit={limit}"
                 )
             query = "/bookmarks?limit=3&tag=tag-0&sort=title&text=a"
-            costs["filter"] = await cost(proxy, own, "GET", query)
-            seen = {"If-Match": '"1"'}
-            costs["replace"] = await cost(proxy, own, "PUT", place, json=new, headers=seen)
-            seen = {"If-Match": '"2"'}
-            costs["delete"] = await cost(proxy, own, "DELETE", place, headers=seen)
+            costs["filter"] = await cost(proxy, proxied, "GET", query)
+            version = {"If-Match": '"1"'}
+            costs["replace"] = await cost(
+                proxy, proxied, "PUT", location, json=new, headers=version
+            )
+            version = {"If-Match": '"2"'}
+            costs["delete"] = await cost(proxy, proxied, "DELETE", location, headers=version)
     assert costs == {
         "create with 0 tags": 3,  # BEGIN, INSERT, COMMIT
         "create with 1 tags": 4,  # and the tags

@@ -20,44 +20,44 @@ async def create(client: AsyncClient, url: str, title: str = "A page") -> dict[s
     return bookmark
 
 
-async def test_a_bookmark_is_created_found_changed_and_deleted(client: AsyncClient) -> None:
+async def test_bookmark_is_created_read_replaced_and_deleted(client: AsyncClient) -> None:
     created = await client.post("/bookmarks", json={"url": "https://a.example/x", "title": " A "})
     assert created.status_code == 201
     assert created.headers["ETag"] == '"1"'
     bookmark = created.json()
     assert (bookmark["url"], bookmark["title"]) == ("https://a.example/x", "A")
-    place = created.headers["Location"]
-    assert place == f"/bookmarks/{bookmark['id']}"
+    location = created.headers["Location"]
+    assert location == f"/bookmarks/{bookmark['id']}"
 
-    found = await client.get(place)
+    found = await client.get(location)
     assert (found.json(), found.headers["ETag"]) == (bookmark, '"1"')
 
-    head = await client.head(place)
+    head = await client.head(location)
     for name in ("ETag", "Content-Type", "Content-Length"):
         assert head.headers[name] == found.headers[name]
 
     new = {"url": "https://a.example/y", "title": "B"}
-    changed = await client.put(place, json=new, headers={"If-Match": '"1"'})
+    changed = await client.put(location, json=new, headers={"If-Match": '"1"'})
     assert changed.status_code == 200
     assert changed.headers["ETag"] == '"2"'
     assert changed.json()["url"] == "https://a.example/y"
     assert changed.json()["updated_at"] > bookmark["updated_at"]
-    assert (await client.get(place)).json() == changed.json()
+    assert (await client.get(location)).json() == changed.json()
 
-    deleted = await client.delete(place, headers={"If-Match": '"2"'})
+    deleted = await client.delete(location, headers={"If-Match": '"2"'})
     assert (deleted.status_code, deleted.content) == (204, b"")
-    assert is_problem(await client.get(place), 404, "bookmark-not-found")
+    assert is_problem(await client.get(location), 404, "bookmark-not-found")
 
 
 @pytest.mark.parametrize("again", ["https://a.example/x", "https://A.EXAMPLE/x#part"])
-async def test_a_duplicate_url_is_a_conflict(client: AsyncClient, again: str) -> None:
+async def test_create_with_a_duplicate_url_returns_409(client: AsyncClient, again: str) -> None:
     await create(client, "https://a.example/x")
     response = await client.post("/bookmarks", json={"url": again, "title": "Again"})
     assert is_problem(response, 409, "duplicate-bookmark")
     assert len((await client.get("/bookmarks")).json()["items"]) == 1
 
 
-async def test_changing_to_a_url_that_is_taken_is_a_conflict(client: AsyncClient) -> None:
+async def test_replace_with_a_duplicate_url_returns_409(client: AsyncClient) -> None:
     await create(client, "https://a.example/x")
     other = await create(client, "https://a.example/y")
     response = await client.put(
@@ -78,7 +78,7 @@ async def test_changing_to_a_url_that_is_taken_is_a_conflict(client: AsyncClient
         ("nonsense", 412, "unknown-version"),
     ],
 )
-async def test_a_change_without_the_current_version_is_refused(
+async def test_change_without_the_current_version_is_refused(
     client: AsyncClient, method: str, if_match: str | None, status: int, name: str
 ) -> None:
     bookmark = await create(client, "https://a.example/x")
@@ -92,13 +92,13 @@ async def test_a_change_without_the_current_version_is_refused(
     assert (await client.get(f"/bookmarks/{bookmark['id']}")).json() == bookmark
 
 
-async def test_of_two_concurrent_changes_one_succeeds(client: AsyncClient) -> None:
+async def test_concurrent_changes_of_a_bookmark_one_succeeds(client: AsyncClient) -> None:
     bookmark = await create(client, "https://a.example/x")
-    place = f"/bookmarks/{bookmark['id']}"
+    location = f"/bookmarks/{bookmark['id']}"
     responses = await asyncio.gather(
         *(
             client.put(
-                place, json={"url": bookmark["url"], "title": t}, headers={"If-Match": '"1"'}
+                location, json={"url": bookmark["url"], "title": t}, headers={"If-Match": '"1"'}
             )
             for t in ("one", "two")
         )
@@ -107,7 +107,7 @@ async def test_of_two_concurrent_changes_one_succeeds(client: AsyncClient) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_an_unknown_bookmark_is_not_found(client: AsyncClient, method: str) -> None:
+async def test_unknown_bookmark_returns_404(client: AsyncClient, method: str) -> None:
     response = await client.request(
         method,
         f"/bookmarks/{uuid.uuid4()}",
@@ -130,7 +130,7 @@ async def test_an_unknown_bookmark_is_not_found(client: AsyncClient, method: str
         {"url": "https://a.example/x", "title": "nul \x00"},
     ],
 )
-async def test_an_invalid_bookmark_is_refused(client: AsyncClient, body: dict[str, str]) -> None:
+async def test_invalid_bookmark_returns_422(client: AsyncClient, body: dict[str, str]) -> None:
     response = await client.post("/bookmarks", json=body)
     assert response.status_code == 422
     assert response.headers["Content-Type"] == PROBLEM
@@ -156,7 +156,7 @@ def _cursor(cursor: str | None) -> dict[str, str]:
     return {"cursor": cursor} if cursor else {}
 
 
-async def test_a_last_page_that_is_full_has_no_next(client: AsyncClient) -> None:
+async def test_full_last_page_has_no_next_cursor(client: AsyncClient) -> None:
     for number in range(3):
         await create(client, f"https://a.example/{number}")
     page = (await client.get("/bookmarks", params={"limit": 3})).json()
@@ -178,11 +178,11 @@ def cursor_of(value: object, sort: str = "-created_at", bookmark_id: object = ID
         cursor_of("2026-01-01", bookmark_id=7),
     ],
 )
-async def test_an_invalid_cursor_is_refused(client: AsyncClient, cursor: str) -> None:
+async def test_invalid_cursor_returns_422(client: AsyncClient, cursor: str) -> None:
     response = await client.get("/bookmarks", params={"cursor": cursor})
     assert is_problem(response, 422, "invalid-cursor")
 
 
 @pytest.mark.parametrize("limit", [0, 1001, "many"])
-async def test_the_size_of_a_page_is_bounded(client: AsyncClient, limit: object) -> None:
+async def test_page_limit_out_of_range_returns_422(client: AsyncClient, limit: object) -> None:
     assert (await client.get("/bookmarks", params={"limit": str(limit)})).status_code == 422

@@ -3,7 +3,7 @@ from app.features.bookmarks.seed import SEED, seed
 from app.settings import Settings
 
 
-async def test_seeding_twice_adds_once(settings: Settings, clean_tables: None) -> None:
+async def test_second_seed_adds_nothing(settings: Settings, clean_tables: None) -> None:
     del clean_tables
     async with open_database(settings) as database:
         assert await seed(database) == len(SEED)

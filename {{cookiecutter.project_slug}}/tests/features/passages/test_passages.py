@@ -26,7 +26,7 @@ PROBLEM = "application/problem+json"
 
 
 def embedding_of(*first: float) -> list[float]:
-    """One that has these numbers, and noughts behind."""
+    """Return an embedding of these numbers, padded with zeros."""
     return [*first, *[0.0] * (DIMENSIONS - len(first))]
 
 
@@ -46,22 +46,21 @@ async def nearest(client: AsyncClient, *first: float, limit: int = 10) -> list[d
     return items
 
 
-async def test_a_passage_is_stored_read_and_deleted(client: AsyncClient) -> None:
+async def test_passage_is_created_read_and_deleted(client: AsyncClient) -> None:
     body = {"text": " Water boils. ", "embedding": embedding_of(1)}
     created = await client.post("/passages", json=body)
     assert created.status_code == 201
     assert created.json()["text"] == "Water boils."
     assert "embedding" not in created.json()
-    place = created.headers["Location"]
-    assert place == f"/passages/{created.json()['id']}"
-    assert (await client.get(place)).json() == created.json()
-    assert (await client.delete(place)).status_code == 204
-    for again in (await client.get(place), await client.delete(place)):
-        assert again.status_code == 404
-        assert again.json()["type"] == "urn:problem:passage-not-found"
+    location = created.headers["Location"]
+    assert location == f"/passages/{created.json()['id']}"
+    assert (await client.get(location)).json() == created.json()
+    assert (await client.delete(location)).status_code == 204
+    for response in (await client.get(location), await client.delete(location)):
+        assert is_problem(response, 404, "passage-not-found")
 
 
-async def test_the_nearest_come_first_and_no_more_than_asked_for(client: AsyncClient) -> None:
+async def test_nearest_passages_are_sorted_by_distance_up_to_the_limit(client: AsyncClient) -> None:
     for words, first in {
         "opposite": (-1, 0),
         "same": (7, 0),
@@ -76,12 +75,12 @@ async def test_the_nearest_come_first_and_no_more_than_asked_for(client: AsyncCl
     assert [item["text"] for item in await nearest(client, 3, 0, limit=2)] == ["same", "near"]
 
 
-async def test_nothing_is_near_where_nothing_is(client: AsyncClient) -> None:
+async def test_nearest_without_passages_is_empty(client: AsyncClient) -> None:
     assert await nearest(client, 1) == []
 
 
 @pytest.mark.parametrize("size", [1e-320, 1e-30, 1e30, 3e38])
-async def test_numbers_at_the_ends_of_their_range_have_a_direction(
+async def test_embedding_of_extreme_numbers_keeps_its_direction(
     client: AsyncClient, size: float
 ) -> None:
     await store(client, "a", size, size)
@@ -91,7 +90,7 @@ async def test_numbers_at_the_ends_of_their_range_have_a_direction(
 
 @pytest.mark.parametrize("count", [1, DIMENSIONS - 1, DIMENSIONS + 1])
 @pytest.mark.parametrize("path", ["/passages", "/passages/nearest"])
-async def test_an_embedding_of_another_size_is_refused_with_both_sizes(
+async def test_embedding_with_wrong_dimensions_returns_422_with_both_sizes(
     client: AsyncClient, path: str, count: int
 ) -> None:
     body = {"embedding": [1.0] * count} | ({"text": "a"} if path == "/passages" else {})
@@ -118,7 +117,7 @@ async def test_an_embedding_of_another_size_is_refused_with_both_sizes(
         '{"text": "a", "embedding": [1], "colour": "red"}',
     ],
 )
-async def test_what_is_no_passage_is_refused(client: AsyncClient, body: str) -> None:
+async def test_invalid_passage_returns_422(client: AsyncClient, body: str) -> None:
     headers = {"Content-Type": "application/json"}
     response = await client.post("/passages", content=body, headers=headers)
     assert response.status_code == 422
@@ -127,19 +126,21 @@ async def test_what_is_no_passage_is_refused(client: AsyncClient, body: str) -> 
 
 
 @pytest.mark.parametrize("limit", [0, MAX_NEAREST + 1])
-async def test_the_number_of_the_nearest_is_bounded(client: AsyncClient, limit: int) -> None:
+async def test_nearest_with_a_limit_out_of_range_returns_422(
+    client: AsyncClient, limit: int
+) -> None:
     body = {"embedding": embedding_of(1), "limit": limit}
     assert (await client.post("/passages/nearest", json=body)).status_code == 422
 
 
-async def test_an_unknown_passage_is_not_found(client: AsyncClient) -> None:
+async def test_unknown_passage_returns_404(client: AsyncClient) -> None:
     assert (await client.get(f"/passages/{uuid.uuid4()}")).status_code == 404
 
 
-async def test_the_index_answers_and_finds_as_many_as_may_be_asked_for(
+async def test_nearest_with_the_index_finds_the_maximum(
     client: AsyncClient, settings: Settings
 ) -> None:
-    """Among few rows PostgreSQL would rather read them all, so that is forbidden here."""
+    """Sequential scans are disabled: PostgreSQL prefers them for a small table."""
     for number in range(MAX_NEAREST + 10):
         await store(client, str(number), 1, number)
     values = {"embedding": embedding_of(1), "limit": MAX_NEAREST}
@@ -152,7 +153,7 @@ async def test_the_index_answers_and_finds_as_many_as_may_be_asked_for(
         assert len(await fetch(session, NEAREST, values)) == MAX_NEAREST
 
 
-async def test_embeddings_of_another_size_than_the_setting_take_no_traffic(
+async def test_column_with_other_dimensions_than_the_setting_is_not_ready(
     database_url: str,
 ) -> None:
     settings = settings_for(database_url, embedding_dimensions=3)
@@ -168,30 +169,30 @@ async def test_embeddings_of_another_size_than_the_setting_take_no_traffic(
             await check_column(database, 3)
 
 
-async def test_without_a_table_the_check_says_so(empty_database: str) -> None:
+async def test_check_without_the_table_fails(empty_database: str) -> None:
     async with open_database(settings_for(empty_database)) as database:
         with pytest.raises(DimensionsMismatch, match="has not been made"):
             await check_column(database, DIMENSIONS)
 
 
-def test_a_size_that_is_none_is_refused_with_the_settings(database_url: str) -> None:
+def test_dimensions_of_zero_are_refused(database_url: str) -> None:
     with pytest.raises(ValueError, match="embedding_dimensions"):
         settings_for(database_url, embedding_dimensions=0)
 
 
-async def test_a_server_without_the_extension_is_one_line(empty_database: str) -> None:
+async def test_migration_without_the_extension_fails_with_one_line(empty_database: str) -> None:
     async with open_database(settings_for(empty_database)) as database:
         name = urlsplit(empty_database).path.removeprefix("/")
         async with database.probe() as connection:
-            nowhere = f"ALTER DATABASE \"{name}\" SET extension_control_path = '/nowhere'"
-            await connection.execute(text(nowhere))
+            statement = f"ALTER DATABASE \"{name}\" SET extension_control_path = '/nowhere'"
+            await connection.execute(text(statement))
     with pytest.raises(MigrationError) as caught:
         await migrate(settings_for(empty_database))
     assert 'extension "vector" is not available' in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-async def test_the_dimensions_are_changed_as_the_page_says(
+async def test_dimensions_are_changed_by_the_migration_of_the_docs_page(
     empty_database: str, source: Path
 ) -> None:
     settings = settings_for(empty_database)
@@ -203,15 +204,15 @@ async def test_the_dimensions_are_changed_as_the_page_says(
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     block = re.sub("down_revision = .*", "down_revision = {after!r}", block)
     env = environment(empty_database, LOG_LEVEL="error", **add_migration(source, block))
-    assert app("migrate", env).returncode == 0
-    checked = app("check", env)
+    assert run_app("migrate", env).returncode == 0
+    checked = run_app("check", env)
     assert checked.returncode == 1
     (line,) = [line for line in checked.stdout.splitlines() if line.startswith("embeddings")]
     assert "EMBEDDING_DIMENSIONS is 1536, and the column passages.embedding has 768" in line
-    assert app("check", env | {"EMBEDDING_DIMENSIONS": "768"}).returncode == 0
+    assert run_app("check", env | {"EMBEDDING_DIMENSIONS": "768"}).returncode == 0
 
 
-def app(command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_app(command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*APP, command], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Kinds of senders, without a service: their secrets, signatures and events."""
+"""Secrets, signatures and events of each kind of source, without a running service."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from app.features.webhooks.settings import Source, parse_secrets
 from app.features.webhooks.signatures import is_body_signed
 from conftest import settings_for
 
-# The example of GitHub's documentation.
+# The example in GitHub's documentation.
 GITHUB_KEY = b"It's a Secret to Everybody"
 GITHUB_SIGNATURE = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 STANDARD_SECRET = "whsec_" + "A" * 43
 SECRETS = [hashlib.md5(text, usedforsecurity=False).hexdigest() for text in (b"1", b"2", b"3")]
 
 
-def test_github_example_of_the_documentation_is_signed() -> None:
+def test_signature_of_githubs_example_is_accepted() -> None:
     assert is_body_signed([GITHUB_KEY], b"Hello, World!", GITHUB_SIGNATURE)
     assert is_body_signed([b"other", GITHUB_KEY], b"Hello, World!", GITHUB_SIGNATURE)
 
@@ -38,7 +38,7 @@ def test_github_example_of_the_documentation_is_signed() -> None:
     ],
     ids=["other key", "no key", "other body", "capitals", "no prefix", "letters", "empty"],
 )
-def test_body_with_another_signature_is_not_signed(
+def test_body_with_a_wrong_key_or_signature_is_refused(
     keys: list[bytes], body: bytes, signature: str
 ) -> None:
     assert not is_body_signed(keys, body, signature)
@@ -73,7 +73,7 @@ def test_sources_of_every_kind_are_parsed_with_two_secrets_each() -> None:
         (f"shop:meta:{SECRETS[0]}", "entry 2: an earlier entry of its source has another kind"),
     ],
 )
-def test_invalid_entry_is_refused_by_its_number_and_not_repeated(
+def test_invalid_entry_is_refused_by_number_without_repeating_it(
     database_url: str, entry: str, message: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -86,7 +86,7 @@ def test_invalid_entry_is_refused_by_its_number_and_not_repeated(
 
 
 def message(number: int, text: str = "Does it come in another color?") -> dict[str, Any]:
-    """A message as Meta's reference of the `messages` webhook shows it."""
+    """Return a message as in Meta's reference of the `messages` webhook."""
     return {
         "from": "16505551234",
         "id": f"wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0RgA{number}",
@@ -113,12 +113,12 @@ def change(**updates: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def delivery(*changes: dict[str, Any], **entry: object) -> bytes:
-    """A delivery to the business 102290129340398, or of other entries, as Meta sends it."""
+    """Return a delivery as Meta sends it, to the business 102290129340398 unless changed."""
     entries = [{"id": "102290129340398", "changes": list(changes)} | entry]
     return json.dumps({"object": "whatsapp_business_account", "entry": entries}).encode()
 
 
-def test_delivery_with_one_update_is_stored_as_it_came() -> None:
+def test_delivery_with_one_update_is_stored_unchanged() -> None:
     body = delivery(change(messages=[message(1, "Größe?")]))
     assert b"\\u00f6" in body, "escaped, as Meta signs it"
     ((event_id, stored),) = split(body).items()
@@ -140,7 +140,7 @@ def test_update_has_the_same_id_in_every_delivery() -> None:
     assert json.loads(batch[event_id]) == json.loads(delivery(first))
 
 
-def test_messages_and_statuses_of_one_change_are_events_of_their_own() -> None:
+def test_messages_and_statuses_of_one_change_are_separate_events() -> None:
     contacts: list[dict[str, Any]] = [
         {"wa_id": "1", "profile": {"name": "A"}},
         {"user_id": "US.2"},
@@ -162,7 +162,7 @@ def test_messages_and_statuses_of_one_change_are_events_of_their_own() -> None:
         assert json.loads(events[event_id]) == json.loads(delivery(single))
 
 
-def test_large_batch_is_split_without_repeating_what_the_messages_have_in_common() -> None:
+def test_large_batch_is_split_without_repeating_shared_data() -> None:
     contacts = [{"wa_id": str(n), "profile": {"name": "Sheena Nelson"}} for n in range(1000)]
     messages = [message(n) | {"from": str(n)} for n in range(1000)]
     body = delivery(change(messages=messages, contacts=contacts))
@@ -171,7 +171,7 @@ def test_large_batch_is_split_without_repeating_what_the_messages_have_in_common
     assert sum(map(len, events.values())) < 3 * len(body)
 
 
-def test_updates_of_the_same_message_are_different_events() -> None:
+def test_updates_of_the_same_message_are_separate_events() -> None:
     updates = [change(messages=[message(1)])]
     updates += [change(statuses=[status(1, name)]) for name in ("sent", "delivered", "read")]
     events = split(delivery(*updates))
@@ -180,7 +180,7 @@ def test_updates_of_the_same_message_are_different_events() -> None:
     assert json.loads(events[alone]) == json.loads(delivery(updates[2]))
 
 
-def test_messages_to_two_businesses_are_different_events() -> None:
+def test_messages_to_two_businesses_are_separate_events() -> None:
     both = [split(delivery(change(messages=[message(1)]), id=number)) for number in ("1", "2")]
     assert both[0].keys().isdisjoint(both[1])
 
@@ -199,7 +199,7 @@ def test_messenger_message_is_identified_by_its_own_id() -> None:
     assert json.loads(events[event_id])["entry"] == [entry | {"messaging": [sent]}]
 
 
-def test_updates_without_ids_are_identified_by_all_of_their_content() -> None:
+def test_updates_without_ids_are_identified_by_their_whole_content() -> None:
     photo = {"field": "photos", "value": {"verb": "update", "object_id": "10211885744794461"}}
     name = {"field": "name", "value": "Sheena"}
     events = split(delivery(photo, name, time=1))
@@ -219,7 +219,7 @@ def test_updates_without_ids_are_identified_by_all_of_their_content() -> None:
         b'{"entry": [{"changes": [{"value": {"messages": [{"id": null}]}}]}]}',
     ],
 )
-def test_other_body_is_one_event_as_it_came(body: bytes) -> None:
+def test_unknown_body_is_one_unchanged_event(body: bytes) -> None:
     ((event_id, stored),) = split(body).items()
     assert stored == body
     assert list(split(body)) == [event_id]
@@ -232,7 +232,7 @@ def test_github_event_is_identified_by_its_body() -> None:
     assert event == NewEvent(hashlib.sha256(b"{}").hexdigest(), b"{}", "push")
 
 
-def test_every_kind_of_the_setting_exists() -> None:
+def test_every_kind_is_accepted_by_the_setting() -> None:
     for kind in KINDS:
         text = STANDARD_SECRET if kind == "standard" else SECRETS[0]
         assert parse_secrets(f"source:{kind}:{text}")["source"].kind == kind

@@ -15,19 +15,19 @@ from app.features.webhooks.signatures import (
 )
 from conftest import settings_for
 
-# The example that the libraries of Standard Webhooks are tested with.
+# The example in the tests of the Standard Webhooks libraries.
 KEY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 EXAMPLE = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 OTHER_KEY = bytes(range(32))
 
 
-def test_a_signature_is_that_of_the_standard() -> None:
+def test_signature_of_the_standards_example_is_reproduced() -> None:
     assert sign(KEY, *EXAMPLE) == SIGNATURE
     assert is_signed([KEY], *EXAMPLE, SIGNATURE)
 
 
-def test_of_several_signatures_and_keys_one_must_fit() -> None:
+def test_one_matching_key_and_signature_is_enough() -> None:
     assert is_signed([OTHER_KEY, KEY], *EXAMPLE, SIGNATURE)
     assert is_signed([KEY], *EXAMPLE, f"v1a,abc v1,xyz {SIGNATURE} v2,")
     assert not is_signed([OTHER_KEY], *EXAMPLE, SIGNATURE)
@@ -43,7 +43,9 @@ def test_of_several_signatures_and_keys_one_must_fit() -> None:
         (EXAMPLE[0], EXAMPLE[1], b'{"test":2432232314}'),
     ],
 )
-def test_everything_that_is_sent_is_signed(delivery_id: str, timestamp: str, body: bytes) -> None:
+def test_signature_of_another_id_timestamp_or_body_is_refused(
+    delivery_id: str, timestamp: str, body: bytes
+) -> None:
     assert not is_signed([KEY], delivery_id, timestamp, body, SIGNATURE)
 
 
@@ -51,7 +53,7 @@ def test_everything_that_is_sent_is_signed(delivery_id: str, timestamp: str, bod
     "signatures",
     ["", "v1,", "v1", SIGNATURE.removeprefix("v1,"), SIGNATURE.replace("v1,", "v2,"), "v1,é ÿ"],
 )
-def test_what_is_no_signature_of_this_version_fits_nothing(signatures: str) -> None:
+def test_signature_of_another_version_or_form_is_refused(signatures: str) -> None:
     assert not is_signed([KEY], *EXAMPLE, signatures)
 
 
@@ -70,11 +72,11 @@ def test_what_is_no_signature_of_this_version_fits_nothing(signatures: str) -> N
         ("a", "٣"),
     ],
 )
-def test_ids_and_timestamps_have_a_form(delivery_id: str, timestamp: str) -> None:
+def test_malformed_id_or_timestamp_is_refused(delivery_id: str, timestamp: str) -> None:
     assert not is_well_formed(delivery_id, timestamp)
 
 
-def test_a_timestamp_is_fresh_for_five_minutes_into_the_past_and_the_future() -> None:
+def test_timestamp_within_five_minutes_is_fresh() -> None:
     assert TOLERANCE_SECONDS == 300
     for near in (700, 1000, 1300):
         assert is_fresh(str(near), 1000)
@@ -86,7 +88,7 @@ def secret_of(key: bytes) -> str:
     return f"whsec_{base64.b64encode(key).decode()}"
 
 
-def test_a_source_has_all_of_its_keys() -> None:
+def test_source_has_all_of_its_keys() -> None:
     keys = [os.urandom(length) for length in (24, 25, 26)]
     text = ",".join(f"{source}:{secret_of(key)}" for source, key in zip("aab", keys, strict=True))
     expected = {"a": Source("standard", keys[:2]), "b": Source("standard", keys[2:])}
@@ -95,7 +97,7 @@ def test_a_source_has_all_of_its_keys() -> None:
 
 
 @pytest.mark.parametrize("length", [24, 25, 26, 32, 63, 64])
-def test_secrets_of_every_length_of_the_standard_are_taken(database_url: str, length: int) -> None:
+def test_secret_of_an_allowed_length_is_accepted(database_url: str, length: int) -> None:
     text = f"my-shop:{secret_of(os.urandom(length))}"
     settings = settings_for(database_url, webhook_secrets=f"{text},{text}")
     assert settings.webhook_secrets is not None
@@ -117,7 +119,7 @@ def test_secrets_of_every_length_of_the_standard_are_taken(database_url: str, le
     ],
     ids=["no secret", "no source", "no prefix", "short", "capital", "semicolon", "odd", "alphabet"],
 )
-def test_secrets_of_another_form_are_refused_and_not_repeated(database_url: str, text: str) -> None:
+def test_malformed_secret_is_refused_without_repeating_it(database_url: str, text: str) -> None:
     with pytest.raises(ValidationError) as caught:
         settings_for(database_url, webhook_secrets=text)
     (problem,) = caught.value.errors()
@@ -125,7 +127,7 @@ def test_secrets_of_another_form_are_refused_and_not_repeated(database_url: str,
     assert text not in str(caught.value)
 
 
-def test_a_verify_token_is_long(database_url: str) -> None:
+def test_short_verify_token_is_refused(database_url: str) -> None:
     short: dict[str, Any] = {"webhook_verify_token": "short"}
     with pytest.raises(ValidationError, match="webhook_verify_token"):
         settings_for(database_url, **short)

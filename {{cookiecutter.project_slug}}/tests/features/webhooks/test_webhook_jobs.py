@@ -20,9 +20,9 @@ from app.jobs.definition import Message
 from app.jobs.worker_context import WorkerContext
 from app.settings import Settings
 from conftest import Lines
-from own_valkey import own_valkey
 from processes import APP, STARTUP, Service, environment, wait_until
 from sql import fetch
+from valkey_server import start_valkey
 
 KEY = bytes(32)
 SECRETS = "shop:whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -36,9 +36,7 @@ async def database(settings: Settings, clean_tables: None) -> AsyncIterator[Data
         yield database
 
 
-async def test_the_job_processes_what_is_due_and_each_delivery_once(
-    database: Database, lines: Lines
-) -> None:
+async def test_job_processes_each_due_delivery_once(database: Database, lines: Lines) -> None:
     async with database.session() as session:
         for number in range(3):
             values = {"source": "shop", "id": f"msg_{number}", "body": b"{}"}
@@ -47,18 +45,18 @@ async def test_the_job_processes_what_is_due_and_each_delivery_once(
     for _ in range(2):
         assert await attempt(WorkerContext(database), process_deliveries, message, 1) is None
     results = [line["result"] for line in lines() if line["message"] == "job done"]
-    assert results == [3, 0], "the same key again is no reason not to look"
+    assert results == [3, 0], "a message with the same key runs the job again"
     rows = await fetch(database, _STATES)
     assert [(row.attempts, row.processed_at is not None) for row in rows] == [(1, True)] * 3
 
 
-async def test_a_delivery_is_processed_by_the_worker_and_not_by_the_service(
+async def test_delivery_is_processed_by_the_worker_and_not_by_the_service(
     empty_database: str,
 ) -> None:
     timestamp, body = str(int(time.time())), b'{"type": "order.paid"}'
     headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
     headers["webhook-signature"] = sign(KEY, "msg_1", timestamp, body)
-    with own_valkey() as valkey, ExitStack() as stack:
+    with start_valkey() as valkey, ExitStack() as stack:
         env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=SECRETS)
         service = stack.enter_context(Service(STARTUP, env))
         url = await asyncio.to_thread(service.wait_until_ready)
@@ -66,7 +64,7 @@ async def test_a_delivery_is_processed_by_the_worker_and_not_by_the_service(
             httpx.post, f"{url}/webhooks/shop", content=body, headers=headers
         )
         assert (response.status_code, response.json()) == (202, {"status": "stored"})
-        await asyncio.sleep(3)  # longer than until a background processor's first look
+        await asyncio.sleep(3)  # longer than a background processor waits before its first run
         assert "webhook" not in service.messages()
         worker = stack.enter_context(Service([*APP, "worker"], env))
         await asyncio.to_thread(wait_until, lambda: "job done" in worker.messages(), doing=worker)
@@ -75,7 +73,7 @@ async def test_a_delivery_is_processed_by_the_worker_and_not_by_the_service(
     assert (line["source"], line["id"]) == ("shop", "msg_1")
 
 
-async def test_deliveries_of_meta_and_github_are_processed_once_by_the_worker(
+async def test_meta_and_github_deliveries_are_processed_once_by_the_worker(
     empty_database: str,
 ) -> None:
     secret = secrets.token_hex(16)
@@ -83,18 +81,18 @@ async def test_deliveries_of_meta_and_github_are_processed_once_by_the_worker(
     batch = json.dumps({"entry": [{"changes": updates}]}).encode()
     sent = [("whatsapp", batch, 200), ("ci", b"{}", 202)]
     sources = f"whatsapp:meta:{secret},ci:github:{secret}"
-    with own_valkey() as valkey, ExitStack() as stack:
+    with start_valkey() as valkey, ExitStack() as stack:
         env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=sources)
         service = stack.enter_context(Service(STARTUP, env))
         url = await asyncio.to_thread(service.wait_until_ready)
-        for answer in ("stored", "repeated"):
+        for expected in ("stored", "repeated"):
             for source, body, status in sent:
                 signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
                 headers = {"X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Event": "ping"}
                 response = await asyncio.to_thread(
                     httpx.post, f"{url}/webhooks/{source}", content=body, headers=headers
                 )
-                assert (response.status_code, response.json()) == (status, {"status": answer})
+                assert (response.status_code, response.json()) == (status, {"status": expected})
         worker = stack.enter_context(Service([*APP, "worker"], env))
         await asyncio.to_thread(
             wait_until, lambda: worker.messages().count("job done") == 2, doing=worker

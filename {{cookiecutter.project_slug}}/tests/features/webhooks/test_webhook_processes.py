@@ -1,4 +1,4 @@
-"""Several processes of the service, and clients as docs/webhooks.md shows them."""
+"""Several processes of the service, and the clients in docs/webhooks.md."""
 
 import asyncio
 import base64
@@ -63,7 +63,7 @@ async def attempts(url: str) -> list[tuple[int, bool]]:
     return [(row["attempts"], row["processed_at"] is not None) for row in rows]
 
 
-async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
+async def test_same_delivery_to_two_processes_is_processed_once(
     empty_database: str, services: ExitStack
 ) -> None:
     env = env_for(empty_database)
@@ -82,7 +82,7 @@ async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
     assert {response.status_code for response in responses} == {202}
     assert sorted(r.json()["status"] for r in responses) == ["repeated"] * 19 + ["stored"]
     wait_until(lambda: "webhook" in both[0].messages() + both[1].messages(), doing=both[0])
-    await asyncio.sleep(3)  # both have swept at least once
+    await asyncio.sleep(3)  # both processes have looked for due events at least once
     assert (both[0].messages() + both[1].messages()).count("webhook") == 1
     assert await attempts(empty_database) == [(1, True)]
     (stored,) = [line for s in both for line in s.lines if line["message"] == "webhook stored"]
@@ -93,7 +93,7 @@ async def test_the_same_delivery_to_two_processes_is_stored_and_processed_once(
         assert service.stderr == ""
 
 
-async def test_meta_update_sent_to_two_processes_in_several_batches_is_processed_once(
+async def test_meta_update_to_two_processes_in_several_batches_is_processed_once(
     empty_database: str, services: ExitStack
 ) -> None:
     env = env_for(empty_database)
@@ -121,7 +121,7 @@ async def test_meta_update_sent_to_two_processes_in_several_batches_is_processed
         return sum(service.messages().count("webhook") for service in both)
 
     wait_until(lambda: count() == 3, doing=both[0])
-    await asyncio.sleep(3)  # both have swept at least once
+    await asyncio.sleep(3)  # both processes have looked for due events at least once
     assert count() == 3
     assert await attempts(empty_database) == [(1, True)] * 3
     for service in both:
@@ -134,7 +134,7 @@ def by_hub(body: str) -> dict[str, str]:
     return {"X-Hub-Signature-256": f"sha256={signature}"}
 
 
-async def test_what_a_killed_process_had_begun_is_done_by_the_next_start(
+async def test_event_of_a_killed_process_is_done_by_the_next_start(
     empty_database: str, source: Path, services: ExitStack
 ) -> None:
     await migrate(settings_for(empty_database))
@@ -163,18 +163,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-async def test_the_clients_of_the_page_sign_correctly(
+async def test_clients_of_the_webhooks_page_sign_correctly(
     empty_database: str, services: ExitStack
 ) -> None:
     service = services.enter_context(Service(STARTUP, env_for(empty_database)))
     url = await asyncio.to_thread(service.wait_until_ready)
     env = os.environ | {"URL": f"{url}/webhooks/shop", "WEBHOOK_SECRET": SECRET}
-    (python,), (shell, of_body) = blocks("python"), blocks("sh")
-    hub = {source: {"URL": f"{url}/webhooks/{source}", "WEBHOOK_SECRET": HUB} for source in HUBS}
+    (python,), (standard, hub) = blocks("python"), blocks("sh")
+    sources = {
+        source: {"URL": f"{url}/webhooks/{source}", "WEBHOOK_SECRET": HUB} for source in HUBS
+    }
     commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-c", python], {})]
     if all(map(shutil.which, ("sh", "openssl", "curl", "od"))):
-        commands += [(["sh", "-e", "-c", shell], {})]
-        commands += [(["sh", "-e", "-c", of_body], variables) for variables in hub.values()]
+        commands += [(["sh", "-e", "-c", standard], {})]
+        commands += [(["sh", "-e", "-c", hub], variables) for variables in sources.values()]
     for command, variables in commands:
         sent = subprocess.run(
             command, env=env | variables, capture_output=True, text=True, check=False
@@ -184,9 +186,9 @@ async def test_the_clients_of_the_page_sign_correctly(
     wait_until(lambda: service.messages().count("webhook") == len(commands), doing=service)
 
 
-async def test_the_statements_of_the_page_do_what_it_says(empty_database: str) -> None:
+async def test_statements_of_the_webhooks_page_retry_empty_and_delete(empty_database: str) -> None:
     await migrate(settings_for(empty_database))
-    again, empty, delete = blocks("sql")
+    retry, empty, delete = blocks("sql")
     async with open_database(settings_for(empty_database)) as database:
         async with database.session() as session:
             for source, number in itertools.product(("shop", "whatsapp"), range(2)):
@@ -197,12 +199,12 @@ async def test_the_statements_of_the_page_do_what_it_says(empty_database: str) -
             )
             old = "UPDATE webhook_deliveries SET processed_at = now() - interval '31 days'"
             await session.execute(text(f"{old} WHERE id = '0'"))
-            for statement in (empty, delete, again):
+            for statement in (empty, delete, retry):
                 await session.execute(text(statement))
         columns = "source, id, attempts, due_at IS NOT NULL AS is_due, body"
         found = await fetch(
             database,
-            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id"),  # noqa: S608 - of constants
+            text(f"SELECT {columns} FROM webhook_deliveries ORDER BY source, id"),  # noqa: S608 - constants only
         )
     assert [list(row.values()) for row in found] == [
         ["shop", "1", 0, True, b"{}"],

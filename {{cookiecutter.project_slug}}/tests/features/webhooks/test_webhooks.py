@@ -40,7 +40,7 @@ def settings_with_secrets(database_url: str, **values: object) -> Settings:
 
 @pytest.fixture(autouse=True)
 def logged() -> Iterator[list[EventDict]]:
-    """Lines are kept, not written: a coloured traceback may take longer than a statement may."""
+    """Capture the log: formatting a traceback can take longer than a statement timeout."""
     with capture_logs() as lines:
         yield lines
 
@@ -48,10 +48,10 @@ def logged() -> Iterator[list[EventDict]]:
 @pytest.fixture
 async def client(
     database_url: str,
-    clean_tables: None,  # noqa: ARG001 - it cleans up
+    clean_tables: None,  # noqa: ARG001 - used for its effect
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[AsyncClient]:
-    """A client of a service that never sweeps unless it is asked to."""
+    """Yield a client of a service whose background processor does not start by itself."""
     monkeypatch.setattr(service, "START_SECONDS", 3600)
     async with running(create_app(settings_with_secrets(database_url))) as client:
         yield client
@@ -65,7 +65,7 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    """What process() was called with; an event with `fail` in its body fails."""
+    """Record the events that are processed; an event with `fail` in its body fails."""
     events: list[Event] = []
 
     async def process(event: Event, session: AsyncSession) -> None:
@@ -81,7 +81,7 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 def signed(
     body: bytes = BODY, *, key: bytes = SHOP, delivery_id: str = "msg_1", age_seconds: float = 0
 ) -> dict[str, Any]:
-    """What to send, as arguments of a request."""
+    """Return the arguments of a signed request."""
     timestamp = str(int(time.time() - age_seconds))
     headers = {
         "webhook-id": delivery_id,
@@ -97,8 +97,8 @@ async def rows(database: Database) -> list[dict[str, Any]]:
     return [dict(row) for row in found]
 
 
-async def until_done(database: Database, count: int = 1) -> list[dict[str, Any]]:
-    """Wait until all are attempted at least once."""
+async def wait_until_attempted(database: Database, count: int = 1) -> list[dict[str, Any]]:
+    """Wait until every delivery was attempted at least once, and return the rows."""
     async with asyncio.timeout(30):
         while True:
             found = await rows(database)
@@ -107,12 +107,12 @@ async def until_done(database: Database, count: int = 1) -> list[dict[str, Any]]
             await asyncio.sleep(0.02)
 
 
-async def test_a_delivery_is_stored_acknowledged_and_processed(
+async def test_delivery_is_stored_acknowledged_and_processed(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     response = await client.post("/webhooks/shop", **signed())
     assert (response.status_code, response.json()) == (202, {"status": "stored"})
-    (row,) = await until_done(database)
+    (row,) = await wait_until_attempted(database)
     assert (row["source"], row["id"], row["body"]) == ("shop", "msg_1", BODY)
     assert row["processed_at"] >= row["received_at"]
     assert (row["attempts"], row["error"], row["due_at"]) == (1, None, None)
@@ -120,33 +120,33 @@ async def test_a_delivery_is_stored_acknowledged_and_processed(
     assert event == Event("shop", "msg_1", row["received_at"], BODY)
 
 
-async def test_a_repeated_delivery_is_acknowledged_and_not_processed_again(
+async def test_repeated_delivery_is_acknowledged_and_not_processed_again(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     await client.post("/webhooks/shop", **signed())
-    await until_done(database)
+    await wait_until_attempted(database)
     again = await client.post("/webhooks/shop", **signed(b"{}", age_seconds=-60))
     assert (again.status_code, again.json()) == (202, {"status": "repeated"})
     await service.process_next(database)
     assert [event.body for event in processed] == [BODY]
 
 
-async def test_two_sources_may_use_the_same_id(
+async def test_same_id_from_two_sources_is_stored_twice(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     await client.post("/webhooks/shop", **signed())
     assert (await client.post("/webhooks/bank", **signed(key=BANK))).json()["status"] == "stored"
-    await until_done(database, 2)
+    await wait_until_attempted(database, 2)
     assert {event.source for event in processed} == {"shop", "bank"}
 
 
-async def test_while_secrets_rotate_either_is_right(client: AsyncClient) -> None:
+async def test_either_secret_of_a_rotation_is_accepted(client: AsyncClient) -> None:
     for number, key in enumerate((SHOP, NEW_SHOP)):
         arguments = signed(key=key, delivery_id=f"msg_{number}")
         assert (await client.post("/webhooks/shop", **arguments)).status_code == 202
 
 
-def unsigned(**headers: str) -> dict[str, Any]:
+def with_headers(**headers: str) -> dict[str, Any]:
     arguments = signed()
     arguments["headers"].update(headers)
     return arguments
@@ -159,7 +159,7 @@ def without(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("make", "detail"),
+    ("make_request", "detail"),
     [
         (lambda: {"content": BODY}, "Send webhook-id"),
         (lambda: without("webhook-id"), "Send webhook-id"),
@@ -170,64 +170,62 @@ def without(name: str) -> dict[str, Any]:
         (lambda: signed(age_seconds=-310), "The timestamp"),
         (lambda: signed(key=BANK), "No signature fits."),
         (lambda: signed() | {"content": BODY + b" "}, "No signature fits."),
-        (lambda: unsigned(**{"webhook-id": "msg_2"}), "No signature fits."),
-        (lambda: unsigned(**{"webhook-signature": "v1,"}), "No signature fits."),
+        (lambda: with_headers(**{"webhook-id": "msg_2"}), "No signature fits."),
+        (lambda: with_headers(**{"webhook-signature": "v1,"}), "No signature fits."),
     ],
 )
-async def test_what_is_not_signed_rightly_is_refused_and_leaves_nothing(
-    client: AsyncClient, database: Database, make: Any, detail: str
+async def test_delivery_with_an_invalid_signature_returns_401_and_is_not_stored(
+    client: AsyncClient, database: Database, make_request: Any, detail: str
 ) -> None:
-    response = await client.post("/webhooks/shop", **make())
+    response = await client.post("/webhooks/shop", **make_request())
     assert is_problem(response, 401, "invalid-webhook-signature")
     assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
     assert response.json()["detail"].startswith(detail)
     assert await rows(database) == []
 
 
-async def test_a_delivery_just_within_the_tolerance_is_taken(client: AsyncClient) -> None:
+async def test_delivery_within_the_time_tolerance_is_accepted(client: AsyncClient) -> None:
     for number, age in enumerate((290, -290)):
         arguments = signed(delivery_id=f"msg_{number}", age_seconds=age)
         assert (await client.post("/webhooks/shop", **arguments)).status_code == 202
 
 
-@pytest.mark.parametrize("source", ["nobody", "Shop", "%00"])
-async def test_an_unknown_source_is_not_found(client: AsyncClient, source: str) -> None:
+@pytest.mark.parametrize("source", ["unknown", "Shop", "%00"])
+async def test_unknown_source_returns_404(client: AsyncClient, source: str) -> None:
     path = f"/webhooks/{source}"
     assert is_problem(await client.post(path, **signed()), 404, "unknown-webhook-source")
     assert is_problem(await challenge(client, path=path), 404, "unknown-webhook-source")
 
 
-async def test_without_secrets_there_is_no_source(database_url: str) -> None:
+async def test_every_source_without_secrets_returns_404(database_url: str) -> None:
     async with running(create_app(settings_for(database_url))) as client:
         assert (await client.post("/webhooks/shop", **signed())).status_code == 404
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_is_too_large_is_refused(database_url: str, *, chunked: bool) -> None:
+async def test_body_over_the_limit_returns_413(database_url: str, *, chunked: bool) -> None:
     settings = settings_with_secrets(database_url, max_body_bytes=1000)
     arguments = signed(b"x" * 1001)
     if chunked:
-        arguments["content"] = in_parts(b"x" * 1001)
+        arguments["content"] = in_chunks(b"x" * 1001)
     async with running(create_app(settings)) as client:
         response = await client.post("/webhooks/shop", **arguments)
     assert response.status_code == 413
     assert response.headers["Content-Type"] == PROBLEM
 
 
-async def in_parts(body: bytes) -> AsyncIterator[bytes]:
+async def in_chunks(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 100):
         yield body[start : start + 100]
 
 
-async def test_without_the_secret_no_connection_is_had_and_without_headers_no_body_is_read(
-    database_url: str,
-) -> None:
+async def test_unsigned_delivery_reads_no_body_and_takes_no_connection(database_url: str) -> None:
     async def never() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield BODY
 
     async def no_connection() -> None:
-        raise RuntimeError("a connection was asked for")
+        raise RuntimeError("the route opened a session")
 
     app = create_app(settings_with_secrets(database_url, request_body_timeout_seconds=0.05))
     app.dependency_overrides[open_session] = no_connection
@@ -239,11 +237,11 @@ async def test_without_the_secret_no_connection_is_had_and_without_headers_no_bo
         assert (await client.post("/webhooks/shop", **signed(key=BANK))).status_code == 401
 
 
-async def test_a_failure_is_noted_and_the_event_comes_again_later(
+async def test_failed_event_stores_its_error_and_is_retried_later(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     await client.post("/webhooks/shop", **signed(b'"fail"'))
-    (row,) = await until_done(database)
+    (row,) = await wait_until_attempted(database)
     assert row["error"] == "RuntimeError: the warehouse is closed"
     assert (row["attempts"], row["processed_at"]) == (1, None)
     pause = (row["due_at"] - row["received_at"]).total_seconds()
@@ -263,11 +261,11 @@ async def make_due(database: Database) -> None:
         )
 
 
-async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
+async def test_event_is_abandoned_after_the_maximum_of_attempts(
     client: AsyncClient, database: Database, processed: list[Event], logged: list[EventDict]
 ) -> None:
     await client.post("/webhooks/shop", **signed(b'"fail"'))
-    await until_done(database)
+    await wait_until_attempted(database)
     for _ in range(service.MAX_ATTEMPTS + 3):
         await make_due(database)
         await service.process_next(database)
@@ -278,7 +276,7 @@ async def test_after_many_failures_it_is_given_up_until_somebody_asks_for_it(
     assert (line["log_level"], line["source"], line["id"]) == ("error", "shop", "msg_1")
 
 
-async def test_what_process_did_to_the_database_goes_with_its_failure(
+async def test_failed_event_rolls_back_its_changes(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def process(event: Event, session: AsyncSession) -> None:
@@ -288,12 +286,12 @@ async def test_what_process_did_to_the_database_goes_with_its_failure(
 
     monkeypatch.setattr(service, "process", process)
     await client.post("/webhooks/shop", **signed())
-    (row,) = await until_done(database)
+    (row,) = await wait_until_attempted(database)
     assert row["source"] == "shop"
     assert "nowhere" in row["error"]
 
 
-async def test_an_attempt_is_bounded_in_time(
+async def test_attempt_over_the_time_limit_fails(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def process(_event: Event, _session: AsyncSession) -> None:
@@ -302,56 +300,56 @@ async def test_an_attempt_is_bounded_in_time(
     monkeypatch.setattr(service, "process", process)
     monkeypatch.setattr(service, "PROCESS_SECONDS", 0.2)
     await client.post("/webhooks/shop", **signed())
-    (row,) = await until_done(database)
+    (row,) = await wait_until_attempted(database)
     assert "TimeoutError" in row["error"]
 
 
-async def test_one_that_fails_is_not_in_the_way_of_others(
+async def test_failed_event_does_not_delay_the_others(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     for number, body in enumerate((b'"fail"', BODY, b'"fail"', BODY)):
         await client.post("/webhooks/shop", **signed(body, delivery_id=f"msg_{number}"))
-    found = await until_done(database, 4)
+    found = await wait_until_attempted(database, 4)
     assert [row["processed_at"] is not None for row in found] == [False, True, False, True]
     assert len(processed) == 4
 
 
-async def test_one_that_another_process_has_is_passed_over(
+async def test_event_locked_by_another_process_is_skipped(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     async with database.session() as other:
         await fetch(other, STORE, {"source": "shop", "id": "msg_0", "body": BODY})
     async with database.session() as other:
-        (taken,) = await fetch(other, TAKE)
+        (locked,) = await fetch(other, TAKE)
         await client.post("/webhooks/shop", **signed())
         async with asyncio.timeout(30):
             while not processed:
                 await asyncio.sleep(0.02)
         assert [event.id for event in processed] == ["msg_1"]
-    assert taken["id"] == "msg_0"
+    assert locked["id"] == "msg_0"
 
 
-async def test_the_same_delivery_many_times_at_once_is_stored_and_processed_once(
+async def test_concurrent_deliveries_with_one_id_are_processed_once(
     client: AsyncClient, database: Database, processed: list[Event]
 ) -> None:
     responses = await asyncio.gather(
         *(client.post("/webhooks/shop", **signed()) for _ in range(20))
     )
     assert {response.status_code for response in responses} == {202}
-    answers = [response.json()["status"] for response in responses]
-    assert sorted(answers) == ["repeated"] * 19 + ["stored"]
-    (row,) = await until_done(database)
+    statuses = [response.json()["status"] for response in responses]
+    assert sorted(statuses) == ["repeated"] * 19 + ["stored"]
+    (row,) = await wait_until_attempted(database)
     assert row["attempts"] == 1
     assert len(processed) == 1
 
 
 @pytest.mark.usefixtures("clean_tables")
-async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
+async def test_background_processor_continues_after_an_error(
     database: Database, processed: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "START_SECONDS", 0)
     monkeypatch.setattr(service, "SWEEP_SECONDS", 0.01)
-    failures: list[Exception] = [Unavailable("away"), RuntimeError("a bug")]
+    failures: list[Exception] = [Unavailable("down"), RuntimeError("a bug")]
     process_next = service.process_next
 
     async def process_next_or_fail(database: Database) -> bool:
@@ -365,12 +363,12 @@ async def test_what_is_due_is_swept_up_again_and_again_whatever_went_wrong(
             async with database.session() as other:
                 values = {"source": "shop", "id": f"msg_{number}", "body": BODY}
                 await fetch(other, STORE, values)
-            await until_done(database, number + 1)
+            await wait_until_attempted(database, number + 1)
     assert [event.id for event in processed] == ["msg_0", "msg_1"]
 
 
 @pytest.mark.usefixtures("clean_tables")
-async def test_when_the_service_ends_an_attempt_ends_first_and_no_other_begins(
+async def test_shutdown_finishes_the_running_attempt_and_starts_no_other(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = asyncio.Event()
@@ -388,7 +386,7 @@ async def test_when_the_service_ends_an_attempt_ends_first_and_no_other_begins(
 
 
 @pytest.mark.usefixtures("clean_tables")
-async def test_an_attempt_that_does_not_end_is_left_to_the_next_process(
+async def test_shutdown_cancels_an_attempt_over_the_stop_limit(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = asyncio.Event()
@@ -410,12 +408,12 @@ async def test_an_attempt_that_does_not_end_is_left_to_the_next_process(
 async def challenge(
     client: AsyncClient, *, path: str = "/webhooks/shop", **parameters: str
 ) -> Response:
-    sent = {"mode": "subscribe", "challenge": "1158201444", "verify_token": VERIFY_TOKEN}
-    query = {f"hub.{name}": value for name, value in (sent | parameters).items() if value}
+    defaults = {"mode": "subscribe", "challenge": "1158201444", "verify_token": VERIFY_TOKEN}
+    query = {f"hub.{name}": value for name, value in (defaults | parameters).items() if value}
     return await client.get(path, params=query)
 
 
-async def test_a_challenge_is_answered_as_plain_text(client: AsyncClient) -> None:
+async def test_challenge_is_returned_as_plain_text(client: AsyncClient) -> None:
     response = await challenge(client, challenge="<script>alert(1)</script>")
     assert (response.status_code, response.text) == (200, "<script>alert(1)</script>")
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -425,13 +423,13 @@ async def test_a_challenge_is_answered_as_plain_text(client: AsyncClient) -> Non
 @pytest.mark.parametrize(
     "token", ["wrong", "é", VERIFY_TOKEN + "x"], ids=["wrong", "letters", "longer"]
 )
-async def test_a_challenge_with_another_token_is_refused(client: AsyncClient, token: str) -> None:
+async def test_challenge_with_a_wrong_token_returns_403(client: AsyncClient, token: str) -> None:
     response = await challenge(client, verify_token=token)
     assert is_problem(response, 403, "webhook-challenge-refused")
     assert "1158201444" not in response.text
 
 
-async def test_without_a_verify_token_every_challenge_is_refused(database_url: str) -> None:
+async def test_challenge_without_a_configured_token_returns_403(database_url: str) -> None:
     settings = settings_with_secrets(database_url, webhook_verify_token=None)
     async with running(create_app(settings)) as client:
         for token in ("None", VERIFY_TOKEN):
@@ -445,14 +443,14 @@ async def test_without_a_verify_token_every_challenge_is_refused(database_url: s
         *({"challenge": "a\nb"}, {"challenge": "é"}, {"challenge": "x" * 201}),
     ],
 )
-async def test_what_is_no_challenge_is_refused(
+async def test_invalid_challenge_returns_422(
     client: AsyncClient, parameters: dict[str, str]
 ) -> None:
     response = await challenge(client, **parameters)
     assert (response.status_code, response.headers["Content-Type"]) == (422, PROBLEM)
 
 
-async def test_every_answer_is_in_the_openapi_document(client: AsyncClient) -> None:
+async def test_openapi_document_describes_every_response(client: AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operations = document["paths"]["/webhooks/{source}"]
     assert set(operations["post"]["responses"]) >= {"202", "401", "404", "413", "422", "default"}

@@ -1,4 +1,4 @@
-"""Embedded servers where a folder that they need is of another user, or is no folder."""
+"""Embedded servers whose folders belong to another user, or are files."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from processes import APP, environment
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder to run in, with a temporary folder `tmp` of its own."""
+    """Return a working folder with its own temporary folder `tmp`."""
     (tmp_path / "tmp").mkdir()
     return tmp_path
 
@@ -23,24 +23,24 @@ def migrate(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def refusal(project: Path) -> str:
-    """The one line with which `app migrate` fails."""
+def failing_line(project: Path) -> str:
+    """Run `app migrate`, which must fail, and return its one line on stderr."""
     result = migrate(project)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     return line
 
 
-def test_lock_of_another_user_in_the_temporary_folder_is_not_opened(project: Path) -> None:
-    (project / "tmp" / ".lockfile").mkdir()  # root cannot open a folder either
+def test_lock_file_of_another_user_is_not_opened(project: Path) -> None:
+    (project / "tmp" / ".lockfile").mkdir()  # not even root can open a folder as a file
     result = migrate(project)
     assert result.returncode == 0, result.stderr
 
 
-def test_runtime_folder_that_cannot_be_made_is_one_clear_line(project: Path) -> None:
+def test_runtime_folder_that_cannot_be_created_fails_with_one_line(project: Path) -> None:
     file = project / "tmp" / f"embedded-postgres-{os.getuid()}"
     file.touch()
-    line = refusal(project)
+    line = failing_line(project)
     assert line.startswith("Error: PostgreSQL cannot be embedded: ")
     assert str(file) in line
 
@@ -53,9 +53,9 @@ def test_runtime_folder_that_cannot_be_made_is_one_clear_line(project: Path) -> 
         ".data/valkey",  # option: redis
     ],
 )
-def test_data_folder_that_cannot_be_used_is_one_clear_line(project: Path, name: str) -> None:
+def test_data_folder_that_cannot_be_used_fails_with_one_line(project: Path, name: str) -> None:
     (project / name).parent.mkdir(exist_ok=True)
     (project / name).touch()
-    line = refusal(project)
+    line = failing_line(project)
     assert line.startswith("Error: .data cannot be used: ")
     assert name in line

@@ -1,4 +1,4 @@
-"""Who calls: somebody who is logged in, and strangers."""
+"""Clients with and without an access token."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -13,21 +13,21 @@ from app.settings import Settings
 
 @pytest.fixture
 async def logged_in(service: AsyncClient, settings: Settings) -> AsyncIterator[None]:
-    """The service's client sends an access token with every request."""
+    """Send an access token with every request of the service's client."""
     service.headers["Authorization"] = f"Bearer {AccessTokens(settings).issue(uuid.uuid4())}"
     yield
     del service.headers["Authorization"]
 
 
 @pytest.fixture
-async def stranger(
+async def anonymous_client(
     service: AsyncClient,
-    clean_tables: None,  # noqa: ARG001 - it cleans up
+    clean_tables: None,  # noqa: ARG001 - used for its effect
 ) -> AsyncIterator[AsyncClient]:
-    """A client who has not logged in, from an address of its own, on empty tables."""
-    transport = service._transport  # noqa: SLF001 - httpx has no other way to it
+    """Yield a client without a token, with its own address and empty tables."""
+    transport = service._transport  # noqa: SLF001 - httpx offers no public access
     assert isinstance(transport, ASGITransport)
     address = str(IPv6Address(uuid.uuid4().int))
-    elsewhere = ASGITransport(transport.app, client=(address, 1))
-    async with AsyncClient(transport=elsewhere, base_url=service.base_url) as client:
+    own_transport = ASGITransport(transport.app, client=(address, 1))
+    async with AsyncClient(transport=own_transport, base_url=service.base_url) as client:
         yield client

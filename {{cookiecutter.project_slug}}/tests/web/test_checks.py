@@ -1,4 +1,4 @@
-"""A check that is late has failed for this probe; the connection that it opens is kept."""
+"""A late check fails its probe, continues, and keeps the connection that it opens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +14,9 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.checks import Check, Health
 from app.web.dependencies import DatabaseDep, Session
-from conftest import running, settings_for
+from conftest import running, running_with_state, settings_for
 from counting_proxy import DelayingProxy
-from processes import Postgres, own_postgres
+from processes import Postgres, start_postgres
 from sql import fetch
 
 READY_WITHIN_SECONDS = 10
@@ -24,18 +24,19 @@ ONE = text("SELECT 1")
 
 
 @pytest.fixture(autouse=True)
-def unshared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every probe makes a round of checks of its own."""
+def unshared_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the checks for each probe."""
     monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
 
 
 class SlowDependency:
-    """Connects when the test allows it, and answers at once from then on.
+    """A dependency that connects when the test sets `connected`, and is fast afterwards.
 
     Attributes:
-        runs: checks that have begun.
-        cancelled: checks that were cancelled.
-        is_down: whether it refuses to answer, once connected.
+        connected: set by the test.
+        runs: the number of checks that have begun.
+        cancelled: the number of checks that were cancelled.
+        is_down: whether a check fails once it is connected.
     """
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ async def status(health: Health) -> str:
     return (await health.components())["slow"].status
 
 
-async def test_a_late_check_goes_on_and_the_next_rounds_wait_for_it(
+async def test_late_check_continues_and_is_shared_by_the_next_rounds(
     health: Health, dependency: SlowDependency
 ) -> None:
     assert [await status(health) for _ in range(3)] == ["failed"] * 3
@@ -84,18 +85,18 @@ async def test_a_late_check_goes_on_and_the_next_rounds_wait_for_it(
     assert await round_ == "ok"
 
 
-async def test_the_result_of_a_late_check_is_not_reported_later(
+async def test_result_of_a_late_check_is_not_reported_later(
     health: Health, dependency: SlowDependency
 ) -> None:
     assert await status(health) == "failed"
     dependency.connected.set()
-    await asyncio.sleep(0.01)  # it ends, and succeeds
+    await asyncio.sleep(0.01)  # the late check succeeds
     dependency.is_down = True
     assert await status(health) == "failed"
     assert dependency.runs == 2
 
 
-async def test_a_late_check_is_cancelled_after_its_own_limit_and_runs_again(
+async def test_late_check_is_cancelled_after_its_limit_and_runs_again(
     health: Health, dependency: SlowDependency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.web.checks.LATE_SECONDS", 0.2)
@@ -106,31 +107,31 @@ async def test_a_late_check_is_cancelled_after_its_own_limit_and_runs_again(
     assert dependency.cancelled == 1
 
 
-async def test_the_end_of_the_service_cancels_late_checks(
-    health: Health, dependency: SlowDependency
-) -> None:
+async def test_finish_cancels_late_checks(health: Health, dependency: SlowDependency) -> None:
     assert await status(health) == "failed"
     await health.finish()
     assert dependency.cancelled == 1
 
 
-async def test_people_may_wait_for_late_checks(health: Health, dependency: SlowDependency) -> None:
+async def test_late_check_is_awaited_when_late_checks_are_allowed(
+    health: Health, dependency: SlowDependency
+) -> None:
     health.allow_late_checks()
     round_ = asyncio.create_task(status(health))
-    await asyncio.sleep(0.1)  # twice the check's limit
+    await asyncio.sleep(0.1)  # twice the timeout of the check
     dependency.connected.set()
     assert await round_ == "ok"
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    with own_postgres() as postgres:
+    with start_postgres() as postgres:
         yield postgres
 
 
 @pytest.fixture(scope="module")
 async def role(postgres: Postgres) -> str:
-    """A role that logs in by password, which takes two more round trips."""
+    """Create a role with a password: its login takes two more round trips."""
     settings = settings_for(postgres.url)
     await migrate(settings)
     engine = create_engine(settings, pool_size=1)
@@ -157,7 +158,7 @@ def app_with_statements(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def behind_a_slow_link(
+async def open_slow_link(
     postgres: Postgres, role: str, round_trip_seconds: float
 ) -> AsyncIterator[Settings]:
     socket = f"{postgres.socket_folder}/.s.PGSQL.5432"
@@ -169,32 +170,32 @@ async def behind_a_slow_link(
 
 
 @pytest.mark.parametrize("round_trip_seconds", [0.02, 0.1, 0.2, 0.3])
-async def test_behind_a_slow_link_to_the_database_the_service_gets_ready_and_serves(
+async def test_service_over_a_slow_link_to_the_database_becomes_ready_and_serves(
     postgres: Postgres, role: str, round_trip_seconds: float
 ) -> None:
     async with (
-        behind_a_slow_link(postgres, role, round_trip_seconds) as settings,
+        open_slow_link(postgres, role, round_trip_seconds) as settings,
         running(app_with_statements(settings)) as client,
     ):
         async with asyncio.timeout(READY_WITHIN_SECONDS):
             while (await client.get("/health/ready")).status_code != 200:
                 await asyncio.sleep(0.05)
         for _ in range(2):
-            probe, *answers = await asyncio.gather(
+            probe, *responses = await asyncio.gather(
                 client.get("/health/ready"),
                 *(client.request(m, "/statement") for m in ("GET", "POST") for _ in range(2)),
             )
-            assert {answer.status_code for answer in answers} == {200}
+            assert {response.status_code for response in responses} == {200}
             assert probe.json()["status"] == "ready"
 
 
-async def test_over_a_slow_link_app_check_waits_for_the_first_connection(
+async def test_app_check_over_a_slow_link_waits_for_the_first_connection(
     postgres: Postgres, role: str
 ) -> None:
-    async with behind_a_slow_link(postgres, role, 0.3) as settings:
-        app = create_app(settings)
-        async with app.router.lifespan_context(app) as state:
-            assert state is not None
-            state["health"].allow_late_checks()
-            components = await state["health"].components()
+    async with (
+        open_slow_link(postgres, role, 0.3) as settings,
+        running_with_state(create_app(settings)) as (_client, state),
+    ):
+        state["health"].allow_late_checks()
+        components = await state["health"].components()
     assert {component.reason for component in components.values()} == {None}

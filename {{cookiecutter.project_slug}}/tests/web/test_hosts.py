@@ -1,4 +1,4 @@
-"""The Host field and the request target (RFC 9112, 3.2), sent to a server over a socket."""
+"""The Host header and the request target (RFC 9112, 3.2), sent over a socket."""
 
 import json
 import socket
@@ -8,24 +8,24 @@ import pytest
 
 from processes import APP, Service, environment
 
-SERVED = "api.example.com"
+ALLOWED_HOST = "api.example.com"
 
 
 @pytest.fixture(scope="module")
 def address(database_url: str) -> Iterator[tuple[str, int]]:
-    env = environment(database_url, ALLOWED_HOSTS=f"{SERVED},[::1]")
+    env = environment(database_url, ALLOWED_HOSTS=f"{ALLOWED_HOST},[::1]")
     with Service([*APP, "serve"], env) as service:
         yield "127.0.0.1", int(service.wait_until_ready().rpartition(":")[2])
 
 
-def exchange(address: tuple[str, int], head: str) -> tuple[int, str, bytes]:
-    """Send a request's head, and return status, media type and body of the answer."""
+def send_request(address: tuple[str, int], head: str) -> tuple[int, str, bytes]:
+    """Send the head of a request, and return status, media type and body of the response."""
     with socket.create_connection(address, timeout=20) as client:
         client.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
-        with client.makefile("rb") as answer:
-            status = int(answer.readline().split()[1])
-            fields = dict(line.split(b": ", 1) for line in iter(answer.readline, b"\r\n"))
-            return status, fields[b"content-type"].decode().strip(), answer.read()
+        with client.makefile("rb") as response:
+            status = int(response.readline().split()[1])
+            fields = dict(line.split(b": ", 1) for line in iter(response.readline, b"\r\n"))
+            return status, fields[b"content-type"].decode().strip(), response.read()
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/openapi.json"])
@@ -43,10 +43,10 @@ def exchange(address: tuple[str, int], head: str) -> tuple[int, str, bytes]:
         "GET http://api.example.com{path} HTTP/1.1",
     ],
 )
-def test_request_without_one_clear_host_returns_400(
+def test_request_with_a_missing_or_ambiguous_host_returns_400(
     address: tuple[str, int], head: str, path: str
 ) -> None:
-    status, media_type, body = exchange(address, head.format(path=path))
+    status, media_type, body = send_request(address, head.format(path=path))
     assert status == 400
     assert media_type == "application/problem+json"
     assert json.loads(body)["type"] == "urn:problem:invalid-host"
@@ -68,11 +68,11 @@ def test_request_without_one_clear_host_returns_400(
         ("GET {path} HTTP/1.0", 400),
     ],
 )
-def test_absolute_form_is_served_as_origin_form_is(
+def test_request_in_absolute_form_is_served_as_in_origin_form(
     address: tuple[str, int], head: str, status: int
 ) -> None:
-    answered, media_type, body = exchange(address, head.format(path="/openapi.json"))
-    assert answered == status
+    returned_status, media_type, body = send_request(address, head.format(path="/openapi.json"))
+    assert returned_status == status
     if status == 400:
         assert media_type == "application/problem+json"
         assert json.loads(body)["type"] == "urn:problem:untrusted-host"
@@ -80,6 +80,6 @@ def test_absolute_form_is_served_as_origin_form_is(
         assert "openapi" in json.loads(body)
 
 
-def test_probe_of_http_1_0_needs_no_host(address: tuple[str, int]) -> None:
-    """HAProxy's own health check sends none."""
-    assert exchange(address, "GET /health/live HTTP/1.0")[0] == 200
+def test_http_1_0_probe_without_host_returns_200(address: tuple[str, int]) -> None:
+    """HAProxy sends no Host header with its health check."""
+    assert send_request(address, "GET /health/live HTTP/1.0")[0] == 200
