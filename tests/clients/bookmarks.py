@@ -1,4 +1,4 @@
-"""Use the client that openapi-python-client has made, as a user of the service does."""
+"""Use the client that openapi-python-client generated."""
 
 import sys
 from uuid import UUID

@@ -1,4 +1,4 @@
-// Use the types that openapi-typescript has made, as a user of the service does.
+// Use the types that openapi-typescript generated.
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
