@@ -1,7 +1,7 @@
-"""docs/adding-an-option.md, followed to the letter: an option is added to a copy of the repository.
+"""docs/adding-an-option.md: every step is done in a copy of the repository.
 
-Each step is a function here. What it changes must be named by its step on the page, so what the
-page forgets, nobody does. Then each step in turn is forgotten, and a test must say so.
+Each step is a function here, and the page must name each path that the function changes. Then each
+step in turn is left out, and a test of the repository must fail.
 """
 
 import os
@@ -218,7 +218,7 @@ def new_copy(repository: Path, folder: Path) -> Copy:
 @pytest.fixture(scope="module")
 def added(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """The repository with the option in it, and its template folder installed."""
-    assert list(STEPS) == list(SAID), "a step on the page that nobody follows, or none there"
+    assert list(STEPS) == list(SAID), "the steps on the page and the steps here differ"
     copy = new_copy(repository, tmp_path_factory.mktemp("added") / "repository")
     for title, step in STEPS.items():
         if step is document_the_variable:

@@ -367,7 +367,7 @@ def test_a_file_that_goes_stays_if_it_was_changed(create: Create, update: Update
     assert left == expected
 
 
-TURNS = [
+SWITCHES = [
     ("here", {"redis": False}, {"redis": True}),
     ("here", {"metrics": False}, {"metrics": True}),
     ("here", {"worker": "celery"}, {"worker": "none"}),
@@ -377,9 +377,9 @@ TURNS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("moment", "there", "back"), TURNS, ids=["redis", "metrics", "worker", "an option that is new"]
+    ("moment", "there", "back"), SWITCHES, ids=["redis", "metrics", "worker", "an option that is new"]
 )
-def test_an_option_is_turned_on_or_off_and_back(
+def test_an_option_is_switched_and_switched_back(
     create: Create,
     update: Update,
     moment: str,

@@ -8,20 +8,17 @@ import asyncio
 import logging
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from threading import Timer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from celery import Celery, Task, bootsteps
-from celery.beat import BeatLazyFunc, Scheduler, Service
+from celery.beat import Scheduler, Service
 from celery.exceptions import Reject
-from celery.schedules import crontab
 from celery.signals import (
     setup_logging,
     worker_process_init,
@@ -33,85 +30,22 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.jobs.attempts import attempt
-from app.jobs.definition import MAX_PAUSE_SECONDS, Job, Message, due_message
+from app.jobs.celery_app import create_celery_app
+from app.jobs.definition import Job, Message
 from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
 from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig
-from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
 TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
-LEASE_MARGIN_SECONDS = 30.0
 HARD_LIMIT_MARGIN_SECONDS = 10.0  # Celery then kills the process of a job that blocks its loop
-
-
-def _app(url: str, *, timeout_seconds: float) -> Celery:
-    longest = max((job.timeout_seconds for job in find_jobs().values()), default=0)
-    return Celery(
-        SERVICE_NAME,
-        broker=_broker_url(url),
-        set_as_current=False,
-        config_source={
-            "accept_content": ["json"],
-            "beat_max_loop_interval": BEAT_SECONDS,
-            "beat_schedule": _schedule(),
-            "broker_connection_retry_on_startup": True,
-            "broker_transport_options": {
-                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
-                "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
-                "unacked_restore_interval": 2,
-                "unacked_restore_throttle": 1,
-                "socket_timeout": timeout_seconds,
-                "socket_connect_timeout": timeout_seconds,
-                "max_retries": 1,
-            },
-            "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-            if url.startswith("rediss")
-            else None,
-            "enable_utc": True,
-            "task_acks_late": True,
-            "task_default_queue": "jobs",
-            "task_ignore_result": True,
-            "task_reject_on_worker_lost": True,
-            "worker_enable_remote_control": False,
-            "worker_hijack_root_logger": False,
-            "worker_prefetch_multiplier": 1,
-            "worker_proc_alive_timeout": 30.0,
-            "worker_redirect_stdouts": False,
-        },
-    )
-
-
-def _broker_url(url: str) -> str:
-    """Return the URL in kombu's form, which has another scheme and parameter for sockets."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{parts.path}?virtual_host={database}"
-
-
-def _schedule() -> dict[str, Any]:
-    return {
-        job.name: {
-            "task": job.name,
-            "schedule": crontab.from_string(job.cron),
-            "args": [BeatLazyFunc(_due, job.name)],
-        }
-        for job in find_jobs().values()
-        if job.cron
-    }
-
-
-def _due(job: str) -> dict[str, Any]:
-    return asdict(due_message(job))
 
 
 @asynccontextmanager
 async def open_sender(redis_url: str) -> AsyncIterator[Send]:
-    app = _app(redis_url, timeout_seconds=SEND_SECONDS)
+    app = create_celery_app(redis_url, timeout_seconds=SEND_SECONDS)
 
     def send_now(message: Message) -> None:
         app.send_task(message.job, args=[asdict(message)], retry=False)
@@ -168,7 +102,7 @@ class JobProcess:
 
 def run_worker(config: WorkerConfig) -> None:
     logging.getLogger("celery").setLevel(logging.WARNING)  # attempt() logs the same with fields
-    app = _app(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
+    app = create_celery_app(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
     process = JobProcess(config)
     worker_process_init.connect(process.open, weak=False)
     worker_process_shutdown.connect(process.close, weak=False)
@@ -245,7 +179,7 @@ class BeatingScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 def run_scheduler(redis_url: str) -> None:
     BeatingScheduler.heartbeat = Heartbeat("scheduler")
     BeatingScheduler.redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS)
-    app = _app(redis_url, timeout_seconds=TIMEOUT_SECONDS)
+    app = create_celery_app(redis_url, timeout_seconds=TIMEOUT_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     due = {job.name: job.cron for job in find_jobs().values() if job.cron}
