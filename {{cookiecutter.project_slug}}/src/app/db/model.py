@@ -1,6 +1,8 @@
 """The declarative base class of every model."""
 
-from sqlalchemy import MetaData
+from datetime import datetime
+
+from sqlalchemy import TIMESTAMP, BigInteger, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase
 
 
@@ -10,6 +12,8 @@ class Model(DeclarativeBase):
     # INSERT and UPDATE return the values that the server computes. Reading such an attribute would
     # otherwise need a query, which an AsyncSession cannot run implicitly.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as declared
+
+    type_annotation_map = {int: BigInteger, str: Text, datetime: TIMESTAMP(timezone=True)}  # noqa: RUF012 - likewise
 
     metadata = MetaData(
         naming_convention={

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import TIMESTAMP, Text, func
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,9 +15,7 @@ class FinishedJob(Model):
 
     __tablename__ = "finished_jobs"
 
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
-    job: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    job: Mapped[str]
     result: Mapped[Any] = mapped_column(JSONB, nullable=True)
-    finished_at: Mapped[datetime] = mapped_column(
-        TIMESTAMP(timezone=True), server_default=func.now(), index=True
-    )
+    finished_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

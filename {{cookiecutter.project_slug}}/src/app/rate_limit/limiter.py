@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 # The script of `limits`, whose storage would open a second client beside the cache's.
 INCREMENT = """
-local count = redis.call("INCRBY", KEYS[1], 1)
+local count = redis.call("INCR", KEYS[1])
 if count == 1 then redis.call("EXPIRE", KEYS[1], ARGV[1]) end
 return count
 """
