@@ -305,7 +305,9 @@ def check(setup: WorkerSetup, command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
-async def test_health_check_without_a_recent_heartbeat_fails(setup: WorkerSetup, command: str) -> None:
+async def test_health_check_without_a_recent_heartbeat_fails(
+    setup: WorkerSetup, command: str
+) -> None:
     missing = await asyncio.to_thread(check, setup, command)
     assert (missing.returncode, missing.stderr) == (1, f"{command}: no heartbeat yet\n")
     process = setup.start(command)
