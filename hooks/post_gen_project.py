@@ -47,6 +47,7 @@ OWNED = {
         "src/app/dev/valkey.py",
         "src/app/tracing/redis.py",
         "tests/cache",
+        "tests/cached_words.py",
         "tests/dev/test_valkey.py",
         "tests/features/bookmarks/test_bookmark_cache.py",
         "tests/tracing/test_tracing_redis.py",

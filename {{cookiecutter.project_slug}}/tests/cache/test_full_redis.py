@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from httpx import AsyncClient
 from redis.asyncio import Redis
-from test_read_through import app_with_words, generous_timeouts
 
 from app.service_info import SERVICE_NAME
+from cached_words import app_with_words, set_generous_timeouts
 from conftest import Lines, running, settings_for
 from valkey_server import Valkey, start_valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
 )
-__all__ = ["generous_timeouts"]  # a fixture
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the checks for each probe, and try Redis in each request."""
+    set_generous_timeouts(monkeypatch)
     monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 0.0)
 

@@ -6,23 +6,19 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
 
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
-from sqlalchemy import select
 
 from app.cache.circuit_breaker import PAUSE_SECONDS, WAIT_SECONDS
 from app.cache.read_through import TTL_SECONDS, Cache, open_cache
 from app.db.session import open_database
-from app.errors import Conflict
-from app.main import create_app
 from app.service_info import SERVICE_NAME
 from app.settings import Settings
 from app.web.checks import Health
-from app.web.dependencies import Session, from_state
+from cached_words import Word, app_with_words, set_generous_timeouts
 from conftest import running, settings_for
 from valkey_server import start_valkey
 
@@ -33,9 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def generous_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a working Redis time to answer on a busy machine."""
-    for limit in ("WAIT_SECONDS", "LATE_SECONDS", "POOL_WAIT_SECONDS"):
-        monkeypatch.setattr(f"app.cache.circuit_breaker.{limit}", 20)
+    set_generous_timeouts(monkeypatch)
 
 
 @pytest.fixture
@@ -69,13 +63,6 @@ def app(settings: Settings) -> FastAPI:
     return app_with_words(settings)
 
 
-class Word(BaseModel):
-    text: str
-
-
-CacheDep = Annotated[Cache, from_state("cache")]
-
-
 async def get(cache: Cache, key: str, loaded: str) -> str:
     """Return the cached text, or store and return the loaded one."""
 
@@ -83,31 +70,6 @@ async def get(cache: Cache, key: str, loaded: str) -> str:
         return Word(text=loaded)
 
     return (await cache.get_or_load(key, Word, load)).text
-
-
-def app_with_words(settings: Settings) -> FastAPI:
-    """Return the service with routes that read and change cached words, and count the loads."""
-    app = create_app(settings)
-    words: dict[str, str] = {}
-    app.state.loads = 0
-
-    @app.get("/words/{name}")
-    async def find(name: str, cache: CacheDep) -> Word:
-        async def load() -> Word:
-            app.state.loads += 1
-            return Word(text=words.get(name, "none yet"))
-
-        return await cache.get_or_load(f"word:{name}", Word, load)
-
-    @app.put("/words/{name}")
-    async def change(name: str, text: str, session: Session, cache: CacheDep) -> None:
-        cache.invalidate_on_commit(session, f"word:{name}")
-        await session.execute(select(1))
-        words[name] = text
-        if text == "refused":
-            raise Conflict
-
-    return app
 
 
 async def test_cached_value_is_not_loaded_again(app: FastAPI, key: str, redis: Redis) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from test_read_through import app_with_words
 
+from cached_words import app_with_words
 from conftest import running, settings_for
 from valkey_server import (
     ROUND_TRIPS_SECONDS,
