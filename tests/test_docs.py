@@ -47,6 +47,7 @@ NOT_SERVED = {
     "/run/secrets/metrics_token": "Prometheus",
     "/alerts": "Prometheus",
     "/targets": "Prometheus",
+    "/tmp": "the image",
     "/v1/traces": "the collector",
 }
 
