@@ -47,6 +47,7 @@ NOT_SERVED = {
     "/run/secrets/metrics_token": "Prometheus",
     "/alerts": "Prometheus",
     "/targets": "Prometheus",
+    "/tmp": "the image",
     "/v1/traces": "the collector",
 }
 
@@ -212,7 +213,11 @@ import json
 from app.main import create_app
 from app.settings import Settings
 
-print(json.dumps([route.path for route in create_app(Settings()).routes]))
+paths = []
+for route in create_app(Settings()).routes:
+    router = getattr(route, "original_router", None)  # of an included router
+    paths += [route.path for route in (router.routes if router else [route])]
+print(json.dumps(paths))
 """
 
 
