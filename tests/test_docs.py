@@ -34,11 +34,18 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 # Paths in the docs that do not exist in every project.
-MADE_LATER = {"src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"}
+ORDERS = ("__init__", "models", "schemas", "service", "jobs", "routes")
+MADE_LATER = {
+    *("src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"),
+    *(f"src/app/features/orders/{name}.py" for name in ORDERS),
+    *("tests/features/orders/test_orders.py", "tests/features/orders/test_order_jobs.py"),
+}
 # Variables in the docs that are not settings of the service, and their owner.
 OF_OTHERS = {
     "RAILWAY_TOKEN": "Railway's command line",
     "OTEL_EXPORTER_OTLP_HEADERS": "OpenTelemetry's exporter",
+    "HTTP_PROXY": "httpx",
+    "HTTPS_PROXY": "httpx",
 }
 IMAGINED = {"/orders/{}"}  # examples in the docs
 # Paths in the docs that are not endpoints of the service, and their owner.
@@ -264,12 +271,17 @@ ASKED = "tests/test_docs.py::test_pipeline_scripts_work_by_hand"
 RESTORED = "tests/test_docs.py::test_backup_page_restores_the_data"
 UPDATED = "tests/test_update.py::test_the_page_brings_what_is_new_and_the_tested_versions"
 # The kind or the test of a block of commands, by page and first line.
+ADD_A_FEATURE = (
+    "tests/test_add_a_feature.py::test_a_feature_added_as_the_page_says_passes_all_checks"
+)
 BLOCKS = {
     ("README.md", "uv run app dev"): "tests/test_docs.py::test_it_serves_with_the_first_command",
     ("docs/accounts.md", "url=http://localhost:8000/accounts"): (
         "tests/test_first_minutes.py::test_the_page_about_accounts_does_what_it_says"
     ),
     ("docs/accounts.md", SECRET): PLAIN,
+    ("docs/add-a-feature.md", 'uv run app migration "add orders"'): ADD_A_FEATURE,
+    ("docs/add-a-feature.md", "make check"): ADD_A_FEATURE,
     ("docs/containers.md", "docker build --tag example-service:local ."): CONTAINERS,
     ("docs/containers.md", "docker compose up --build --wait"): CONTAINERS,
     ("docs/containers.md", "docker compose up --wait --scale app=3"): CONTAINERS,

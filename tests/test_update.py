@@ -377,7 +377,9 @@ SWITCHES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("moment", "there", "back"), SWITCHES, ids=["redis", "metrics", "worker", "an option that is new"]
+    ("moment", "there", "back"),
+    SWITCHES,
+    ids=["redis", "metrics", "worker", "an option that is new"],
 )
 def test_an_option_is_switched_and_switched_back(
     create: Create,

@@ -21,8 +21,8 @@ class Job:
         timeout_seconds: the longest duration of one attempt.
         attempts: the largest number of attempts, including the first one.
         cron: the schedule, in UTC; None if the job has none.
-        has_own_transactions: run is called with the Database instead, once for each delivery,
-            and must itself be idempotent.
+        has_own_transactions: run is called with the Database instead, once for each message
+            that is received, and must itself be idempotent.
     """
 
     name: str

@@ -102,7 +102,7 @@ async def _work(config: WorkerConfig) -> None:
 def _register(
     broker: AsyncBroker, job: Job, context: WorkerContext, running: set[asyncio.Task[Any]]
 ) -> None:
-    async def run(message: dict[str, Any], delivery: Annotated[Context, TaskiqDepends()]) -> None:
+    async def run(message: dict[str, Any], received: Annotated[Context, TaskiqDepends()]) -> None:
         task = asyncio.current_task()
         assert task is not None
         running.add(task)
@@ -111,7 +111,7 @@ def _register(
             await attempt_until_settled(context, job, Message.of(message))
         except asyncio.CancelledError:
             return  # not acknowledged: another worker gets the message
-        await delivery.ack()
+        await received.ack()
 
     broker.register_task(run, job.name)
 
