@@ -59,8 +59,19 @@ OWNED = {
         "tests/features/accounts/test_account_limits.py",
         "tests/rate_limit",
     ),
-    "sentry": ("docs/error-tracking.md", "src/app/sentry", "tests/sentry"),
-    "tracing": ("docs/tracing.md", "src/app/jobs/tracing.py", "src/app/tracing", "tests/tracing"),
+    "sentry": (
+        "docs/error-tracking.md",
+        "src/app/sentry",
+        "tests/error_receiver.py",
+        "tests/sentry",
+    ),
+    "tracing": (
+        "docs/tracing.md",
+        "src/app/jobs/tracing.py",
+        "src/app/tracing",
+        "tests/trace_collector.py",
+        "tests/tracing",
+    ),
     "worker": (
         "docs/jobs.md",
         "src/app/features/bookmarks/jobs.py",

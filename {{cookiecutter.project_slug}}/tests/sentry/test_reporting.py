@@ -1,14 +1,11 @@
 """Error reports, received by a server that speaks Sentry's protocol."""
 
-import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -23,9 +20,11 @@ from app.sentry.reporting import FLUSH_SECONDS
 from app.service_info import SERVICE_NAME
 from app.settings import Settings
 from conftest import Lines, running, settings_for
+from error_receiver import dsn_of, events, receiver
 from processes import APP, ROOT, Receiver, Service, environment
 
-KEY = "0123456789abcdef0123456789abcdef"
+__all__ = ["receiver"]  # a fixture
+
 # Appended to a copy of main.py: a route that fails.
 FAILING = """
 
@@ -42,29 +41,6 @@ def create_app(settings):
 
     return app
 """
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-def dsn_of(address: str) -> str:
-    return f"http://{KEY}@{address}/42"
-
-
-def events(receiver: Receiver) -> list[dict[str, Any]]:
-    """Return the reported events. A request with other contents fails the test."""
-    found = []
-    for request in receiver.received:
-        assert request.path == "/api/42/envelope/"
-        assert f"sentry_key={KEY}" in request.headers["X-Sentry-Auth"]
-        _, *lines = request.body.splitlines()
-        for header, payload in zip(lines[::2], lines[1::2], strict=True):
-            assert json.loads(header)["type"] == "event"
-            found.append(json.loads(payload))
-    return found
 
 
 def failing(app: FastAPI) -> FastAPI:

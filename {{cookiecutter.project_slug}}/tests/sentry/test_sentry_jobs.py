@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from test_reporting import dsn_of, events, receiver
 
 from app.jobs.attempts import attempt
 from app.jobs.definition import Job, Message
 from app.worker import open_worker_context
 from conftest import settings_for
+from error_receiver import dsn_of, events, receiver
 from processes import Receiver
 
 __all__ = ["receiver"]  # a fixture

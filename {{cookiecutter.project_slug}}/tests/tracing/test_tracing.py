@@ -9,12 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -28,11 +26,12 @@ from app.tracing.export import FLUSH_SECONDS
 from app.tracing.transport import traced_transport
 from app.web.dependencies import DatabaseDep, ReadConnection
 from conftest import running, settings_for
-from processes import APP, ROOT, Received, Receiver, Service, environment, wait_until
+from processes import APP, ROOT, Receiver, Service, environment, wait_until
 from sql import fetch
+from trace_collector import NOT_SAMPLED, PARENT, SAMPLED, TRACE, collector, spans
 
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
+__all__ = ["collector"]  # a fixture
+
 # Appended to a copy of main.py: a route that uses the database and calls another service.
 CALLING = """
 
@@ -62,42 +61,10 @@ def create_app(settings):
 
 
 @pytest.fixture
-def collector() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def other() -> Iterator[Receiver]:
     """Another service."""
     with Receiver() as receiver:
         yield receiver
-
-
-def spans(collector: Receiver) -> list[dict[str, Any]]:
-    """Return the exported spans. A request that is not OTLP fails the test."""
-    return [span for request in collector.received for span in spans_of(request)]
-
-
-def spans_of(request: Received) -> Iterator[dict[str, Any]]:
-    assert request.path == "/v1/traces"
-    message = ExportTraceServiceRequest.FromString(request.body)
-    for group in message.resource_spans:
-        resource = {a.key: a.value.string_value for a in group.resource.attributes}
-        for scope in group.scope_spans:
-            for span in scope.spans:
-                yield {
-                    "name": span.name,
-                    "trace": span.trace_id.hex(),
-                    "id": span.span_id.hex(),
-                    "parent": span.parent_span_id.hex(),
-                    "failed": span.status.code == 2,
-                    "attributes": {
-                        a.key: a.value.string_value or a.value.int_value for a in span.attributes
-                    },
-                    "resource": resource,
-                    "events": len(span.events),
-                }
 
 
 def app_of(database_url: str, collector: Receiver, **values: object) -> FastAPI:

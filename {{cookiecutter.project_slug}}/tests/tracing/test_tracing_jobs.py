@@ -2,7 +2,6 @@
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from test_tracing import collector, spans
 
 from app.db.session import open_database
 from app.jobs.attempts import attempt
@@ -13,6 +12,7 @@ from app.tracing.setup import open_tracing
 from app.worker import open_worker_context
 from conftest import Lines, settings_for
 from processes import Receiver
+from trace_collector import collector, spans
 
 __all__ = ["collector"]  # a fixture
 

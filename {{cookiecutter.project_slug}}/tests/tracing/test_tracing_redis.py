@@ -7,11 +7,11 @@ from fastapi import FastAPI, Request
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
-from test_tracing import NOT_SAMPLED, collector, spans
 
 from app.main import create_app
 from conftest import running, settings_for
 from processes import Receiver
+from trace_collector import NOT_SAMPLED, collector, spans
 
 __all__ = ["collector"]  # a fixture
 
