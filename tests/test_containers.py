@@ -407,9 +407,10 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
     files = ("compose.yaml", "compose.dev.yaml")
     with Stack(folder, files) as stack, in_foreground(stack, "up-dev") as log:
         wait_until(lambda: is_ready(stack.url), seconds=180)
-        routes = folder / "src" / "app" / "health.py"
-        wanted = '"/live"'
-        routes.write_text(routes.read_text().replace(wanted, '"/alive"'))
+        routes = folder / "src" / "app" / "web" / "health.py"
+        text, wanted = routes.read_text(), '"/health/live"'
+        assert wanted in text
+        routes.write_text(text.replace(wanted, '"/health/alive"'))
         seconds = wait_until(
             lambda: ask(f"{stack.url}/health/alive").status == 200, seconds=30, of=str(log)
         )

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -284,6 +285,18 @@ OLD_TAGS = TAGS.replace("app.db.model import Model", "app.database import Base")
 )
 
 
+def build_the_index_concurrently(project: Path, changelog: str) -> None:
+    (block,) = re.findall(r"^   ```python\n(.*?)^   ```$", changelog, re.MULTILINE | re.DOTALL)
+    (migration,) = (project / MIGRATIONS).glob("0003_*.py")
+    text = migration.read_text(encoding="utf-8")
+    line = re.compile(
+        r'^    op\.create_index\((op\.f\()?"ix_bookmarks_title_id".*\)\n', re.MULTILINE
+    )
+    assert len(line.findall(text)) == 1, text
+    block = textwrap.indent(textwrap.dedent(block), "    ")
+    migration.write_text(line.sub(lambda _: block, text), encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_service_of_the_first_release_is_updated_as_the_changelog_says(
     create: Create, update: Update, env: dict[str, str]
@@ -317,7 +330,9 @@ def test_a_service_of_the_first_release_is_updated_as_the_changelog_says(
         text = text.replace(before, after)
     assert text == TAGS
     models.write_text(text, encoding="utf-8")
-    run_block(f"make lock\nuv run {write}\nuv run app migrate", project, env)
+    run_block(f"make lock\nuv run {write}", project, env)
+    build_the_index_concurrently(project, changelog)
+    run_block("uv run app migrate", project, env)
     assert "bookmark_tags" in "".join(map(bytes.decode, migrations(project).values()))
     run_block("uv run pytest tests/db/test_migrate.py tests/features/bookmarks", project, env)
 
@@ -492,7 +507,7 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
     assert update(used, "here", **with_tables).returncode == 0
     assert unmerged(used) == []
     run_block("make lock", used, env)
-    assert "finished_jobs" in failing(used, env, "models_and_migrations_say_the_same")
+    assert "finished_jobs" in failing(used, env, "models_compared_with_migrations")
     write, *apply = block_of(used, "uv run app migration").splitlines()
     run_block(write, used, env)
     (making,) = (used / MIGRATIONS).glob("0003_*.py")
@@ -507,7 +522,7 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
 
     assert update(used, "here", worker="none").returncode == 0
     run_block('uv run app migration "drop what the option left"', used, env)
-    assert "ban-drop-table" in failing(used, env, "no_migration_is_unsafe")
+    assert "ban-drop-table" in failing(used, env, "migrations_checked_by_squawk")
     page = (used / "docs" / "updating.md").read_text(encoding="utf-8")
     meant = re.search(r"```python\n(op\.execute.*)\n```", page)
     (dropping,) = (used / MIGRATIONS).glob("0004_*.py")

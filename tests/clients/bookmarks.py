@@ -14,11 +14,11 @@ from client.api.bookmarks import (
 )
 from client.api.health import read_health_details
 from client.models import (
-    Bookmark,
     BookmarkInput,
     BookmarkPage,
+    BookmarkRead,
     Details,
-    Login,
+    LoginForm,
     Problem,
     Registration,
     Tokens,
@@ -30,15 +30,15 @@ EMAIL, PASSWORD = "python@example.com", "of-this-test-alone"
 def log_in_as_new_account(url: str) -> AuthenticatedClient:
     anonymous = Client(url)
     register_account.sync(client=anonymous, body=Registration(EMAIL, PASSWORD))
-    tokens = log_in.sync(client=anonymous, body=Login(EMAIL, PASSWORD))
+    tokens = log_in.sync(client=anonymous, body=LoginForm(EMAIL, PASSWORD))
     assert isinstance(tokens, Tokens)
     return AuthenticatedClient(url, tokens.access_token)
 
 
-def create(client: AuthenticatedClient, name: str) -> Bookmark:
+def create(client: AuthenticatedClient, name: str) -> BookmarkRead:
     new = BookmarkInput(url=f"https://{name}.example/python", title=name)
     created = create_bookmark.sync(client=client, body=new)
-    assert isinstance(created, Bookmark)
+    assert isinstance(created, BookmarkRead)
     return created
 
 
@@ -53,14 +53,16 @@ def page_through(client: AuthenticatedClient) -> list[UUID]:
         cursor = page.next_cursor
 
 
-def replace(client: AuthenticatedClient, bookmark: Bookmark, etag: str) -> Bookmark | Problem:
+def replace(
+    client: AuthenticatedClient, bookmark: BookmarkRead, etag: str
+) -> BookmarkRead | Problem:
     new = BookmarkInput(bookmark.url, "changed")
     answer = replace_bookmark.sync(bookmark.id, client=client, body=new, if_match=etag)
     assert answer is not None
     return answer
 
 
-def without_precondition(client: AuthenticatedClient, bookmark: Bookmark) -> None:
+def without_precondition(client: AuthenticatedClient, bookmark: BookmarkRead) -> None:
     """Calls that mypy must refuse: it reports an ignored error that does not occur."""
     new = BookmarkInput(bookmark.url, "changed")
     replace_bookmark.sync(bookmark.id, client=client, body=new)  # type: ignore[call-arg]
@@ -74,10 +76,10 @@ def main(url: str) -> None:
     assert page_through(client)[:2] == [second.id, first.id]
 
     read = read_bookmark.sync_detailed(first.id, client=client)
-    assert isinstance(read.parsed, Bookmark)
+    assert isinstance(read.parsed, BookmarkRead)
     etag = read.headers["etag"]
     replaced = replace(client, first, etag)
-    assert isinstance(replaced, Bookmark)
+    assert isinstance(replaced, BookmarkRead)
     assert (replaced.title, replaced.version) == ("changed", 2)
     refused = replace(client, first, etag)
     assert isinstance(refused, Problem)

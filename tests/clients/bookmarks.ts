@@ -4,7 +4,7 @@ import type { components, paths } from "./schema.js";
 
 declare const process: { argv: string[] };
 
-type Bookmark = components["schemas"]["Bookmark"];
+type Bookmark = components["schemas"]["BookmarkRead"];
 
 const account = { email: "typescript@example.com", password: "of-this-test-alone" };
 
@@ -27,7 +27,7 @@ async function logInAsNewAccount(url: string): Promise<Client<paths>> {
 }
 
 async function create(client: Client<paths>, name: string): Promise<Bookmark> {
-  const body = { url: `https://${name}.example/typescript`, title: name };
+  const body = { url: `https://${name}.example/typescript`, title: name, tags: [] };
   const { data, error } = await client.POST("/bookmarks", { body });
   check(data, error);
   return data;
@@ -49,7 +49,7 @@ async function pageThrough(client: Client<paths>): Promise<string[]> {
 function replace(client: Client<paths>, bookmark: Bookmark, etag: string) {
   return client.PUT("/bookmarks/{bookmark_id}", {
     params: { path: { bookmark_id: bookmark.id }, header: { "If-Match": etag } },
-    body: { url: bookmark.url, title: "changed" },
+    body: { url: bookmark.url, title: "changed", tags: [] },
   });
 }
 
@@ -59,7 +59,7 @@ export function withoutPrecondition(client: Client<paths>, bookmark: Bookmark) {
   client.PUT("/bookmarks/{bookmark_id}", {
     // @ts-expect-error If-Match is missing
     params: { path },
-    body: { url: bookmark.url, title: "changed" },
+    body: { url: bookmark.url, title: "changed", tags: [] },
   });
   // @ts-expect-error If-Match is missing
   client.DELETE("/bookmarks/{bookmark_id}", { params: { path } });
