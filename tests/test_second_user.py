@@ -60,11 +60,11 @@ def test_user_without_account_gets_one_error_line(machine: str) -> None:
 
 
 def test_runtime_folder_of_another_user_gets_one_error_line(machine: str) -> None:
-    for mode, folder in (("1777", "/taken"), ("700", "/taken/embedded-postgres-10001")):
+    for mode, folder in (("1777", "/taken"), ("700", "/taken/pg-10001")):
         docker("exec", machine, "install", "-d", "-m", mode, folder)
     result = attempt(*as_user("app"), "--env", "TMPDIR=/taken", machine, "app", "check")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: PostgreSQL cannot be embedded: /taken/embedded-postgres-10001 belongs to another "
+        "Error: PostgreSQL cannot be embedded: /taken/pg-10001 belongs to another "
         "user: set TMPDIR to a folder of your own\n"
     )

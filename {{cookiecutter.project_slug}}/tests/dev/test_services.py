@@ -38,7 +38,7 @@ def test_lock_file_of_another_user_is_not_opened(project: Path) -> None:
 
 
 def test_runtime_folder_that_cannot_be_created_fails_with_one_line(project: Path) -> None:
-    file = project / "tmp" / f"embedded-postgres-{os.getuid()}"
+    file = project / "tmp" / f"pg-{os.getuid()}"
     file.touch()
     line = failing_line(project)
     assert line.startswith("Error: PostgreSQL cannot be embedded: ")

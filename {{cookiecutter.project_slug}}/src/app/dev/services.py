@@ -20,7 +20,8 @@ def _runtime_folder() -> Path:
         OSError: the folder cannot be created, or belongs to another user.
     """
     user = 0 if sys.platform == "win32" else os.getuid()
-    folder = Path(tempfile.gettempdir(), f"embedded-postgres-{user}")
+    # The path of a socket in it may have 107 characters (unix(7)), so the name is short.
+    folder = Path(tempfile.gettempdir(), f"pg-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != user:
         raise PermissionError(
