@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,15 @@ from processes import APP, environment
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return a working folder with its own temporary folder `tmp`."""
-    (tmp_path / "tmp").mkdir()
-    return tmp_path
+def project() -> Iterator[Path]:
+    """Yield a working folder with its own temporary folder `tmp`.
+
+    It is not `tmp_path`, which may be too long for the path of a Unix socket.
+    """
+    with tempfile.TemporaryDirectory(prefix="dev-") as name:
+        folder = Path(name)
+        (folder / "tmp").mkdir()
+        yield folder
 
 
 def migrate(project: Path) -> subprocess.CompletedProcess[str]:
