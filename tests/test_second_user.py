@@ -51,7 +51,7 @@ def test_embedded_servers_of_several_users_run_at_the_same_time(machine: str) ->
 
 
 def test_user_without_account_gets_one_error_line(machine: str) -> None:
-    result = attempt(*as_user(NO_ACCOUNT), machine, "app", "check")
+    result = attempt(*as_user(NO_ACCOUNT), machine, "app", "migrate")
     assert result.returncode == 1
     refusal = "Error: PostgreSQL did not start in .data/postgres; its error is logged"
     assert result.stderr.splitlines() == [refusal]
