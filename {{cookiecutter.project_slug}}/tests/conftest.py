@@ -92,15 +92,18 @@ async def new_database() -> AsyncIterator[str]:
     """Create an empty database, yield its URL, and drop it."""
     server = os.environ["TEST_DATABASE_URL"]
     name = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(settings_for(server), pool_size=1)
+    # Without a limit on the time of a statement: on a busy machine, DROP DATABASE takes seconds.
+    engine = create_engine(settings_for(server), pool_size=1, for_migrations=True)
     administration = engine.execution_options(isolation_level="AUTOCOMMIT")
-    async with administration.connect() as connection:
-        await connection.execute(text(f'CREATE DATABASE "{name}"'))
-        try:
-            yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        finally:
-            await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    await engine.dispose()
+    try:
+        async with administration.connect() as connection:
+            await connection.execute(text(f'CREATE DATABASE "{name}"'))
+            try:
+                yield urlsplit(server)._replace(path=f"/{name}").geturl()
+            finally:
+                await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    finally:
+        await engine.dispose()
 
 
 @asynccontextmanager

@@ -3,11 +3,13 @@
 Each operation runs twice: the first run also prepares the statements.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import select, text
 
+from app.db import engine
 from app.db.schema_version import check_schema_version
 from app.db.session import Database, open_database
 from app.main import create_app
@@ -16,6 +18,12 @@ from counting_proxy import CountingProxy, open_counting_proxy
 from sql import fetch
 
 ONE = select(text("1"))
+
+
+@pytest.fixture(autouse=True)
+def no_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test no idle connection: a slow machine would add round trips."""
+    monkeypatch.setattr(engine, "IDLE_SECONDS_BEFORE_PING", math.inf)
 
 
 @pytest.fixture
