@@ -55,6 +55,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "worker": ("metrics=no", "worker=taskiq"),
     "all telemetry": ("redis=no", "metrics=yes", "tracing=yes", "sentry=yes"),
 }
+MEASURED = ("default", "no options")
 STARTED = ("default", "no options", "all telemetry", "orm")
 # Every middleware is on. Telemetry goes to a closed port of this machine, which refuses it at once.
 SETTINGS = {
@@ -108,7 +109,10 @@ class Bench:
 
 
 def prepare(stack: ExitStack, python: str) -> Bench:
-    """Bake and install every service, and start and fill their servers."""
+    """Bake and install every service, and start and fill their servers.
+
+    Two of them get the routes of `measured`, which do the same work as the baselines.
+    """
     core, *others = sorted(os.sched_getaffinity(0))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
     template = copy_of_repository(folder / "template")
@@ -116,6 +120,8 @@ def prepare(stack: ExitStack, python: str) -> Bench:
     for name, answers in KINDS.items():
         slug = "bench-" + name.replace(" ", "-").replace("_", "-")
         bake(template, folder, slug, *answers)
+        if name in MEASURED:
+            add_measured_routes(folder / slug / "src/app")
         projects[name] = install(folder / slug, python)
     projects["control"] = projects["default"]
     bake(template, folder, "bench-servers")
@@ -135,21 +141,44 @@ def prepare(stack: ExitStack, python: str) -> Bench:
     return Bench(folder, template, projects, env, some_id, core, set(others))
 
 
+def add_measured_routes(app: Path) -> None:
+    """Add the routes of `measured` to a baked project, as a feature of its own."""
+    feature = app / "features" / "measured"
+    feature.mkdir()
+    (feature / "__init__.py").touch()
+    shutil.copy(HERE / "measured/routes.py", feature)
+    composition = (app / "main.py").read_text("utf-8")
+    for line in (
+        "from app.features.bookmarks import routes as bookmarks\n",
+        "        bookmarks.router,\n",
+    ):
+        if composition.count(line) != 1:
+            sys.exit(f"main.py does not have this line once: {line}")
+        composition = composition.replace(line, line + line.replace("bookmarks", "measured"))
+    (app / "main.py").write_text(composition, "utf-8")
+
+
 def measure_throughput(measured: Measurements, bench: Bench, rounds: int, seconds: int) -> None:
     """Measure every kind of request on every service, in each round."""
-    page, services = "/bookmarks?limit=10", list(bench.projects)
-    few = ("rows", "default", "control", "no options")
+    services = list(bench.projects)
+    compared = ("control", *MEASURED)
     works = [
         Work("health", dict.fromkeys(["constant", "minimal", *services], "/health/live")),
-        Work("read one", {**dict.fromkeys(["rows", *services], bench.one),
+        Work("read bookmark", dict.fromkeys(["rows", *services], bench.one)),
+        Work("read one", {**dict.fromkeys(compared, f"/rows/{bench.some_id}"),
+                          "rows": bench.one, "session": f"/objects/{bench.some_id}",
                           "orm": f"/orm/{bench.some_id}"}),
-        Work("read ten", {**dict.fromkeys(few, page), "orm": "/orm?limit=10"}),
-        Work("create one", {**dict.fromkeys(few, "/bookmarks"), "orm": "/orm",
-                             "transactions": "/transactions"}, creates=True),
+        Work("read ten", {**dict.fromkeys(compared, "/rows?limit=10"),
+                          "rows": "/bookmarks?limit=10", "session": "/objects?limit=10",
+                          "orm": "/orm?limit=10"}),
+        Work("create one", {**dict.fromkeys(compared, "/rows"), "rows": "/bookmarks",
+                            "transactions": "/transactions", "session": "/objects",
+                            "orm": "/orm"}, creates=True),
     ]  # fmt: skip
     with ExitStack() as stack:
         servers = {n: bench.serve(stack, n) for n in ("constant", "minimal", "rows", *services)}
         servers["orm"] = servers["transactions"] = servers["rows"]
+        servers["session"] = servers["no options"]
         for number in range(rounds + 1):  # the first is a warm-up
             for work in works:
                 for name, path in work.paths.items():
