@@ -63,9 +63,18 @@ def answers(url: str) -> bool:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Return the command lines of running processes that name a folder."""
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in listing.stdout.splitlines() if str(folder) in line]
+    """Return the command lines of running processes that name a folder.
+
+    Processes that are ending get 10 s: the resource tracker of multiprocessing outlives its parent.
+    """
+    deadline = time.monotonic() + 10
+    while True:
+        command = ["ps", "-ww", "-eo", "args"]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = [line for line in listing.stdout.splitlines() if str(folder) in line]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def test_make_demo_with_only_python_serves_and_leaves_nothing(

@@ -155,6 +155,19 @@ def wait_until(
     return time.monotonic() - started
 
 
+def workers_of(service: Service) -> list[int]:
+    """Return the running server processes, without the resource tracker of multiprocessing."""
+    return sorted(p.pid for p in psutil.Process(service.process.pid).children() if is_worker(p))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        has_ended = process.status() == psutil.STATUS_ZOMBIE
+        return not has_ended and "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended after it was listed
+        return False
+
+
 class Postgres:
     """A PostgreSQL server for one test, which can stop, freeze and restart it."""
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
@@ -23,7 +22,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import DatabaseDep, Session
 from conftest import running, settings_for
-from processes import APP, ROOT, Service, environment, wait_until
+from processes import APP, ROOT, Service, environment, wait_until, workers_of
 from sql import fetch
 
 IS_LINUX = sys.platform == "linux"
@@ -300,22 +299,9 @@ def several_processes(database_url: str, folder: Path) -> Iterator[Service]:
         yield service
 
 
-def workers_of(service: Service) -> list[int]:
-    """Return the running server processes, without the resource tracker of multiprocessing."""
-    return sorted(p.pid for p in psutil.Process(service.process.pid).children() if is_worker(p))
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        has_ended = process.status() == psutil.STATUS_ZOMBIE
-        return not has_ended and "spawn_main" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it ended after it was listed
-        return False
-
-
-def request_until_all_respond(url: str, folder: Path, pids: set[int]) -> int:
+def request_until_all_respond(service: Service, folder: Path, pids: set[int]) -> int:
     """Send concurrent requests until every process has responded, and return their number."""
-    sent = 0
+    sent, url = 0, service.url
 
     def have_all_responded() -> bool:
         nonlocal sent
@@ -325,7 +311,7 @@ def request_until_all_respond(url: str, folder: Path, pids: set[int]) -> int:
         sent += len(responses)
         return all((folder / f"counter_{pid}.db").exists() for pid in pids)
 
-    wait_until(have_all_responded)
+    wait_until(have_all_responded, doing=service)
     return sent
 
 
@@ -350,8 +336,9 @@ def test_several_processes_are_scraped_as_one_and_a_dead_one_keeps_its_counters(
         url, (first, second) = service.url, workers_of(service)
         (folder,) = tmp_path.glob("metrics-*")
         assert folder.stat().st_mode & 0o077 == 0, "only the owner may read the folder"
-        sent = request_until_all_respond(url, folder, {first, second})
-        wait_until(lambda: counted_requests(url) == sent)  # counted after the response
+        sent = request_until_all_respond(service, folder, {first, second})
+        # A request is counted after its response.
+        wait_until(lambda: counted_requests(url) == sent, doing=service)
         found = [scrape_at(url) for _ in range(10)]
         assert {scrape.value(REQUESTS, route="/health/live") for scrape in found} == {sent}
         assert found[0].value(f"{DURATIONS}_count", route="/health/live") == sent
@@ -362,8 +349,9 @@ def test_several_processes_are_scraped_as_one_and_a_dead_one_keeps_its_counters(
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(set(workers_of(service)) - {first}) == 2, doing=service)
         (third,) = set(workers_of(service)) - {first, second}
-        sent += request_until_all_respond(url, folder, {second, third})
-        wait_until(lambda: counted_requests(url) == sent)  # the counters of the dead process stay
+        sent += request_until_all_respond(service, folder, {second, third})
+        # The counters of the dead process stay.
+        wait_until(lambda: counted_requests(url) == sent, doing=service)
         after = scrape_at(url)
         assert after.value("database_pool_size") == 32
         assert pids_in(after) == {second, third}

@@ -1,9 +1,11 @@
 """The server process: both address families, SIGTERM under load, a port in use."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from app.logging.context import LogContext
 from app.web.checks import Health
 from app.web.server import ListenError, drain_on_sigterm, listen
 from conftest import Lines
-from processes import APP, ROOT, Service, environment, start_postgres, wait_until
+from processes import APP, ROOT, Service, environment, start_postgres, wait_until, workers_of
 
 CONNECTIONS = 32
 GRACEFUL_SECONDS = 5
@@ -43,6 +45,22 @@ def test_several_processes_listen_on_ipv4_and_ipv6(database_url: str, tmp_path: 
         for host in ("127.0.0.1", "[::1]"):
             for _ in range(4):
                 assert httpx.get(f"http://{host}:{port}/health/live").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
+def test_process_that_is_busy_for_longer_than_5_seconds_is_not_replaced(
+    database_url: str, tmp_path: Path
+) -> None:
+    with serving(database_url, WEB_CONCURRENCY="2", TMPDIR=str(tmp_path)) as service:
+        url, workers = service.wait_until_ready(), workers_of(service)
+        os.kill(workers[0], signal.SIGSTOP)
+        try:
+            time.sleep(7)
+        finally:
+            os.kill(workers[0], signal.SIGCONT)
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        time.sleep(1)  # the parent looks at its processes every half second
+        assert workers_of(service) == workers
 
 
 def test_output_of_normal_work_is_json_on_stdout_only(database_url: str) -> None:

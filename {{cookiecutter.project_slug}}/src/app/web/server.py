@@ -25,6 +25,9 @@ log = structlog.get_logger()
 # Longer than proxies keep an idle connection (60 s is usual), so that the proxy closes it first.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+# A process that does not respond to its parent for this long is killed and replaced. Imports on a
+# small share of a processor take longer than uvicorn's default, 5 s.
+PROCESS_TIMEOUT_SECONDS = 30
 
 
 class ListenError(Exception):
@@ -92,6 +95,7 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_timeout_seconds,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=PROCESS_TIMEOUT_SECONDS,
         workers=settings.web_concurrency,
     )
     with ExitStack() as stack:
