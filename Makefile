@@ -24,8 +24,8 @@ test-fast: .venv  ## run the tests that install nothing (seconds)
 test-containers: .venv  ## run the container and failure tests; needs Docker (minutes): make test-containers quick=yes
 	.venv/bin/python -m pytest -m "$(if $(quick),containers and not thorough,containers or thorough)"
 
-bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1
-	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3)
+bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1 before=v1.0.0
+	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3) $(if $(before),--before $(before))
 
 soak: .venv  ## run mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
 	.venv/bin/python benchmarks/soak.py --minutes $(or $(minutes),10) --page benchmarks/soak.md

@@ -26,6 +26,7 @@ class Measurements:
 
     python: str  # version
     wrk: str  # version
+    before: str = ""  # the commit that is measured as well
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
     bake_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ready_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))

@@ -12,6 +12,11 @@ WIDTH, BAR, LEFT = 820, 18, 420
 NAMES = {"orm": "service written by hand"}
 
 
+def before(name: str) -> str:
+    """Return the name of the same service, baked from the commit to compare with."""
+    return f"{name}, before"
+
+
 @dataclass(frozen=True)
 class Ratio:
     """The throughput of a service as a share of its baseline: a row of the table."""
@@ -24,6 +29,13 @@ class Ratio:
 
     def of(self, measured: Measurements) -> float:
         return measured.rate(self.work, self.name) / measured.rate(self.work, self.baseline)
+
+    def before(self, measured: Measurements) -> float | None:
+        """Return the ratio of the commit to compare with, if it was measured."""
+        name = before(self.name)
+        if (self.work, name) not in measured.samples:
+            return None
+        return measured.rate(self.work, name) / measured.rate(self.work, self.baseline)
 
 
 # Shares of minimal FastAPI (health), and of FastAPI with the driver alone.
@@ -48,8 +60,8 @@ ORM_SESSIONS = [
     Ratio("create one, service written by hand", "create one", "orm", "rows"),
 ]
 RATIO_COLUMNS = (
-    *("measurement", "ratio", "target", "requests/s", "baseline", "CPU", "baseline CPU"),
-    "spread",
+    *("measurement", "before", "ratio", "target", "requests/s", "baseline", "CPU"),
+    *("baseline CPU", "spread"),
 )
 CONTROL = [
     Ratio(f"{work}, default bake / default bake", work, "control", "default")
@@ -88,6 +100,7 @@ def _ratios(measured: Measurements, rounds: int, seconds: float) -> list[str]:
         "Ratios of health are to minimal FastAPI, all others to FastAPI with asyncpg alone.",
         "The rows have no tags. `measured/routes.py` has the routes, in a bake without options.",
         "CPU is the time of the server process for one response.",
+        *([f"Before: the services of {measured.before}, in the same run."] * bool(measured.before)),
         "",
         versions(measured),
         "",
@@ -206,7 +219,8 @@ def row(ratio: Ratio, measured: Measurements) -> str:
     rate, baseline_rate = (measured.rate(ratio.work, name) for name in names)
     cpu, baseline_cpu = (measured.cpu_us(ratio.work, name) for name in names)
     spread = measured.spread(ratio.work, ratio.name)
-    cells = [ratio.title, f"{ratio.of(measured):.2f}", target]
+    earlier = ratio.before(measured)
+    cells = [ratio.title, f"{earlier:.2f}" if earlier else "", f"{ratio.of(measured):.2f}", target]
     cells += [f"{rate:.0f}", f"{baseline_rate:.0f}"]
     cells += [f"{cpu:.0f} µs", f"{baseline_cpu:.0f} µs", f"{spread:.0%}"]
     return f"| {' | '.join(cells)} |"

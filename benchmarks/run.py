@@ -2,6 +2,7 @@
 
     make bench            about nine minutes; writes results.md and results.svg
     make bench rounds=1   about five minutes
+    make bench before=v1  also measures the services of this commit or tag
 
 One core serves. The load, PostgreSQL and Valkey use the other cores. All servers run during the
 whole benchmark, and each round measures all of them: other work of the machine affects all. Ratios
@@ -29,6 +30,7 @@ from measurements import Measurements
 from services import (
     Server,
     bake,
+    copy_of_commit,
     copy_of_repository,
     embedded_servers,
     free_port,
@@ -108,10 +110,14 @@ class Bench:
         return stack.enter_context(serving(name, command, folder, self.env, {self.core}))
 
 
-def prepare(stack: ExitStack, python: str) -> Bench:
+def prepare(stack: ExitStack, python: str, before: str) -> Bench:
     """Bake and install every service, and start and fill their servers.
 
     Two of them get the routes of `measured`, which do the same work as the baselines.
+
+    Args:
+        python: the interpreter of every service.
+        before: a commit whose services are measured as well, or an empty text.
     """
     core, *others = sorted(os.sched_getaffinity(0))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -124,6 +130,12 @@ def prepare(stack: ExitStack, python: str) -> Bench:
             add_measured_routes(folder / slug / "src/app")
         projects[name] = install(folder / slug, python)
     projects["control"] = projects["default"]
+    if before:
+        earlier = copy_of_commit(before, folder / "before")
+        for name in MEASURED:
+            slug = "before-" + name.replace(" ", "-")
+            bake(earlier, folder, slug, *KINDS[name])
+            projects[report.before(name)] = install(folder / slug, python)
     bake(template, folder, "bench-servers")
     servers = install(folder / "bench-servers", python, for_production=False)
     interpreter = str(servers / ".venv/bin/python")
@@ -162,16 +174,19 @@ def measure_throughput(measured: Measurements, bench: Bench, rounds: int, second
     """Measure every kind of request on every service, in each round."""
     services = list(bench.projects)
     compared = ("control", *MEASURED)
+    earlier = [report.before(name) for name in MEASURED if report.before(name) in services]
     works = [
         Work("health", dict.fromkeys(["constant", "minimal", *services], "/health/live")),
         Work("read bookmark", dict.fromkeys(["rows", *services], bench.one)),
         Work("read one", {**dict.fromkeys(compared, f"/rows/{bench.some_id}"),
-                          "rows": bench.one, "session": f"/objects/{bench.some_id}",
-                          "orm": f"/orm/{bench.some_id}"}),
+                          **dict.fromkeys(earlier, bench.one), "rows": bench.one,
+                          "session": f"/objects/{bench.some_id}", "orm": f"/orm/{bench.some_id}"}),
         Work("read ten", {**dict.fromkeys(compared, "/rows?limit=10"),
+                          **dict.fromkeys(earlier, "/bookmarks?limit=10"),
                           "rows": "/bookmarks?limit=10", "session": "/objects?limit=10",
                           "orm": "/orm?limit=10"}),
-        Work("create one", {**dict.fromkeys(compared, "/rows"), "rows": "/bookmarks",
+        Work("create one", {**dict.fromkeys(compared, "/rows"),
+                            **dict.fromkeys(earlier, "/bookmarks"), "rows": "/bookmarks",
                             "transactions": "/transactions", "session": "/objects",
                             "orm": "/orm"}, creates=True),
     ]  # fmt: skip
@@ -309,15 +324,18 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=int, default=3, help="of load for each service in a round"
     )
+    parser.add_argument("--before", default="", help="also measure the services of this commit")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are required: one for the server, one for the load")
     python = newest_python()
-    measured = Measurements(python=version(python, "-V"), wrk=version("wrk", "-v"))
+    measured = Measurements(
+        python=version(python, "-V"), wrk=version("wrk", "-v"), before=given.before
+    )
     with ExitStack() as stack:
-        bench = prepare(stack, python)
+        bench = prepare(stack, python, given.before)
         measure_throughput(measured, bench, given.rounds, given.seconds)
         measure_start(measured, bench, given.rounds)
         bare = bench.projects["no options"]

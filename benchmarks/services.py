@@ -67,6 +67,16 @@ def copy_of_repository(into: Path) -> Path:
     return into
 
 
+def copy_of_commit(commit: str, into: Path) -> Path:
+    """Copy the files of a commit or tag."""
+    into.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", commit], cwd=REPOSITORY, check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "--extract"], cwd=into, input=archive, check=True)
+    return into
+
+
 def bake(template: Path, into: Path, name: str, *answers: str, locks: bool = True) -> float:
     """Bake a project into a folder, and return the duration in seconds.
 

@@ -18,13 +18,14 @@ SAMPLE = Sample(answers=100, rate=50.0, p50_ms=1, p99_ms=3, longest_ms=9, cpu_us
 
 def equal_measurements() -> Measurements:
     """Return measurements that are all equal, except for the health checks of the default bake."""
-    measured = Measurements(python="Python 3.14.0", wrk="wrk 4.1.0")
+    measured = Measurements(python="Python 3.14.0", wrk="wrk 4.1.0", before="v1.0.0")
     for ratio in [*report.RATIOS, *report.ORM_SESSIONS, *report.CONTROL]:
         for name in (ratio.name, ratio.baseline):
             measured.samples[ratio.work, name] = [SAMPLE]
     for work in ("health", "read bookmark"):
         for name in run.KINDS:
             measured.samples[work, name] = [SAMPLE]
+    measured.samples["health", report.before("default")] = [Sample(100, 40.0, 1, 3, 9, 80, 0)]
     measured.samples["health", "default"] = [Sample(100, 25.0, 1, 3, 9, 140, 0)]
     for name in run.STARTED:
         measured.ready_seconds[name], measured.resident[name] = [0.4, 0.5, 0.9], 80.0
@@ -38,7 +39,9 @@ def equal_measurements() -> Measurements:
 
 def test_page_has_every_ratio_option_and_section() -> None:
     page = report.page(equal_measurements(), rounds=3, seconds=3)
-    assert "| health, default bake | 0.50 | 0.80 | 25 | 50 | 140 µs |" in page
+    assert "| health, default bake | 0.80 | 0.50 | 0.80 | 25 | 50 | 140 µs |" in page
+    assert "Before: the services of v1.0.0, in the same run." in page
+    assert "| read one, session |  | 1.00 | 0.33 |" in page
     for option in report.OPTIONS:
         assert f"| {option} | 1.00 | 1.00 |" in page
     assert "| default | 0.50 s | 80 MiB |" in page
