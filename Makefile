@@ -30,9 +30,10 @@ bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1 bef
 soak: .venv  ## run mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
 	.venv/bin/python benchmarks/soak.py --minutes $(or $(minutes),10) --page benchmarks/soak.md
 
-check: .venv  ## lint and check the format, here and in the template folder
+check: .venv  ## lint, check the format and count lines of code, here and in the template folder
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/python maintenance/count_lines.py
 
 fix: .venv  ## format and fix lint errors, here and in the template folder
 	.venv/bin/ruff format

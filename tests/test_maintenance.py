@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from test_docs import shell_blocks
 from test_formats import run
 
 from maintenance import release
+from maintenance.count_lines import count_code_lines
 from maintenance.refresh_constraints import lift_bounds, refresh
 
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -462,3 +464,20 @@ def test_requirements_have_no_bounds_that_cannot_be_lifted() -> None:
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
         assert "<=" not in text
         assert "~=" not in text
+
+
+def test_comments_docstrings_and_blank_lines_are_no_lines_of_code() -> None:
+    module = """\
+    '''The docstring
+    of the module.'''
+
+    # a comment
+    TEXT = '''two
+    lines'''  # and a comment
+
+
+    def work() -> None:
+        '''Return.'''
+        return
+    """
+    assert count_code_lines(textwrap.dedent(module)) == 4
