@@ -17,7 +17,6 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.web.checks import Health
-from app.web.http_protocol import HttpProtocol
 from app.web.settings import WebSettings
 
 log = structlog.get_logger()
@@ -25,9 +24,10 @@ log = structlog.get_logger()
 # Longer than proxies keep an idle connection (60 s is usual), so that the proxy closes it first.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
-# A process that does not respond to its parent for this long is killed and replaced. Imports on a
-# small share of a processor take longer than uvicorn's default, 5 s.
-PROCESS_TIMEOUT_SECONDS = 30
+# A process that does not respond to its parent for this long is replaced. On a small share of a
+# processor, the first imports take longer than uvicorn's default, 5 s. The parent may need as long
+# to notice a process that has ended.
+PROCESS_TIMEOUT_SECONDS = 10
 
 
 class ListenError(Exception):
@@ -87,7 +87,7 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         access_log=False,  # app.web.access_log logs the request id and the route
         backlog=BACKLOG,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        http=HttpProtocol,
+        http="app.web.http_protocol:HttpProtocol",  # imported after the process responds
         lifespan="on",
         log_config=None,
         reload=reload,
