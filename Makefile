@@ -14,15 +14,15 @@ demo: $(UV)  ## bake the defaults into a temporary folder and serve them
 	uvx --quiet --constraints constraints.txt cookiecutter --no-input --output-dir "$$folder" . >/dev/null && \
 	cd "$$folder/example-service" && uv run --quiet app dev
 
-test: .venv  ## run every test that needs no Docker (minutes)
+test: .venv  ## run every test that needs no Docker (minutes): make test quick=yes
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not containers and not alone and not thorough"
-	.venv/bin/python -m pytest -m alone
+	.venv/bin/python -m pytest -m "alone$(if $(quick), and not thorough)"
 
 test-fast: .venv  ## run the tests that install nothing (seconds)
 	.venv/bin/python -m pytest -m "not slow and not containers"
 
 test-containers: .venv  ## run the container and failure tests; needs Docker (minutes): make test-containers quick=yes
-	.venv/bin/python -m pytest -m "$(if $(quick),containers and not thorough,containers or thorough)"
+	.venv/bin/python -m pytest -m "$(if $(quick),containers and not thorough,containers or thorough and not alone)"
 
 bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1 before=v1.0.0
 	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3) $(if $(before),--before $(before))

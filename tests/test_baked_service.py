@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TEMPLATE, Bake, Baked
@@ -152,9 +153,20 @@ def code_of(baked: Baked) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize(
-    "row", covering_rows(), ids=lambda row: "-".join(str(v) for v in row.values())
-)
+def rows_of_pairs() -> list[Any]:
+    """Return the rows for a test. `make test quick=yes` runs half of them."""
+    rows = covering_rows()
+    return [
+        pytest.param(
+            row,
+            id="-".join(str(answer) for answer in row.values()),
+            marks=[pytest.mark.thorough] * (number >= len(rows) // 2),
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("row", rows_of_pairs())
 def test_every_pair_of_answers_passes_checks_and_tests(
     bake: Bake, install: Install, report: Report, row: dict[str, object]
 ) -> None:
