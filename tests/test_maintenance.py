@@ -272,7 +272,8 @@ def test_ci_run_without_docker_warns(tmp_path: Path, *, is_running: bool, start:
     assert result.returncode == 0, result.stderr
     is_tested = is_running or "touch" in start
     made = [call for call in machine.calls if call.startswith("make ")]
-    assert made == ["make check", "make test quick=yes", *["make test-containers quick=yes"] * is_tested]
+    in_containers = ["make test-containers quick=yes"] * is_tested
+    assert made == ["make check", "make test quick=yes", *in_containers]
     assert ("NO DOCKER ENGINE" in result.stdout) == (not is_tested)
     assert result.stdout.count("NOT RUN, to save time") == 1 + is_tested
 
