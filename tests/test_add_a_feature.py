@@ -33,7 +33,7 @@ def connect(main: Path, lines: list[str]) -> None:
     [{}, {"auth": True, "worker": "taskiq"}, {"redis": False, "metrics": False}],
     ids=["defaults", "accounts and jobs", "no option"],
 )
-def test_a_feature_added_as_the_page_says_passes_all_checks(
+def test_feature_of_the_docs_page_passes_all_checks(
     bake: Bake, tmp_path: Path, install: Install, answers: dict[str, object]
 ) -> None:
     project = bake(lock=True, **answers).copy_to(tmp_path / "project")

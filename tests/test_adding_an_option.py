@@ -249,28 +249,26 @@ from test_bake import EVERY_OPTION, NO_OPTION, WORDS
 def test_few(hook, repository, tmp_path, monkeypatch, capsys):
     rows = [row | {"greeting": g} | WORDS[0] for row in (NO_OPTION, EVERY_OPTION) for g in (0, 1)]
     monkeypatch.setattr(test_bake, "COMBINATIONS", rows)
-    test_bake.test_every_combination_is_free_of_residue_and_clean(
+    test_bake.test_every_combination_has_no_residue_and_passes_ruff(
         hook, repository, tmp_path, monkeypatch, capsys
     )
 """
 # Of all tests those that look at options, on few combinations of them.
 FEW_ROWS = "tests/test_few.py"
-COUNTED = "tests/test_bake.py::test_no_combination_no_word_and_no_option_is_forgotten"
+COUNTED = "tests/test_bake.py::test_combinations_cover_every_answer_and_option"
 OWNED = "tests/test_bake.py::test_every_file_of_an_option_exists"
-LINKED = "tests/test_docs.py::test_every_page_is_linked_to"
+LINKED = "tests/test_docs.py::test_every_page_has_a_link"
 IN_THE_TABLE = "tests/test_root_docs.py::test_every_question_is_in_the_table"
 CHECKS = (
     FEW_ROWS, COUNTED, OWNED, LINKED, IN_THE_TABLE,
-    "tests/test_bake.py::test_every_option_at_once_gives_the_template_back",
-    "tests/test_docs.py::test_every_link_leads_somewhere",
-    "tests/test_docs.py::test_every_variable_that_is_named_is_one",
+    "tests/test_bake.py::test_bake_with_every_option_equals_the_template",
+    "tests/test_docs.py::test_every_link_has_a_target",
+    "tests/test_docs.py::test_every_variable_in_the_docs_exists",
 )  # fmt: skip
-VERSIONS = (
-    "tests/test_baked_service.py::test_the_versions_are_the_ones_the_template_was_tested_with"
-)
+VERSIONS = "tests/test_baked_service.py::test_locked_versions_are_those_of_the_constraints"
 
 
-def test_an_option_that_is_added_so_passes(added: Copy) -> None:
+def test_option_added_by_the_docs_page_passes_all_checks(added: Copy) -> None:
     """Style, hook, bakes with and without it, and its place among the others."""
     (added.root / FEW_ROWS).write_text(FEW)
     result = added.test(*CHECKS, f"{VERSIONS}[greeting=True]", f"{VERSIONS}[nothing]")
@@ -305,7 +303,7 @@ def test_the_service_with_it_passes(added: Copy) -> None:
     ],
     ids=lambda value: value if value in STEPS else "",
 )
-def test_a_step_that_is_forgotten_is_named(
+def test_omitted_step_is_reported(
     repository: Path, tmp_path: Path, forgotten: str, check: str, named: str
 ) -> None:
     copy = new_copy(repository, tmp_path / "repository")

@@ -141,7 +141,7 @@ def test_worker_without_redis_is_refused(worker: str, without_redis: dict[str, o
 
 
 @pytest.mark.parametrize("redis", [True, False])
-def test_no_worker_with_any_redis_answer_is_accepted(redis: bool) -> None:
+def test_worker_none_with_any_redis_answer_is_accepted(redis: bool) -> None:
     assert answers.accept_together({"worker": "none", "redis": redis}) == ""
     assert answers.accept_together({"worker": "taskiq", "redis": True}) == ""
 

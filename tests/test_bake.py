@@ -132,14 +132,14 @@ def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_no_combination_no_word_and_no_option_is_forgotten(hook: ModuleType) -> None:
+def test_combinations_cover_every_answer_and_option(hook: ModuleType) -> None:
     assert set(RESIDUE) == set(hook.OWNED)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
     assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == COUNTS
 
 
 @pytest.mark.posix
-def test_every_combination_is_free_of_residue_and_clean(
+def test_every_combination_has_no_residue_and_passes_ruff(
     hook: ModuleType,
     repository: Path,
     tmp_path: Path,
@@ -273,7 +273,7 @@ def test_unusual_answers_give_valid_files(bake: Bake) -> None:
 
 
 @pytest.mark.posix
-def test_every_option_at_once_gives_the_template_back(
+def test_bake_with_every_option_equals_the_template(
     bake: Bake, hook: ModuleType, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hook, "chosen_options", lambda _answers: set(hook.OWNED))

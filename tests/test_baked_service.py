@@ -196,9 +196,7 @@ ROWS = {"everything": EVERY_OPTION, "nothing": NO_OPTION, **ONE_OPTION}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_the_versions_are_the_ones_the_template_was_tested_with(
-    bake: Bake, row: dict[str, object]
-) -> None:
+def test_locked_versions_are_those_of_the_constraints(bake: Bake, row: dict[str, object]) -> None:
     constraints = (bake(**row).path / "constraints.txt").read_text()
     wanted = set(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
     lock = (bake(lock=True, **row).path / "uv.lock").read_text()
@@ -237,7 +235,7 @@ def test_template_folder_passes_checks_and_tests(
     [({}, []), ({"auth": True}, ["tests/features/accounts", "tests/auth/test_tokens.py"])],
     ids=["defaults", "auth"],
 )
-def test_the_example_is_deleted_as_its_page_says(
+def test_example_deleted_by_the_docs_page_passes_all_checks(
     bake: Bake,
     tmp_path: Path,
     install: Install,

@@ -398,7 +398,7 @@ def in_foreground(stack: Stack, target: str) -> Iterator[Path]:
         log.unlink()
 
 
-def test_a_change_of_the_source_shows_without_a_rebuild(
+def test_changed_source_is_served_without_a_rebuild(
     project: Path, image: str, tmp_path: Path
 ) -> None:
     assert image
@@ -417,7 +417,7 @@ def test_a_change_of_the_source_shows_without_a_rebuild(
         record(f"reload: changed response after {seconds:.1f} s")
 
 
-def test_the_tests_run_in_containers_and_leave_nothing(
+def test_tests_run_in_containers_and_leave_nothing(
     project: Path, tmp_path: Path, image: str
 ) -> None:
     """The container has Python 3.14, which may not be installed on this machine."""

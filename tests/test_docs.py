@@ -83,7 +83,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_somewhere(baked: Baked) -> None:
+def test_every_link_has_a_target(baked: Baked) -> None:
     for page, text in pages(baked.path).items():
         for link in LINK.findall(FENCE.sub("", text)):
             if "://" in link:
@@ -94,7 +94,7 @@ def test_every_link_leads_somewhere(baked: Baked) -> None:
             assert not anchor or anchor in anchors(target.read_text()), f"{page}: {link}"
 
 
-def test_every_page_is_linked_to(baked: Baked) -> None:
+def test_every_page_has_a_link(baked: Baked) -> None:
     linked = {
         ((baked.path / page).parent / link.partition("#")[0]).resolve()
         for page, text in pages(baked.path).items()
@@ -129,7 +129,7 @@ def test_every_make_target_in_the_docs_exists(baked: Baked) -> None:
             assert target in targets, f"{page}: make {target}"
 
 
-def test_every_variable_that_is_named_is_one(baked: Baked) -> None:
+def test_every_variable_in_the_docs_exists(baked: Baked) -> None:
     settings = settings_of(baked)
     others = "\n".join(
         path.read_text()
@@ -269,15 +269,13 @@ PLAIN, CONTAINERS, ACCOUNT = "plain", "containers", "account"
 SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 ASKED = "tests/test_docs.py::test_pipeline_scripts_work_by_hand"
 RESTORED = "tests/test_docs.py::test_backup_page_restores_the_data"
-UPDATED = "tests/test_update.py::test_the_page_brings_what_is_new_and_the_tested_versions"
+UPDATED = "tests/test_update.py::test_update_page_brings_new_files_and_the_tested_versions"
 # The kind or the test of a block of commands, by page and first line.
-ADD_A_FEATURE = (
-    "tests/test_add_a_feature.py::test_a_feature_added_as_the_page_says_passes_all_checks"
-)
+ADD_A_FEATURE = "tests/test_add_a_feature.py::test_feature_of_the_docs_page_passes_all_checks"
 BLOCKS = {
-    ("README.md", "uv run app dev"): "tests/test_docs.py::test_it_serves_with_the_first_command",
+    ("README.md", "uv run app dev"): "tests/test_docs.py::test_first_command_of_the_readme_serves",
     ("docs/accounts.md", "url=http://localhost:8000/accounts"): (
-        "tests/test_first_minutes.py::test_the_page_about_accounts_does_what_it_says"
+        "tests/test_first_minutes.py::test_commands_of_the_accounts_page_succeed"
     ),
     ("docs/accounts.md", SECRET): PLAIN,
     ("docs/add-a-feature.md", 'uv run app migration "add orders"'): ADD_A_FEATURE,
@@ -287,13 +285,13 @@ BLOCKS = {
     ("docs/containers.md", "docker compose up --wait --scale app=3"): CONTAINERS,
     ("docs/containers.md", "for replica in $(docker compose ps --quiet app); do"): CONTAINERS,
     ("docs/containers.md", "docker compose -f compose.yaml -f compose.dev.yaml up --build"): (
-        "tests/test_containers.py::test_a_change_of_the_source_shows_without_a_rebuild"
+        "tests/test_containers.py::test_changed_source_is_served_without_a_rebuild"
     ),
     ("docs/containers.md", "docker compose -f compose.test.yaml run --rm --build test"): (
-        "tests/test_containers.py::test_the_tests_run_in_containers_and_leave_nothing"
+        "tests/test_containers.py::test_tests_run_in_containers_and_leave_nothing"
     ),
     ("docs/delete-the-example.md", "make check"): (
-        "tests/test_baked_service.py::test_the_example_is_deleted_as_its_page_says"
+        "tests/test_baked_service.py::test_example_deleted_by_the_docs_page_passes_all_checks"
     ),
     ("docs/jobs.md", "uv run app worker"): (
         f"{TEMPLATE}/tests/jobs/test_workers.py::"
@@ -304,7 +302,7 @@ BLOCKS = {
     ),
     ("docs/monitoring.md", "promtool test rules observability/alerts_test.yml"): (
         "tests/test_observability.py::"
-        "test_the_alerts_fire_when_they_should_and_not_when_they_should_not"
+        "test_alerts_pass_their_promtool_tests"
     ),
     ("docs/updating.md", "uvx cruft update --skip-apply-ask"): UPDATED,
     ("docs/updating.md", "uvx cruft update --variables-to-update"): UPDATED,
@@ -313,7 +311,7 @@ BLOCKS = {
         "test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations"
     ),
     ("docs/updating.md", "uvx cruft link https://github.com/org/template --checkout"): (
-        "tests/test_update.py::test_a_project_without_cruft_is_linked_as_the_page_says"
+        "tests/test_update.py::test_project_without_cruft_is_linked_by_the_docs_page"
     ),
     ("docs/webhooks.md", "id=msg_$(openssl rand -hex 16) now=$(date +%s)"): (
         f"{TEMPLATE}/tests/features/webhooks/test_webhook_processes.py::"
@@ -427,7 +425,7 @@ def test_plain_command_blocks_succeed(complete: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_serves_with_the_first_command(complete: Path) -> None:
+def test_first_command_of_the_readme_serves(complete: Path) -> None:
     block = blocks_of(complete)["README.md", "uv run app dev"]
     with serving(block.split(), complete, environment(complete)):
         pass

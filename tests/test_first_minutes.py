@@ -118,7 +118,7 @@ def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> Non
     assert processes_of(tmp_path) == []
 
 
-def test_the_page_about_accounts_does_what_it_says(bake: Bake, tmp_path: Path) -> None:
+def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> None:
     project = bake(lock=True, auth=True).copy_to(tmp_path / "project")
     by_hand, make_secret = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]

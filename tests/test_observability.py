@@ -57,7 +57,7 @@ def promtool(*arguments: str, folder: Path) -> str:
     return result.stdout
 
 
-def test_the_alerts_fire_when_they_should_and_not_when_they_should_not(project: Path) -> None:
+def test_alerts_pass_their_promtool_tests(project: Path) -> None:
     folder = project / "observability"
     assert "4 rules found" in promtool("check", "rules", "alerts.yml", folder=folder)
     promtool("test", "rules", "alerts_test.yml", folder=folder)

@@ -33,7 +33,7 @@ BLOCKS = {
         "tests/test_maintenance.py::test_release_is_proposed_merged_tagged_and_published"
     ),
     ("docs/adding-an-option.md", "make check"): (
-        "tests/test_adding_an_option.py::test_an_option_that_is_added_so_passes"
+        "tests/test_adding_an_option.py::test_option_added_by_the_docs_page_passes_all_checks"
     ),
 }
 
@@ -56,7 +56,7 @@ def test_every_question_is_in_the_table() -> None:
     assert {name for name in QUESTIONS if not name.startswith("_")} <= table
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page, text in PAGES.items():
         for link in LINK.findall(FENCE.sub("", text)):
             if "://" not in link:

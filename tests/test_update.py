@@ -241,7 +241,7 @@ def unmerged(project: Path) -> list[str]:
     return rejected + git(project, "diff", "--name-only", "--diff-filter=U").split()
 
 
-def test_a_project_says_which_version_made_it(bake: Bake) -> None:
+def test_project_names_the_version_of_its_template(bake: Bake) -> None:
     project = bake().path
     assert f"made by version {VERSION} of its template" in (project / "README.md").read_text()
     assert f"--checkout v{VERSION}\n" in (project / "docs" / "updating.md").read_text()
@@ -255,14 +255,14 @@ def test_version_heading_and_tag_agree() -> None:
     assert set(here) <= {f"v{VERSION}"}
 
 
-def test_no_release_is_left_out() -> None:
+def test_every_release_is_tested() -> None:
     """A shallow clone has no tags; the template's own pipelines take care to have them."""
     is_shallow = git(ROOT, "rev-parse", "--is-shallow-repository").strip() == "true"
     assert not is_shallow or "GITHUB_ACTIONS" not in os.environ, "check out with fetch-depth: 0"
 
 
 @pytest.mark.slow
-def test_an_update_of_a_used_project_equals_using_the_new_one(
+def test_updated_project_equals_a_new_project_with_the_same_changes(
     create: Create, update: Update
 ) -> None:
     after = "later"
@@ -297,7 +297,7 @@ def replace_line(project: Path, number: str, beginning: str, replacement: str) -
 
 
 @pytest.mark.slow
-def test_a_service_of_the_first_release_is_updated_as_the_changelog_says(
+def test_service_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
     create: Create, update: Update, env: dict[str, str]
 ) -> None:
     project = create("first")
@@ -358,8 +358,8 @@ def test_only_what_both_have_changed_is_a_conflict(create: Create, update: Updat
 
 
 @pytest.mark.slow
-def test_what_git_cannot_merge_is_laid_beside(create: Create, update: Update) -> None:
-    """The service was changed before it was committed: git has never seen what was made."""
+def test_conflicts_are_written_to_reject_files(create: Create, update: Update) -> None:
+    """Git has no common version of a file that was changed before the first commit."""
     project = create("here")
     change(project / "README.md", ("You need [uv]", "You only need [uv]"))
     begin(project)
@@ -370,7 +370,7 @@ def test_what_git_cannot_merge_is_laid_beside(create: Create, update: Update) ->
 
 
 @pytest.mark.slow
-def test_a_file_that_goes_stays_if_it_was_changed(create: Create, update: Update) -> None:
+def test_changed_file_of_a_removed_option_is_kept(create: Create, update: Update) -> None:
     project = create("here")
     begin(project)
     cache = project / "src" / "app" / "cache" / "read_through.py"
@@ -401,7 +401,7 @@ SWITCHES = [
     SWITCHES,
     ids=["redis", "metrics", "worker", "an option that is new"],
 )
-def test_an_option_is_switched_and_switched_back(
+def test_option_is_added_and_removed_again(
     create: Create,
     update: Update,
     moment: str,
@@ -478,7 +478,7 @@ def used(create: Create, env: dict[str, str]) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_brings_what_is_new_and_the_tested_versions(
+def test_update_page_brings_new_files_and_the_tested_versions(
     used: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     project = tmp_path / "project"
@@ -551,7 +551,7 @@ def failing(project: Path, env: dict[str, str], test: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_project_without_cruft_is_linked_as_the_page_says(
+def test_project_without_cruft_is_linked_by_the_docs_page(
     bake: Bake, template: Path, create: Create, update: Update, env: dict[str, str], tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
