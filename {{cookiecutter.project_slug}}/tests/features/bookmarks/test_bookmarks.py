@@ -7,6 +7,14 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
+from app.errors import ServiceError
+from app.features.bookmarks.errors import (
+    BookmarkChanged,
+    BookmarkNotFound,
+    DuplicateBookmark,
+    InvalidCursor,
+)
+from app.features.bookmarks.routes import UnknownVersion, VersionRequired
 from conftest import is_problem
 
 PROBLEM = "application/problem+json"
@@ -186,3 +194,22 @@ async def test_invalid_cursor_returns_422(client: AsyncClient, cursor: str) -> N
 @pytest.mark.parametrize("limit", [0, 1001, "many"])
 async def test_page_limit_out_of_range_returns_422(client: AsyncClient, limit: object) -> None:
     assert (await client.get("/bookmarks", params={"limit": str(limit)})).status_code == 422
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [
+        BookmarkNotFound,
+        DuplicateBookmark,
+        BookmarkChanged,
+        InvalidCursor,
+        VersionRequired,
+        UnknownVersion,
+    ]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:bookmark-not-found": "Bookmark Not Found",
+        "urn:problem:duplicate-bookmark": "Duplicate Bookmark",
+        "urn:problem:bookmark-changed": "Bookmark Changed",
+        "urn:problem:invalid-cursor": "Invalid Cursor",
+        "urn:problem:version-required": "Version Required",
+        "urn:problem:unknown-version": "Unknown Version",
+    }

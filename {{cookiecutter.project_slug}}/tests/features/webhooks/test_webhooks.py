@@ -12,9 +12,14 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from app.db.session import Database, open_database
-from app.errors import Unavailable
+from app.errors import ServiceError, Unavailable
 from app.features.webhooks import service
 from app.features.webhooks.process import Event
+from app.features.webhooks.routes import (
+    InvalidWebhookSignature,
+    UnknownWebhookSource,
+    WebhookChallengeRefused,
+)
 from app.features.webhooks.service import STORE, TAKE
 from app.features.webhooks.signatures import sign
 from app.main import create_app
@@ -458,3 +463,16 @@ async def test_openapi_document_describes_every_response(client: AsyncClient) ->
     assert set(operations["get"]["responses"]["200"]["content"]) == {"text/plain"}
     names = {parameter["name"] for parameter in operations["post"]["parameters"]}
     assert names >= {"source", "webhook-id", "webhook-timestamp", "webhook-signature"}
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [
+        UnknownWebhookSource,
+        InvalidWebhookSignature,
+        WebhookChallengeRefused,
+    ]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:unknown-webhook-source": "Unknown Webhook Source",
+        "urn:problem:invalid-webhook-signature": "Invalid Webhook Signature",
+        "urn:problem:webhook-challenge-refused": "Webhook Challenge Refused",
+    }

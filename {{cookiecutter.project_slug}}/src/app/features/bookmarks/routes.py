@@ -43,14 +43,10 @@ IF_MATCH = {
 
 class VersionRequired(Problem):
     status = 428
-    type = "urn:problem:version-required"
-    title = "Version Required"
 
 
 class UnknownVersion(Problem):
     status = 412
-    type = "urn:problem:unknown-version"
-    title = "Unknown Version"
 
 
 async def read_if_match(

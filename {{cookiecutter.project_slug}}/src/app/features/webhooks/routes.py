@@ -28,24 +28,19 @@ TAG = {"name": "webhooks", "description": "Signed deliveries of other services."
 router = APIRouter(prefix="/webhooks", tags=[TAG["name"]])
 
 
-class UnknownSource(NotFound):
-    type = "urn:problem:unknown-webhook-source"
-    title = "Unknown Webhook Source"
+class UnknownWebhookSource(NotFound):
+    """The settings have no such source."""
 
 
-class InvalidSignature(Problem):
+class InvalidWebhookSignature(Problem):
     status = 401
-    type = "urn:problem:invalid-webhook-signature"
-    title = "Invalid Webhook Signature"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Webhook-Signature"})
 
 
-class ChallengeRefused(Problem):
+class WebhookChallengeRefused(Problem):
     status = 403
-    type = "urn:problem:webhook-challenge-refused"
-    title = "Webhook Challenge Refused"
 
 
 class Receipt(BaseModel):
@@ -86,7 +81,7 @@ InboxDep = Annotated[Inbox, from_state("inbox")]
 
 async def find_source(source: str, inbox: InboxDep) -> Source:
     if source not in inbox.sources:
-        raise UnknownSource
+        raise UnknownWebhookSource
     return inbox.sources[source]
 
 
@@ -109,17 +104,17 @@ async def verify(
     """Verify the signature of a delivery, and its age where the kind has a timestamp.
 
     Raises:
-        InvalidSignature: the message does not tell which part of the signed content is wrong.
+        InvalidWebhookSignature: the message does not tell which signed part is wrong.
     """
     kind = KINDS[known.kind]
     if detail := kind.why_refused(headers, time.time()):
-        raise InvalidSignature(detail)
+        raise InvalidWebhookSignature(detail)
     try:
         body = await request.body()
     except ClientDisconnect as error:
-        raise InvalidSignature("The body did not arrive.") from error
+        raise InvalidWebhookSignature("The body did not arrive.") from error
     if not kind.is_signed(known.keys, headers, body):
-        raise InvalidSignature("No signature fits.")
+        raise InvalidWebhookSignature("No signature fits.")
     response.status_code = kind.success_status
     return Delivery(source, kind.events(headers, body))
 
@@ -134,7 +129,7 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"type": "o
     status_code=202,
     responses={
         200: {"model": Receipt, "description": "Sent to Meta instead of 202."},
-        **responses(UnknownSource, InvalidSignature, ContentTooLarge),
+        **responses(UnknownWebhookSource, InvalidWebhookSignature, ContentTooLarge),
     },
     openapi_extra={"requestBody": BODY},
 )
@@ -152,7 +147,7 @@ async def receive_webhook(delivery: VerifiedDelivery, session: Session, inbox: I
 @router.get(
     "/{source}",
     response_class=PlainTextResponse,
-    responses=responses(UnknownSource, ChallengeRefused),
+    responses=responses(UnknownWebhookSource, WebhookChallengeRefused),
     dependencies=[Depends(find_source)],
 )
 async def answer_challenge(
@@ -167,5 +162,5 @@ async def answer_challenge(
     if expected is None or not hmac.compare_digest(
         token.encode(), expected.get_secret_value().encode()
     ):
-        raise ChallengeRefused
+        raise WebhookChallengeRefused
     return challenge
