@@ -2,27 +2,17 @@
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
-from app.features.bookmarks.models import Bookmark
 
-
-def _canonical(url: HttpUrl) -> HttpUrl:
+def _without_fragment(url: HttpUrl) -> HttpUrl:
     """Remove the fragment: `#part` is a place within a page, not another page."""
-    return HttpUrl.build(
-        scheme=url.scheme,
-        username=url.username,
-        password=url.password,
-        host=url.host or "",
-        port=url.port,
-        path=(url.path or "/").removeprefix("/"),
-        query=url.query,
-    )
+    return HttpUrl(str(url).partition("#")[0])
 
 
-PageUrl = Annotated[HttpUrl, AfterValidator(_canonical)]
+PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 Title = Annotated[
     str,
     # Control characters have no place in a title, and PostgreSQL cannot store NUL at all.
@@ -30,8 +20,6 @@ Title = Annotated[
         strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$"
     ),
 ]
-
-
 Tag = Annotated[
     str,
     StringConstraints(
@@ -50,26 +38,15 @@ class BookmarkInput(BaseModel):
 
 
 class BookmarkRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: uuid.UUID
     url: str
     title: str
-    tags: list[str] = Field(description="In alphabetical order.")
+    tags: Annotated[list[str], AfterValidator(sorted)] = Field(description="In alphabetical order.")
     version: int = Field(description="Incremented by each change; also the ETag.")
     created_at: datetime
     updated_at: datetime
-
-    @classmethod
-    def of(cls, bookmark: Bookmark) -> Self:
-        """Convert a bookmark whose tags are loaded."""
-        return cls(
-            id=bookmark.id,
-            url=bookmark.url,
-            title=bookmark.title,
-            tags=[tag.name for tag in bookmark.tags],
-            version=bookmark.version,
-            created_at=bookmark.created_at,
-            updated_at=bookmark.updated_at,
-        )
 
 
 class BookmarkQuery(BaseModel):
@@ -87,7 +64,7 @@ class BookmarkQuery(BaseModel):
     )
     sort: SortField = Field("-created_at", description="A minus sign sorts in descending order.")
     cursor: str | None = Field(
-        None, max_length=1000, description="`next_cursor` of the previous page."
+        None, max_length=2000, description="`next_cursor` of the previous page."
     )
     limit: int = Field(50, ge=1, le=1000, description="Maximum number of bookmarks.")
 
