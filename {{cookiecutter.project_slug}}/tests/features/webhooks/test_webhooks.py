@@ -325,13 +325,14 @@ async def test_event_locked_by_another_process_is_skipped(
     async with database.session() as other:
         await fetch(other, STORE, {"source": "shop", "id": "msg_0", "body": BODY})
     async with database.session() as other:
-        (locked,) = await fetch(other, TAKE)
+        locked = await other.scalar(TAKE)
+        assert locked is not None
         await client.post("/webhooks/shop", **signed())
         async with asyncio.timeout(30):
             while not processed:
                 await asyncio.sleep(0.02)
         assert [event.id for event in processed] == ["msg_1"]
-    assert locked["id"] == "msg_0"
+    assert locked.id == "msg_0"
 
 
 async def test_concurrent_deliveries_with_one_id_are_processed_once(

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import BaseModel, Field
 
@@ -33,23 +32,11 @@ class NewEvent:
     type: str | None = None
 
 
-class Kind(Protocol):
-    success_status: int
-
-    def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
-        """Return the reason for a refusal before the body is read, or None."""
-
-    def is_signed(self, keys: Iterable[bytes], headers: SignatureHeaders, body: bytes) -> bool:
-        """Return whether one of the keys signed the body."""
-
-    def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
-        """Return the events of a signed delivery. Their ids must come from signed content."""
-
-
 class Standard:
     success_status = 202
 
     def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
+        """Return the reason for a refusal before the body is read, or None."""
         if not signatures.is_well_formed(headers.webhook_id, headers.webhook_timestamp):
             return "Send webhook-id, webhook-timestamp and webhook-signature."
         if not signatures.is_fresh(headers.webhook_timestamp, now):
@@ -57,10 +44,12 @@ class Standard:
         return None
 
     def is_signed(self, keys: Iterable[bytes], headers: SignatureHeaders, body: bytes) -> bool:
+        """Return whether one of the keys signed the body."""
         delivery_id, timestamp = headers.webhook_id, headers.webhook_timestamp
         return signatures.is_signed(keys, delivery_id, timestamp, body, headers.webhook_signature)
 
     def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
+        """Return the events of a signed delivery. Their ids must come from signed content."""
         return [NewEvent(headers.webhook_id, body)]
 
 
@@ -96,4 +85,8 @@ class GitHub(BodySigned):
         return [NewEvent(signatures.digest(body), body, headers.x_github_event)]
 
 
-KINDS: dict[KindName, Kind] = {"standard": Standard(), "meta": Meta(), "github": GitHub()}
+KINDS: dict[KindName, Standard | Meta | GitHub] = {
+    "standard": Standard(),
+    "meta": Meta(),
+    "github": GitHub(),
+}
