@@ -1,6 +1,5 @@
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -21,12 +20,12 @@ from app.features.webhooks.routes import (
     WebhookChallengeRefused,
 )
 from app.features.webhooks.service import STORE, TAKE
-from app.features.webhooks.signatures import sign
 from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import open_session
 from conftest import is_problem, running, settings_for
 from sql import fetch
+from webhook_senders import standard_request, stored_rows, wait_until_attempted
 
 PROBLEM = "application/problem+json"
 SHOP, NEW_SHOP, BANK = (bytes([number] * 32) for number in range(3))
@@ -83,33 +82,8 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     return events
 
 
-def signed(
-    body: bytes = BODY, *, key: bytes = SHOP, delivery_id: str = "msg_1", age_seconds: float = 0
-) -> dict[str, Any]:
-    """Return the arguments of a signed request."""
-    timestamp = str(int(time.time() - age_seconds))
-    headers = {
-        "webhook-id": delivery_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": sign(key, delivery_id, timestamp, body),
-        "Content-Type": "application/json",
-    }
-    return {"content": body, "headers": headers}
-
-
-async def rows(database: Database) -> list[dict[str, Any]]:
-    found = await fetch(database, text("SELECT * FROM webhook_deliveries ORDER BY source, id"))
-    return [dict(row) for row in found]
-
-
-async def wait_until_attempted(database: Database, count: int = 1) -> list[dict[str, Any]]:
-    """Wait until every delivery was attempted at least once, and return the rows."""
-    async with asyncio.timeout(30):
-        while True:
-            found = await rows(database)
-            if len(found) == count and all(row["attempts"] for row in found):
-                return found
-            await asyncio.sleep(0.02)
+def signed(body: bytes = BODY, *, key: bytes = SHOP, **more: Any) -> dict[str, Any]:
+    return standard_request(body, key, **more)
 
 
 async def test_delivery_is_stored_acknowledged_and_processed(
@@ -186,7 +160,7 @@ async def test_delivery_with_an_invalid_signature_returns_401_and_is_not_stored(
     assert is_problem(response, 401, "invalid-webhook-signature")
     assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
     assert response.json()["detail"].startswith(detail)
-    assert await rows(database) == []
+    assert await stored_rows(database) == []
 
 
 async def test_delivery_within_the_time_tolerance_is_accepted(client: AsyncClient) -> None:
@@ -254,7 +228,7 @@ async def test_failed_event_stores_its_error_and_is_retried_later(
     assert not await service.process_next(database)
     await make_due(database)
     assert await service.process_next(database)
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert row["attempts"] == 2
     assert len(processed) == 2
 
@@ -274,7 +248,7 @@ async def test_event_is_abandoned_after_the_maximum_of_attempts(
     for _ in range(service.MAX_ATTEMPTS + 3):
         await make_due(database)
         await service.process_next(database)
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert (row["attempts"], row["due_at"]) == (service.MAX_ATTEMPTS, None)
     assert len(processed) == service.MAX_ATTEMPTS
     (line,) = [line for line in logged if line["event"] == "webhook failed"]
@@ -388,7 +362,7 @@ async def test_shutdown_finishes_the_running_attempt_and_starts_no_other(
         await client.post("/webhooks/shop", **signed())
         await begun.wait()
         await client.post("/webhooks/shop", **signed(delivery_id="msg_2"))
-    assert [row["attempts"] for row in await rows(database)] == [1, 0]
+    assert [row["attempts"] for row in await stored_rows(database)] == [1, 0]
 
 
 @pytest.mark.usefixtures("clean_tables")
@@ -406,7 +380,7 @@ async def test_shutdown_cancels_an_attempt_over_the_stop_limit(
     async with running(create_app(settings_with_secrets(database_url))) as client:
         await client.post("/webhooks/shop", **signed())
         await begun.wait()
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert (row["attempts"], row["processed_at"]) == (0, None)
     assert row["due_at"] <= row["received_at"]
 

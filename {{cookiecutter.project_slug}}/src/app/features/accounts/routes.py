@@ -8,13 +8,7 @@ from app.auth.dependencies import CurrentAccountId
 from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.features.accounts import errors, service
-from app.features.accounts.schemas import (
-    AccountRead,
-    LoginForm,
-    Registration,
-    SessionToken,
-    Tokens,
-)
+from app.features.accounts.schemas import AccountRead, LoginForm, Registration, SessionToken, Tokens
 from app.rate_limit.dependencies import Limit  # option: rate_limit
 from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
 from app.web.problems import responses

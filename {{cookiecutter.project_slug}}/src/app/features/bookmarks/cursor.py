@@ -3,16 +3,14 @@
 import base64
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from app.features.bookmarks.errors import InvalidCursor
-from app.features.bookmarks.schemas import BookmarkRead, SortField
+from app.features.bookmarks.schemas import BookmarkRead, CursorText, SortField
 
 # The order of the list, and the value of the sorted field and the id of the last bookmark.
-# PostgreSQL cannot store NUL.
-CURSOR = TypeAdapter(tuple[SortField, Annotated[str, Field(pattern=r"^[^\x00]*$")], uuid.UUID])
+CURSOR = TypeAdapter(tuple[SortField, CursorText, uuid.UUID])
 
 
 def encode_cursor(sort: SortField, last: BookmarkRead) -> str:

@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store NUL
+ONE_LINE = r"^[^\x00-\x1f]*$"  # without control characters
+WORD = r"^[A-Za-z0-9][A-Za-z0-9-]*$"
+
 
 def _without_fragment(url: HttpUrl) -> HttpUrl:
     """Remove the fragment: `#part` is a place within a page, not another page."""
@@ -13,18 +17,15 @@ def _without_fragment(url: HttpUrl) -> HttpUrl:
 
 
 PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
+CursorText = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Title = Annotated[
     str,
-    # Control characters have no place in a title, and PostgreSQL cannot store NUL at all.
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$"
-    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=ONE_LINE),
 ]
 Tag = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, to_lower=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", max_length=50
-    ),
+    StringConstraints(strip_whitespace=True, to_lower=True, max_length=50, pattern=WORD),
 ]
 SortField = Literal["created_at", "-created_at", "title", "-title"]
 
@@ -55,12 +56,8 @@ class BookmarkQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tag: Tag | None = Field(None, description="Only bookmarks with this tag.")
-    text: str | None = Field(
-        None,
-        min_length=1,
-        max_length=100,
-        pattern=r"^[^\x00]*$",
-        description="Only bookmarks whose title contains this text, in upper or lower case.",
+    text: SearchText | None = Field(
+        None, description="Only bookmarks whose title contains this text, in upper or lower case."
     )
     sort: SortField = Field("-created_at", description="A minus sign sorts in descending order.")
     cursor: str | None = Field(

@@ -56,6 +56,8 @@ class Standard:
 class BodySigned:
     """Meta and GitHub sign only the body."""
 
+    success_status = 202
+
     def why_refused(self, headers: SignatureHeaders, _now: float) -> str | None:
         if not BODY_SIGNATURE.fullmatch(headers.x_hub_signature_256):
             return "Send X-Hub-Signature-256: sha256= and 64 hexadecimal digits."
@@ -73,8 +75,6 @@ class Meta(BodySigned):
 
 
 class GitHub(BodySigned):
-    success_status = 202
-
     def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
         if not EVENT_TYPE.fullmatch(headers.x_github_event):
             return "Send X-GitHub-Event and X-Hub-Signature-256."
