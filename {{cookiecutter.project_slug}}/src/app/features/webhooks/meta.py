@@ -6,13 +6,12 @@ seven days. Meta does not promise the same batch again, so each update is an eve
 https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
-
-from app.features.webhooks.signatures import digest
 
 LISTS = ("changes", "messaging")  # of updates; Messenger and Instagram use the second
 # The ids of a contact, and those of a person in a message or status. An event has only the contact
@@ -53,6 +52,11 @@ def split(body: bytes) -> dict[str, bytes]:
         return {digest(body): body}
     events = dict(_events(batch))
     return events if len(events) > 1 else dict.fromkeys(events, body)
+
+
+def digest(content: bytes) -> str:
+    """Return the id of signed content that has none."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _events(batch: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
