@@ -19,7 +19,7 @@ from app.db.session import Database
 from app.features.accounts import errors
 from app.features.accounts.models import Account, LoginSession
 from app.features.accounts.passwords import Passwords
-from app.features.accounts.refresh_token import new_refresh_token, parse_refresh_token
+from app.features.accounts.refresh_token import issue_refresh_token, parse_refresh_token
 from app.features.accounts.schemas import AccountRead, LoginForm, Registration, Tokens
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ _FIND = select(Account.id, Account.email, Account.created_at).where(Account.id =
 
 
 class Accounts:
-    """Registration and sessions: what needs the settings and the threads of a process."""
+    """The rules that need the settings, and the threads that hash passwords."""
 
     def __init__(self, settings: AuthSettings, tokens: AccessTokens) -> None:
         self._passwords = Passwords()
@@ -67,23 +67,16 @@ class Accounts:
         is_right, better_hash = await self._passwords.verify(password, stored_hash)
         if account is None or not is_right:
             raise errors.WrongCredentials("The e-mail address or the password is wrong.")
-        session_id = uuid.uuid4()
-        refresh_token, digest = new_refresh_token(session_id)
-        own_sessions = LoginSession.account_id == account.id
+        login = LoginSession(id=uuid.uuid4(), account_id=account.id)
+        tokens = self._issue_tokens(login)
         async with database.session() as session:
             if better_hash:
                 rehash = update(Account).where(Account.id == account.id)
                 await session.execute(rehash.values(password_hash=better_hash))
-            await session.execute(
-                delete(LoginSession).where(own_sessions, LoginSession.expires_at <= func.now())
-            )
-            expires_at = func.now() + self._session_lifetime
-            session.add(
-                LoginSession(
-                    id=session_id, account_id=account.id, digest=digest, expires_at=expires_at
-                )
-            )
-        return self._tokens_of(account.id, refresh_token)
+            own_sessions = delete(LoginSession).where(LoginSession.account_id == account.id)
+            await session.execute(own_sessions.where(LoginSession.expires_at <= func.now()))
+            session.add(login)
+        return tokens
 
     async def refresh(self, database: Database, refresh_token: str) -> Tokens:
         """Exchange a refresh token for new tokens. Of two concurrent uses one succeeds.
@@ -98,20 +91,18 @@ class Accounts:
                 raise errors.SessionEnded("Log in again.")
             is_live = login.expires_at > datetime.now(UTC)
             if is_live and login.digest == digest:
-                next_token, login.digest = new_refresh_token(session_id)
-                login.expires_at = func.now() + self._session_lifetime
-                return self._tokens_of(login.account_id, next_token)
+                return self._issue_tokens(login)
             await session.delete(login)
         # An error inside of the transaction would roll back the deletion.
         if is_live:
             log.warning("session ended: refresh token reused", account_id=str(login.account_id))
         raise errors.SessionEnded("Log in again.")
 
-    def _tokens_of(self, account_id: uuid.UUID, refresh_token: str) -> Tokens:
+    def _issue_tokens(self, login: LoginSession) -> Tokens:
         return Tokens(
-            access_token=self._tokens.issue(account_id),
+            access_token=self._tokens.issue(login.account_id),
             expires_in=int(self._tokens.lifetime.total_seconds()),
-            refresh_token=refresh_token,
+            refresh_token=issue_refresh_token(login, self._session_lifetime),
         )
 
 

@@ -73,11 +73,7 @@ async def process_next(database: Database) -> bool:
             if delivery is None:
                 return False
             event = Event(
-                source=delivery.source,
-                id=delivery.id,
-                received_at=delivery.received_at,
-                body=delivery.body,
-                type=delivery.type,
+                delivery.source, delivery.id, delivery.received_at, delivery.body, delivery.type
             )
             async with asyncio.timeout(PROCESS_SECONDS):
                 await process(event, session)
