@@ -35,6 +35,7 @@ OWNED = {
         "src/app/features/webhooks",
         "src/app/migrations/versions/0003_create_webhooks.py",
         "tests/features/webhooks",
+        "tests/webhook_senders.py",
     ),
     "pgvector": (
         "docs/passages.md",

@@ -34,7 +34,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 # Paths in the docs that do not exist in every project.
-ORDERS = ("__init__", "models", "schemas", "service", "jobs", "routes")
+ORDERS = ("__init__", "models", "schemas", "errors", "service", "jobs", "routes")
 MADE_LATER = {
     *("src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"),
     *(f"src/app/features/orders/{name}.py" for name in ORDERS),

@@ -8,10 +8,15 @@
     ├── VersionMismatch       412   the resource has changed since the client read it
     └── Unavailable           503   a dependency is down; the client may try again
 
-A feature subclasses one of them and sets its own `type` and `title`.
+A feature subclasses one of them. The name of the class gives the problem its type and its title:
+`BookmarkNotFound` has the type `urn:problem:bookmark-not-found` and the title `Bookmark Not Found`.
+Clients depend on the type, so set `type` and `title` yourself before you rename a class.
 """
 
+import re
 from typing import Any
+
+START_OF_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class ServiceError(Exception):
@@ -24,6 +29,12 @@ class ServiceError(Exception):
 
     title = "Internal Server Error"
     type = "about:blank"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "title" not in vars(cls) and "type" not in vars(cls):
+            cls.title = START_OF_WORD.sub(" ", cls.__name__)
+            cls.type = "urn:problem:" + cls.title.lower().replace(" ", "-")
 
     def __init__(self, detail: str | None = None, **extensions: Any) -> None:
         super().__init__(detail or self.title)

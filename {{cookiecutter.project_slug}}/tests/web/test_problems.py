@@ -4,16 +4,33 @@ import pytest
 from httpx import AsyncClient
 from pydantic import BaseModel, ConfigDict
 
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict, ServiceError, Unavailable
 from app.main import create_app
 from app.settings import Settings
-from app.web.problems import MAX_LISTED_ERRORS
+from app.web.problems import MAX_LISTED_ERRORS, STATUS, Problem, status_of
 from conftest import running
 
 
 class OutOfStock(Conflict):
+    """No item is left."""
+
+
+class SoldOut(Conflict):
     type = "urn:problem:out-of-stock"
-    title = "Out Of Stock"
+    title = "Nothing Left"
+
+
+# The titles of the infrastructure's problems by type. Clients depend on the types.
+PROBLEMS = {
+    "about:blank": "Content Too Large",
+    "urn:problem:invalid-host": "Invalid Host",
+    "urn:problem:invalid-token": "Invalid Token",  # option: auth
+    "urn:problem:not-ready": "Not Ready",
+    "urn:problem:origin-refused": "Origin Refused",
+    "urn:problem:token-required": "Token Required",
+    "urn:problem:too-many-requests": "Too Many Requests",  # option: rate_limit
+    "urn:problem:untrusted-host": "Untrusted Host",
+}
 
 
 class Order(BaseModel):
@@ -77,6 +94,39 @@ async def test_error_of_a_feature_has_its_own_type_and_members(client: AsyncClie
     problem = (await client.post("/orders", json={"count": 1})).json()
     assert problem["type"] == "urn:problem:out-of-stock"
     assert (problem["detail"], problem["left"]) == ("None left.", 0)
+
+
+def test_type_and_title_of_an_error_are_its_own_or_come_from_the_name_of_its_class() -> None:
+    assert (OutOfStock.type, OutOfStock.title) == ("urn:problem:out-of-stock", "Out Of Stock")
+    assert (SoldOut.type, SoldOut.title) == ("urn:problem:out-of-stock", "Nothing Left")
+
+
+def test_kinds_of_errors_have_the_title_of_their_status() -> None:
+    assert {status_of(kind): kind.title for kind in STATUS} == {
+        401: "Unauthorized",
+        404: "Not Found",
+        409: "Conflict",
+        412: "Precondition Failed",
+        422: "Unprocessable Content",
+        503: "Service Unavailable",
+    }
+    assert {kind.type for kind in STATUS} == {"about:blank"}
+
+
+def test_types_and_titles_of_the_infrastructure_are_stable() -> None:
+    found = {
+        kind.type: kind.title
+        for kind in all_subclasses(ServiceError)
+        if kind not in {*STATUS, Problem}
+        and kind.__module__.startswith("app.")
+        and not kind.__module__.startswith("app.features.")
+    }
+    assert found == PROBLEMS
+
+
+def all_subclasses(kind: type[ServiceError]) -> list[type[ServiceError]]:
+    direct = kind.__subclasses__()
+    return direct + [below for subclass in direct for below in all_subclasses(subclass)]
 
 
 async def test_unavailable_response_has_retry_after(client: AsyncClient) -> None:

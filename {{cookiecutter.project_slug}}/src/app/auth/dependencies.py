@@ -17,8 +17,6 @@ _bearer = OAuth2PasswordBearer("accounts/login", auto_error=False)
 
 class InvalidToken(Problem):
     status = 401
-    title = "Invalid Token"
-    type = "urn:problem:invalid-token"
 
 
 async def authenticate(

@@ -1,9 +1,15 @@
-"""The declarative base class of every model."""
+"""The declarative base class of every model, and a primary key that most of them have."""
 
+import uuid
 from datetime import datetime
+from typing import Annotated
 
-from sqlalchemy import TIMESTAMP, BigInteger, MetaData, Text
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import TIMESTAMP, BigInteger, MetaData, Text, text
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+GeneratedId = Annotated[
+    uuid.UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+]
 
 
 class Model(DeclarativeBase):

@@ -6,8 +6,6 @@ from app.web.problems import Problem
 
 class TooManyRequests(Problem):
     status = 429
-    title = "Too Many Requests"
-    type = "urn:problem:too-many-requests"
 
     def __init__(self, status: RateLimitStatus) -> None:
         super().__init__(

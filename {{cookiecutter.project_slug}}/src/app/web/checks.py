@@ -48,8 +48,7 @@ class Readiness(BaseModel):
 
 
 class NotReady(Unavailable):
-    type = "urn:problem:not-ready"
-    title = "Not Ready"
+    """A critical check failed, or the process is about to stop."""
 
 
 class Health:

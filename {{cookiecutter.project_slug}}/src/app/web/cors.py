@@ -22,8 +22,6 @@ EXPOSED = [
 
 class OriginRefused(Problem):
     status = 400
-    title = "Origin Refused"
-    type = "urn:problem:origin-refused"
 
 
 class _CrossOrigin(CORSMiddleware):

@@ -18,14 +18,10 @@ DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 class InvalidHost(Problem):
     status = 400
-    title = "Invalid Host"
-    type = "urn:problem:invalid-host"
 
 
 class UntrustedHost(Problem):
     status = 400
-    title = "Untrusted Host"
-    type = "urn:problem:untrusted-host"
 
 
 class HostCheck:

@@ -12,8 +12,7 @@ from app.errors import NotAuthenticated, NotFound
 
 
 class TokenRequired(NotAuthenticated):
-    type = "urn:problem:token-required"
-    title = "Token Required"
+    """The request has no valid token."""
 
 
 _bearer = HTTPBearer(

@@ -17,7 +17,7 @@ from app.web.routes import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
 MAX_LISTED_ERRORS = 100  # a body of 1 MB can have a hundred thousand validation errors
-STATUS = {
+STATUS: dict[type[ServiceError], int] = {
     errors.InvalidInput: 422,
     errors.NotAuthenticated: 401,
     errors.NotFound: 404,
@@ -27,8 +27,8 @@ STATUS = {
 }
 
 
-class Problem(Exception):
-    """An error of HTTP itself, such as a missing header. Services raise a `ServiceError`.
+class Problem(ServiceError):
+    """An error of HTTP itself, such as a missing header. Services raise other errors.
 
     Args:
         detail: the reason, safe to show to the client.
@@ -36,9 +36,8 @@ class Problem(Exception):
         extensions: further members of the problem document.
     """
 
-    status: int = 500
-    title: str = "Internal Server Error"
-    type: str = "about:blank"
+    status = 500
+    title = ServiceError.title
 
     def __init__(
         self,
@@ -47,10 +46,8 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **extensions: Any,
     ) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail
+        super().__init__(detail, **extensions)
         self.headers = dict(headers or {})
-        self.extensions = extensions
 
 
 class ProblemDocument(BaseModel):
@@ -66,14 +63,14 @@ class ProblemDocument(BaseModel):
     trace_id: str | None = Field(None, description="Id of the trace.")  # option: tracing
 
 
-def status_of(kind: type[Problem] | type[ServiceError]) -> int:
+def status_of(kind: type[ServiceError]) -> int:
     """Return the HTTP status of a kind of error. A kind without a status is a server error."""
     if issubclass(kind, Problem):
         return kind.status
     return next((STATUS[base] for base in kind.__mro__ if base in STATUS), 500)
 
 
-def _headers(error: Problem | ServiceError) -> dict[str, str]:
+def _headers(error: ServiceError) -> dict[str, str]:
     if isinstance(error, Problem):
         return error.headers
     if isinstance(error, errors.NotAuthenticated):
@@ -83,7 +80,7 @@ def _headers(error: Problem | ServiceError) -> dict[str, str]:
     return {}
 
 
-def render(error: Problem | ServiceError) -> Response:
+def render(error: ServiceError) -> Response:
     status = error.status if isinstance(error, Problem) else status_of(type(error))
     body = {
         "type": error.type,
@@ -98,7 +95,7 @@ def render(error: Problem | ServiceError) -> Response:
     return Response(content, status, _headers(error), MEDIA_TYPE)
 
 
-def responses(*kinds: type[Problem] | type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """Document the errors of a route: use it for the argument `responses`."""
     titles: dict[int | str, list[str]] = {}
     for kind in kinds:
@@ -120,14 +117,13 @@ EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
 
 def install_error_handlers(app: FastAPI) -> None:
     """Respond to every error with a problem document."""
-    app.add_exception_handler(Problem, _on_error)
     app.add_exception_handler(ServiceError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
 async def _on_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem | ServiceError)
+    assert isinstance(error, ServiceError)
     return render(error)
 
 

@@ -11,6 +11,13 @@ from sqlalchemy import text
 
 from app.db.engine import create_engine
 from app.db.session import Database, open_database
+from app.errors import ServiceError
+from app.features.accounts.errors import (
+    DuplicateAccount,
+    SessionEnded,
+    UnknownAccount,
+    WrongCredentials,
+)
 from app.features.accounts.passwords import Passwords
 from app.main import create_app
 from app.settings import Settings
@@ -218,3 +225,18 @@ async def test_password_hashing_holds_no_connection(
         assert (await client.post("/accounts", json=ACCOUNT)).status_code == 201
         assert (await log_in(client)).status_code == 200
     assert in_use == [0, 0]
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [
+        DuplicateAccount,
+        UnknownAccount,
+        WrongCredentials,
+        SessionEnded,
+    ]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:duplicate-account": "Duplicate Account",
+        "urn:problem:unknown-account": "Unknown Account",
+        "urn:problem:wrong-credentials": "Wrong Credentials",
+        "urn:problem:session-ended": "Session Ended",
+    }

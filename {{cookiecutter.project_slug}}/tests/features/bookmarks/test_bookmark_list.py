@@ -43,6 +43,16 @@ async def test_duplicate_tags_are_stored_once_in_lower_case_and_sorted(client: A
     assert (await client.get("/bookmarks")).json()["items"] == [created]
 
 
+async def test_change_of_the_tags_alone_changes_the_version(client: AsyncClient) -> None:
+    new = {"url": "https://a.example/x", "title": "A", "tags": ["old"]}
+    location = (await client.post("/bookmarks", json=new)).headers["Location"]
+    version = {"If-Match": '"1"'}
+    replaced = await client.put(location, json=new | {"tags": ["new"]}, headers=version)
+    assert replaced.headers["ETag"] == '"2"'
+    stale = await client.put(location, json=new | {"tags": ["other"]}, headers=version)
+    assert stale.status_code == 412
+
+
 async def test_replaced_bookmark_has_its_new_tags(client: AsyncClient) -> None:
     new = {"url": "https://a.example/x", "title": "A", "tags": ["old", "kept"]}
     location = (await client.post("/bookmarks", json=new)).headers["Location"]

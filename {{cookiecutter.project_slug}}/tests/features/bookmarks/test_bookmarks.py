@@ -7,6 +7,14 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
+from app.errors import ServiceError
+from app.features.bookmarks.errors import (
+    BookmarkChanged,
+    BookmarkNotFound,
+    DuplicateBookmark,
+    InvalidCursor,
+)
+from app.features.bookmarks.routes import UnknownVersion, VersionRequired
 from conftest import is_problem
 
 PROBLEM = "application/problem+json"
@@ -76,6 +84,9 @@ async def test_replace_with_a_duplicate_url_returns_409(client: AsyncClient) -> 
         (None, 428, "version-required"),
         ('"7"', 412, "bookmark-changed"),
         ("nonsense", 412, "unknown-version"),
+        ("*", 412, "unknown-version"),
+        ('"1", "2"', 412, "unknown-version"),
+        ('W/"1"', 412, "unknown-version"),
     ],
 )
 async def test_change_without_the_current_version_is_refused(
@@ -163,26 +174,99 @@ async def test_full_last_page_has_no_next_cursor(client: AsyncClient) -> None:
     assert (len(page["items"]), page["next_cursor"]) == (3, None)
 
 
-def cursor_of(value: object, sort: str = "-created_at", bookmark_id: object = ID) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, value, bookmark_id]).encode()).decode()
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode()
 
 
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        *("nonsense", "bm9uc2Vuc2U=", "eA", "%00", "MjAyNg== ", "é"),
-        cursor_of("0001-01-01T00:00:00+23:59"),
-        cursor_of("9999-12-31T23:59:59-23:59"),
-        cursor_of("A page", sort="title"),
-        cursor_of(7),
-        cursor_of("2026-01-01", bookmark_id=7),
-    ],
-)
+def cursor_of(value: str, sort: str = "-created_at") -> str:
+    return encoded(json.dumps([sort, value, ID]).encode())
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "eA", "%00", "MjAyNg== ", "é"])
 async def test_invalid_cursor_returns_422(client: AsyncClient, cursor: str) -> None:
     response = await client.get("/bookmarks", params={"cursor": cursor})
     assert is_problem(response, 422, "invalid-cursor")
 
 
+@pytest.mark.parametrize("sort", ["-created_at", "title"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"nonsense", b"null", b"7", b"{}", b"[]", b"[" * 700, b"\xff"),
+        *(b'["SORT", 7, "ID"]', b'["SORT", [], "ID"]', b'["SORT", {}, "ID"]'),
+        *(b'["SORT", null, "ID"]', b'["SORT", true, "ID"]', b'["SORT", [7], "ID"]'),
+        *(b'["SORT", "\\u0000", "ID"]', b'["SORT", "\\ud800", "ID"]'),
+        b'["SORT", "\xed\xa0\x80", "ID"]',
+        *(b'["SORT", "2026-01-01", 7]', b'["SORT", "2026-01-01", "7"]'),
+        *(b'["SORT", "2026-01-01"]', b'["SORT", "2026-01-01", "ID", "ID"]'),
+        *(b'["url", "2026-01-01", "ID"]', b'[[], "2026-01-01", "ID"]'),
+        b'{"sort": "SORT", "value": "2026-01-01", "id": "ID"}',
+    ],
+)
+async def test_forged_cursor_returns_422(client: AsyncClient, content: bytes, sort: str) -> None:
+    content = content.replace(b"SORT", sort.encode()).replace(b'"ID"', f'"{ID}"'.encode())
+    query = {"sort": sort, "cursor": encoded(content)}
+    response = await client.get("/bookmarks", params=query)
+    assert is_problem(response, 422, "invalid-cursor")
+    assert response.json()["detail"] == "Send the `next_cursor` of an earlier page, unchanged."
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "yesterday", ""]
+)
+async def test_cursor_with_an_invalid_time_returns_422(client: AsyncClient, time: str) -> None:
+    response = await client.get("/bookmarks", params={"cursor": cursor_of(time)})
+    assert is_problem(response, 422, "invalid-cursor")
+
+
+async def test_cursor_of_a_list_with_another_sort_returns_422(client: AsyncClient) -> None:
+    query = {"sort": "title", "cursor": cursor_of("2026-01-01")}
+    response = await client.get("/bookmarks", params=query)
+    assert is_problem(response, 422, "invalid-cursor")
+    assert response.json()["detail"] == "The cursor belongs to a list with another `sort`."
+
+
+@pytest.mark.parametrize("letter", ["é", "\U0001f600", '"', "\x7f"])
+async def test_cursor_of_the_longest_title_is_accepted(client: AsyncClient, letter: str) -> None:
+    for number in range(2):
+        await create(client, f"https://a.example/{number}", letter * 200)
+    query = {"sort": "title", "limit": "1"}
+    first = (await client.get("/bookmarks", params=query)).json()
+    second = await client.get("/bookmarks", params=query | {"cursor": first["next_cursor"]})
+    assert second.status_code == 200
+    assert second.json()["items"] != first["items"]
+
+
+async def test_openapi_document_describes_every_refusal_of_a_change(client: AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for method in ("put", "delete"):
+        operation = document["paths"]["/bookmarks/{bookmark_id}"][method]
+        assert operation["responses"].keys() >= {"404", "412", "428"}
+        described = operation["responses"]["412"]["description"]
+        assert described == "Bookmark Changed or Unknown Version"
+        (header,) = [p for p in operation["parameters"] if p["in"] == "header"]
+        assert (header["name"], header["required"]) == ("If-Match", True)
+
+
 @pytest.mark.parametrize("limit", [0, 1001, "many"])
 async def test_page_limit_out_of_range_returns_422(client: AsyncClient, limit: object) -> None:
     assert (await client.get("/bookmarks", params={"limit": str(limit)})).status_code == 422
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [
+        BookmarkNotFound,
+        DuplicateBookmark,
+        BookmarkChanged,
+        InvalidCursor,
+        VersionRequired,
+        UnknownVersion,
+    ]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:bookmark-not-found": "Bookmark Not Found",
+        "urn:problem:duplicate-bookmark": "Duplicate Bookmark",
+        "urn:problem:bookmark-changed": "Bookmark Changed",
+        "urn:problem:invalid-cursor": "Invalid Cursor",
+        "urn:problem:version-required": "Version Required",
+        "urn:problem:unknown-version": "Unknown Version",
+    }

@@ -13,6 +13,8 @@ from sqlalchemy import text
 from app.db.migrate import migrate
 from app.db.schema_version import MigrationError
 from app.db.session import open_database
+from app.errors import ServiceError
+from app.features.passages.errors import PassageNotFound, WrongDimensions
 from app.features.passages.models import DIMENSIONS
 from app.features.passages.schemas import MAX_NEAREST, PassageInput
 from app.features.passages.service import NEAREST, DimensionsMismatch, check_column, create
@@ -216,3 +218,11 @@ def run_app(command: str, env: dict[str, str]) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [*APP, command], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [PassageNotFound, WrongDimensions]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:passage-not-found": "Passage Not Found",
+        "urn:problem:wrong-dimensions": "Wrong Dimensions",
+    }

@@ -1,4 +1,4 @@
-"""Deliveries of Meta and GitHub. The tests have their own implementation of the signatures."""
+"""Deliveries of Meta and GitHub."""
 
 import asyncio
 import base64
@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import itertools
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +23,7 @@ from app.settings import Settings
 from app.web.dependencies import open_session
 from conftest import is_problem, running, settings_for
 from sql import fetch
+from webhook_senders import hub_request, standard_request, stored_rows, wait_until_attempted
 
 META, NEW_META, GITHUB, NEW_GITHUB = (
     hashlib.md5(name, usedforsecurity=False).hexdigest() for name in (b"1", b"2", b"3", b"4")
@@ -76,21 +76,6 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     return events
 
 
-async def rows(database: Database) -> list[dict[str, Any]]:
-    found = await fetch(database, text("SELECT * FROM webhook_deliveries ORDER BY received_at, id"))
-    return [dict(row) for row in found]
-
-
-async def wait_until_attempted(database: Database, count: int) -> list[dict[str, Any]]:
-    """Wait until every delivery was attempted, and return the rows."""
-    async with asyncio.timeout(30):
-        while True:
-            found = await rows(database)
-            if len(found) == count and all(row["attempts"] for row in found):
-                return found
-            await asyncio.sleep(0.02)
-
-
 def delivery(*numbers: int) -> bytes:
     """Return a batch of WhatsApp messages, as in Meta's reference of the `messages` webhook."""
     changes = [
@@ -117,23 +102,14 @@ def delivery(*numbers: int) -> bytes:
     return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
 
 
-def signed(body: bytes, secret: str) -> dict[str, Any]:
-    """Return the arguments of a signed request."""
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    headers = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={signature}"}
-    return {"content": body, "headers": headers}
-
-
 def by_meta(body: bytes, secret: str = META) -> dict[str, Any]:
-    return signed(body, secret)
+    return hub_request(body, secret)
 
 
 def by_github(
     body: bytes = PING, secret: str = GITHUB, *, guid: str = "72d3162e", event: str = "ping"
 ) -> dict[str, Any]:
-    arguments = signed(body, secret)
-    arguments["headers"] |= {"X-GitHub-Delivery": guid, "X-GitHub-Event": event}
-    return arguments
+    return hub_request(body, secret, **{"X-GitHub-Delivery": guid, "X-GitHub-Event": event})
 
 
 async def test_meta_delivery_returns_200_and_is_stored_and_processed(
@@ -261,14 +237,6 @@ async def test_same_body_from_two_sources_is_stored_twice(client: AsyncClient) -
         assert response.json() == {"status": "stored"}
 
 
-def by_standard(body: bytes) -> dict[str, Any]:
-    timestamp = str(int(time.time()))
-    digest = hmac.new(STANDARD, f"msg_1.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
-    headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
-    return {"content": body, "headers": headers}
-
-
 def by_sha1(body: bytes) -> dict[str, Any]:
     signature = hmac.new(META.encode(), body, hashlib.sha1).hexdigest()
     return {"content": body, "headers": {"X-Hub-Signature": f"sha1={signature}"}}
@@ -289,7 +257,7 @@ HUB, WRONG = "Send X-Hub-Signature-256", "No signature fits."
 REFUSED = {
     "meta, no signature": ("whatsapp", {"content": PING}, HUB),
     "meta, SHA-1": ("whatsapp", by_sha1(PING), HUB),
-    "meta, standard": ("whatsapp", by_standard(PING), HUB),
+    "meta, standard": ("whatsapp", standard_request(PING, STANDARD), HUB),
     "meta, another secret": ("whatsapp", by_meta(PING, GITHUB), WRONG),
     "meta, another body": ("whatsapp", by_meta(PING) | {"content": PING + b" "}, WRONG),
     "meta, cut": ("whatsapp", with_signature(by_meta(PING), lambda s: s[:-1]), HUB),
@@ -320,7 +288,7 @@ async def test_hub_delivery_with_an_invalid_signature_returns_401_and_is_not_sto
     assert is_problem(response, 401, "invalid-webhook-signature")
     assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
     assert response.json()["detail"].startswith(detail)
-    assert await rows(database) == []
+    assert await stored_rows(database) == []
 
 
 async def test_hub_body_over_the_limit_returns_413(database_url: str, database: Database) -> None:
@@ -332,7 +300,7 @@ async def test_hub_body_over_the_limit_returns_413(database_url: str, database: 
                     f"/webhooks/{source}", **arguments | {"content": content}
                 )
                 assert response.status_code == 413
-    assert await rows(database) == []
+    assert await stored_rows(database) == []
 
 
 async def in_chunks(body: bytes) -> AsyncIterator[bytes]:

@@ -1,9 +1,6 @@
 import asyncio
-import hashlib
-import hmac
 import json
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
@@ -14,7 +11,6 @@ from sqlalchemy import text
 from app.db.session import Database, open_database
 from app.features.webhooks.jobs import process_deliveries
 from app.features.webhooks.service import STORE
-from app.features.webhooks.signatures import sign
 from app.jobs.attempts import attempt
 from app.jobs.definition import Message
 from app.jobs.worker_context import WorkerContext
@@ -23,6 +19,7 @@ from conftest import Lines
 from processes import APP, STARTUP, Service, environment, wait_until
 from sql import fetch
 from valkey_server import start_valkey
+from webhook_senders import hub_request, standard_request
 
 KEY = bytes(32)
 SECRETS = "shop:whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -53,16 +50,12 @@ async def test_job_processes_each_due_delivery_once(database: Database, lines: L
 async def test_delivery_is_processed_by_the_worker_and_not_by_the_service(
     empty_database: str,
 ) -> None:
-    timestamp, body = str(int(time.time())), b'{"type": "order.paid"}'
-    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
-    headers["webhook-signature"] = sign(KEY, "msg_1", timestamp, body)
+    request = standard_request(b'{"type": "order.paid"}', KEY)
     with start_valkey() as valkey, ExitStack() as stack:
         env = environment(empty_database, REDIS_URL=valkey.url, WEBHOOK_SECRETS=SECRETS)
         service = stack.enter_context(Service(STARTUP, env))
         url = await asyncio.to_thread(service.wait_until_ready)
-        response = await asyncio.to_thread(
-            httpx.post, f"{url}/webhooks/shop", content=body, headers=headers
-        )
+        response = await asyncio.to_thread(httpx.post, f"{url}/webhooks/shop", **request)
         assert (response.status_code, response.json()) == (202, {"status": "stored"})
         await asyncio.sleep(3)  # longer than a background processor waits before its first run
         assert "webhook" not in service.messages()
@@ -87,10 +80,9 @@ async def test_meta_and_github_deliveries_are_processed_once_by_the_worker(
         url = await asyncio.to_thread(service.wait_until_ready)
         for expected in ("stored", "repeated"):
             for source, body, status in sent:
-                signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-                headers = {"X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Event": "ping"}
+                request = hub_request(body, secret, **{"X-GitHub-Event": "ping"})
                 response = await asyncio.to_thread(
-                    httpx.post, f"{url}/webhooks/{source}", content=body, headers=headers
+                    httpx.post, f"{url}/webhooks/{source}", **request
                 )
                 assert (response.status_code, response.json()) == (status, {"status": expected})
         worker = stack.enter_context(Service([*APP, "worker"], env))

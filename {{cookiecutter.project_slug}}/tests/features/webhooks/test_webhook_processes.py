@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import itertools
 import json
 import os
@@ -13,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,10 +22,10 @@ from sqlalchemy import text
 from app.db.migrate import migrate
 from app.db.session import open_database
 from app.features.webhooks.service import STORE
-from app.features.webhooks.signatures import sign
 from conftest import settings_for
 from processes import ROOT, STARTUP, Service, environment, wait_until
 from sql import fetch
+from webhook_senders import hub_request, standard_request
 
 KEY = os.urandom(32)
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -69,15 +66,10 @@ async def test_same_delivery_to_two_processes_is_processed_once(
     env = env_for(empty_database)
     both = [services.enter_context(Service(STARTUP, env)) for _ in range(2)]
     urls = [await asyncio.to_thread(service.wait_until_ready) for service in both]
-    timestamp, body = str(int(time.time())), b'{"type": "order.paid"}'
-    headers = {"webhook-id": "msg_1", "webhook-timestamp": timestamp}
-    headers["webhook-signature"] = sign(KEY, "msg_1", timestamp, body)
+    request = standard_request(b'{"type": "order.paid"}', KEY)
     async with httpx.AsyncClient(timeout=30) as client:
         responses = await asyncio.gather(
-            *(
-                client.post(f"{urls[number % 2]}/webhooks/shop", content=body, headers=headers)
-                for number in range(20)
-            )
+            *(client.post(f"{urls[n % 2]}/webhooks/shop", **request) for n in range(20))
         )
     assert {response.status_code for response in responses} == {202}
     assert sorted(r.json()["status"] for r in responses) == ["repeated"] * 19 + ["stored"]
@@ -104,13 +96,15 @@ async def test_meta_update_to_two_processes_in_several_batches_is_processed_once
         for number in range(3)
     ]
     bodies = [
-        json.dumps({"object": "whatsapp_business_account", "entry": [{"changes": list(order)}]})
+        json.dumps(
+            {"object": "whatsapp_business_account", "entry": [{"changes": list(order)}]}
+        ).encode()
         for order in itertools.permutations(changes)
     ]
     async with httpx.AsyncClient(timeout=30) as client:
         responses = await asyncio.gather(
             *(
-                client.post(f"{url}/webhooks/whatsapp", content=body, headers=by_hub(body))
+                client.post(f"{url}/webhooks/whatsapp", **hub_request(body, HUB))
                 for url, body in itertools.product(urls, bodies)
             )
         )
@@ -127,11 +121,6 @@ async def test_meta_update_to_two_processes_in_several_batches_is_processed_once
     for service in both:
         assert HUB not in service.stdout + service.stderr
         assert service.stderr == ""
-
-
-def by_hub(body: str) -> dict[str, str]:
-    signature = hmac.new(HUB.encode(), body.encode(), hashlib.sha256).hexdigest()
-    return {"X-Hub-Signature-256": f"sha256={signature}"}
 
 
 async def test_event_of_a_killed_process_is_done_by_the_next_start(

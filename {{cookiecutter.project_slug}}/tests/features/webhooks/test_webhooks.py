@@ -1,6 +1,5 @@
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,16 +11,21 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from app.db.session import Database, open_database
-from app.errors import Unavailable
+from app.errors import ServiceError, Unavailable
 from app.features.webhooks import service
 from app.features.webhooks.process import Event
+from app.features.webhooks.routes import (
+    InvalidWebhookSignature,
+    UnknownWebhookSource,
+    WebhookChallengeRefused,
+)
 from app.features.webhooks.service import STORE, TAKE
-from app.features.webhooks.signatures import sign
 from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import open_session
 from conftest import is_problem, running, settings_for
 from sql import fetch
+from webhook_senders import standard_request, stored_rows, wait_until_attempted
 
 PROBLEM = "application/problem+json"
 SHOP, NEW_SHOP, BANK = (bytes([number] * 32) for number in range(3))
@@ -78,33 +82,8 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     return events
 
 
-def signed(
-    body: bytes = BODY, *, key: bytes = SHOP, delivery_id: str = "msg_1", age_seconds: float = 0
-) -> dict[str, Any]:
-    """Return the arguments of a signed request."""
-    timestamp = str(int(time.time() - age_seconds))
-    headers = {
-        "webhook-id": delivery_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": sign(key, delivery_id, timestamp, body),
-        "Content-Type": "application/json",
-    }
-    return {"content": body, "headers": headers}
-
-
-async def rows(database: Database) -> list[dict[str, Any]]:
-    found = await fetch(database, text("SELECT * FROM webhook_deliveries ORDER BY source, id"))
-    return [dict(row) for row in found]
-
-
-async def wait_until_attempted(database: Database, count: int = 1) -> list[dict[str, Any]]:
-    """Wait until every delivery was attempted at least once, and return the rows."""
-    async with asyncio.timeout(30):
-        while True:
-            found = await rows(database)
-            if len(found) == count and all(row["attempts"] for row in found):
-                return found
-            await asyncio.sleep(0.02)
+def signed(body: bytes = BODY, *, key: bytes = SHOP, **more: Any) -> dict[str, Any]:
+    return standard_request(body, key, **more)
 
 
 async def test_delivery_is_stored_acknowledged_and_processed(
@@ -181,7 +160,7 @@ async def test_delivery_with_an_invalid_signature_returns_401_and_is_not_stored(
     assert is_problem(response, 401, "invalid-webhook-signature")
     assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
     assert response.json()["detail"].startswith(detail)
-    assert await rows(database) == []
+    assert await stored_rows(database) == []
 
 
 async def test_delivery_within_the_time_tolerance_is_accepted(client: AsyncClient) -> None:
@@ -249,7 +228,7 @@ async def test_failed_event_stores_its_error_and_is_retried_later(
     assert not await service.process_next(database)
     await make_due(database)
     assert await service.process_next(database)
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert row["attempts"] == 2
     assert len(processed) == 2
 
@@ -269,7 +248,7 @@ async def test_event_is_abandoned_after_the_maximum_of_attempts(
     for _ in range(service.MAX_ATTEMPTS + 3):
         await make_due(database)
         await service.process_next(database)
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert (row["attempts"], row["due_at"]) == (service.MAX_ATTEMPTS, None)
     assert len(processed) == service.MAX_ATTEMPTS
     (line,) = [line for line in logged if line["event"] == "webhook failed"]
@@ -320,13 +299,14 @@ async def test_event_locked_by_another_process_is_skipped(
     async with database.session() as other:
         await fetch(other, STORE, {"source": "shop", "id": "msg_0", "body": BODY})
     async with database.session() as other:
-        (locked,) = await fetch(other, TAKE)
+        locked = await other.scalar(TAKE)
+        assert locked is not None
         await client.post("/webhooks/shop", **signed())
         async with asyncio.timeout(30):
             while not processed:
                 await asyncio.sleep(0.02)
         assert [event.id for event in processed] == ["msg_1"]
-    assert locked["id"] == "msg_0"
+    assert locked.id == "msg_0"
 
 
 async def test_concurrent_deliveries_with_one_id_are_processed_once(
@@ -382,7 +362,7 @@ async def test_shutdown_finishes_the_running_attempt_and_starts_no_other(
         await client.post("/webhooks/shop", **signed())
         await begun.wait()
         await client.post("/webhooks/shop", **signed(delivery_id="msg_2"))
-    assert [row["attempts"] for row in await rows(database)] == [1, 0]
+    assert [row["attempts"] for row in await stored_rows(database)] == [1, 0]
 
 
 @pytest.mark.usefixtures("clean_tables")
@@ -400,7 +380,7 @@ async def test_shutdown_cancels_an_attempt_over_the_stop_limit(
     async with running(create_app(settings_with_secrets(database_url))) as client:
         await client.post("/webhooks/shop", **signed())
         await begun.wait()
-    (row,) = await rows(database)
+    (row,) = await stored_rows(database)
     assert (row["attempts"], row["processed_at"]) == (0, None)
     assert row["due_at"] <= row["received_at"]
 
@@ -458,3 +438,16 @@ async def test_openapi_document_describes_every_response(client: AsyncClient) ->
     assert set(operations["get"]["responses"]["200"]["content"]) == {"text/plain"}
     names = {parameter["name"] for parameter in operations["post"]["parameters"]}
     assert names >= {"source", "webhook-id", "webhook-timestamp", "webhook-signature"}
+
+
+def test_types_and_titles_of_errors_are_stable() -> None:
+    kinds: list[type[ServiceError]] = [
+        UnknownWebhookSource,
+        InvalidWebhookSignature,
+        WebhookChallengeRefused,
+    ]
+    assert {kind.type: kind.title for kind in kinds} == {
+        "urn:problem:unknown-webhook-source": "Unknown Webhook Source",
+        "urn:problem:invalid-webhook-signature": "Invalid Webhook Signature",
+        "urn:problem:webhook-challenge-refused": "Webhook Challenge Refused",
+    }

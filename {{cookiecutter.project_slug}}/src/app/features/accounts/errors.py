@@ -4,20 +4,16 @@ from app.errors import Conflict, NotAuthenticated
 
 
 class DuplicateAccount(Conflict):
-    type = "urn:problem:duplicate-account"
-    title = "Duplicate Account"
+    """An account has this e-mail address."""
 
 
 class UnknownAccount(NotAuthenticated):
-    type = "urn:problem:unknown-account"
-    title = "Unknown Account"
+    """The account of the access token was deleted."""
 
 
 class WrongCredentials(NotAuthenticated):
-    type = "urn:problem:wrong-credentials"
-    title = "Wrong Credentials"
+    """The e-mail address or the password is wrong."""
 
 
 class SessionEnded(NotAuthenticated):
-    type = "urn:problem:session-ended"
-    title = "Session Ended"
+    """The refresh token is unknown, expired, or was used before."""

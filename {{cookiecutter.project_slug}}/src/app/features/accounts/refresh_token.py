@@ -4,15 +4,21 @@ import hashlib
 import secrets
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import timedelta
+
+from sqlalchemy import func
+
+from app.features.accounts.models import LoginSession
 
 SECRET_BYTES = 32  # 256 random bits cannot be guessed, so a digest without a salt suffices
 
 
-def new_refresh_token(session_id: uuid.UUID) -> tuple[str, bytes]:
-    """Return a token, and the digest to store."""
+def issue_refresh_token(login: LoginSession, lifetime: timedelta) -> str:
+    """Return a new refresh token of a session. The earlier one is not valid any more."""
     secret = secrets.token_bytes(SECRET_BYTES)
-    token = urlsafe_b64encode(session_id.bytes + secret).decode()
-    return token, hashlib.sha256(secret).digest()
+    login.digest = hashlib.sha256(secret).digest()
+    login.expires_at = func.now() + lifetime
+    return urlsafe_b64encode(login.id.bytes + secret).decode()
 
 
 def parse_refresh_token(token: str) -> tuple[uuid.UUID, bytes]:

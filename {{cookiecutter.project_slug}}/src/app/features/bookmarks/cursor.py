@@ -1,12 +1,16 @@
 """The position of a page in a sorted list, as a text for clients."""
 
 import base64
-import json
 import uuid
 from datetime import UTC, datetime
 
+from pydantic import TypeAdapter
+
 from app.features.bookmarks.errors import InvalidCursor
-from app.features.bookmarks.schemas import BookmarkRead, SortField
+from app.features.bookmarks.schemas import BookmarkRead, CursorText, SortField
+
+# The order of the list, and the value of the sorted field and the id of the last bookmark.
+CURSOR = TypeAdapter(tuple[SortField, CursorText, uuid.UUID])
 
 
 def encode_cursor(sort: SortField, last: BookmarkRead) -> str:
@@ -17,7 +21,7 @@ def encode_cursor(sort: SortField, last: BookmarkRead) -> str:
         last: the last bookmark of the page.
     """
     value = last.title if sort.endswith("title") else last.created_at.isoformat()
-    return base64.urlsafe_b64encode(json.dumps([sort, value, str(last.id)]).encode()).decode()
+    return base64.urlsafe_b64encode(CURSOR.dump_json((sort, value, last.id))).decode()
 
 
 def decode_cursor(sort: SortField, cursor: str) -> tuple[str | datetime, uuid.UUID]:
@@ -27,11 +31,11 @@ def decode_cursor(sort: SortField, cursor: str) -> tuple[str | datetime, uuid.UU
         InvalidCursor: `encode_cursor` did not return it, or it belongs to another order.
     """
     try:
-        of_sort, value, bookmark_id = json.loads(base64.urlsafe_b64decode(cursor))
-        if of_sort != sort or "\0" in value:
+        encoded_sort, value, bookmark_id = CURSOR.validate_json(base64.urlsafe_b64decode(cursor))
+        if encoded_sort != sort:
             raise InvalidCursor("The cursor belongs to a list with another `sort`.")
-        if not sort.endswith("title"):
-            value = datetime.fromisoformat(value).astimezone(UTC)
-        return value, uuid.UUID(bookmark_id)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        if sort.endswith("title"):
+            return value, bookmark_id
+        return datetime.fromisoformat(value).astimezone(UTC), bookmark_id
+    except (ValueError, OverflowError) as error:
         raise InvalidCursor("Send the `next_cursor` of an earlier page, unchanged.") from error

@@ -4,20 +4,16 @@ from app.errors import Conflict, InvalidInput, NotFound, VersionMismatch
 
 
 class BookmarkNotFound(NotFound):
-    type = "urn:problem:bookmark-not-found"
-    title = "Bookmark Not Found"
+    """No bookmark has this id."""
 
 
 class DuplicateBookmark(Conflict):
-    type = "urn:problem:duplicate-bookmark"
-    title = "Duplicate Bookmark"
+    """Another bookmark has this URL."""
 
 
 class BookmarkChanged(VersionMismatch):
-    type = "urn:problem:bookmark-changed"
-    title = "Bookmark Changed"
+    """The bookmark has another version than the client has read."""
 
 
 class InvalidCursor(InvalidInput):
-    type = "urn:problem:invalid-cursor"
-    title = "Invalid Cursor"
+    """The cursor is malformed, or belongs to another order."""

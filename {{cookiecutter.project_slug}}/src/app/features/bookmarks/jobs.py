@@ -2,9 +2,9 @@
 
 import uuid
 
-from sqlalchemy import Function, bindparam, func, select
+from sqlalchemy import Function, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.features.bookmarks.models import Bookmark
 from app.jobs.definition import job
@@ -12,17 +12,9 @@ from app.jobs.definition import job
 MAX_DUPLICATES = 10
 
 
-def _page(url: InstrumentedAttribute[str]) -> Function[str]:
-    """Return the parts of a URL that name the page: no scheme, no `www.`, no final slash."""
+def comparable(url: InstrumentedAttribute[str]) -> Function[str]:
+    """Return an expression for the URL without its scheme, `www.` and a final slash."""
     return func.regexp_replace(url, r"^https?://(www\.)?|/$", "", "g")
-
-
-_OWN_PAGE = select(_page(Bookmark.url)).where(Bookmark.id == bindparam("of_id")).scalar_subquery()
-_DUPLICATES = (
-    select(Bookmark.id)
-    .where(_page(Bookmark.url) == _OWN_PAGE, Bookmark.id != bindparam("of_id"))
-    .limit(MAX_DUPLICATES)
-)
 
 
 @job()
@@ -31,5 +23,11 @@ async def find_duplicates(session: AsyncSession, *, bookmark_id: str) -> list[st
 
     The query reads every bookmark, which takes too long for a request.
     """
-    found = await session.scalars(_DUPLICATES, {"of_id": uuid.UUID(bookmark_id)})
-    return [str(duplicate) for duplicate in found]
+    other = aliased(Bookmark)
+    statement = (
+        select(other.id)
+        .where(Bookmark.id == uuid.UUID(bookmark_id), other.id != Bookmark.id)
+        .where(comparable(other.url) == comparable(Bookmark.url))
+        .limit(MAX_DUPLICATES)
+    )
+    return [str(duplicate) for duplicate in await session.scalars(statement)]

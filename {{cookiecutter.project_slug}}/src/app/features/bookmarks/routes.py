@@ -8,71 +8,61 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.auth.dependencies import AccountRequired  # option: auth
 from app.cache.dependencies import CacheDep  # option: redis
-from app.features.bookmarks import service
-from app.features.bookmarks.errors import (
-    BookmarkChanged,
-    BookmarkNotFound,
-    DuplicateBookmark,
-    InvalidCursor,
-)
-from app.features.bookmarks.schemas import (
-    BookmarkInput,
-    BookmarkPage,
-    BookmarkQuery,
-    BookmarkRead,
-)
+from app.features.bookmarks import errors, service
+from app.features.bookmarks.schemas import BookmarkInput, BookmarkPage, BookmarkQuery, BookmarkRead
 from app.jobs.dependencies import QueueDep  # option: worker
 from app.web.dependencies import DatabaseDep, ReadSession, Session
 from app.web.problems import Problem, responses
 
 TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
 router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
-# Required for clients. FastAPI would answer a missing header with 422, and the status is 428.
+# The OpenAPI document says that the header is required. If the parameter were required,
+# FastAPI would respond to a missing header with 422 instead of 428.
 IF_MATCH = {
-    "parameters": [
-        {
-            "name": "If-Match",
-            "in": "header",
-            "required": True,
-            "description": "The ETag of the version that was read.",
-            "schema": {"type": "string", "examples": ['"1"']},
-        }
-    ]
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The ETag of the version that was read.",
+    "schema": {"type": "string", "examples": ['"1"']},
 }
 
 
 class VersionRequired(Problem):
     status = 428
-    type = "urn:problem:version-required"
-    title = "Version Required"
 
 
 class UnknownVersion(Problem):
     status = 412
-    type = "urn:problem:unknown-version"
-    title = "Unknown Version"
 
 
 async def read_if_match(
     if_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> int:
-    """Return the version in `If-Match` (RFC 9110, 13.1.1)."""
+    """Return the version in `If-Match` (RFC 9110, 13.1.1).
+
+    The header must be one strong ETag. A list and `*` are not supported.
+
+    Raises:
+        VersionRequired: the header is missing.
+        UnknownVersion: the header is not an ETag of this resource.
+    """
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag you have read.")
     match = re.fullmatch(r'"(\d{1,18})"', if_match.strip())
     if match is None:
-        raise UnknownVersion("If-Match is no ETag of this resource.")
+        raise UnknownVersion("Send If-Match with the ETag you have read, unchanged.")
     return int(match[1])
 
 
 IfMatch = Annotated[int, Depends(read_if_match)]
+CHANGE_ERRORS = (errors.BookmarkNotFound, errors.BookmarkChanged, UnknownVersion, VersionRequired)
 
 
 def _set_etag(response: Response, bookmark: BookmarkRead) -> None:
     response.headers["ETag"] = f'"{bookmark.version}"'
 
 
-@router.get("", responses=responses(InvalidCursor))
+@router.get("", responses=responses(errors.InvalidCursor))
 async def list_bookmarks(
     session: ReadSession, query: Annotated[BookmarkQuery, Query()]
 ) -> BookmarkPage:
@@ -84,7 +74,7 @@ async def list_bookmarks(
     "",
     status_code=201,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(DuplicateBookmark),
+    responses=responses(errors.DuplicateBookmark),
 )
 async def create_bookmark(
     new: BookmarkInput,
@@ -104,7 +94,7 @@ async def create_bookmark(
     return bookmark
 
 
-@router.get("/{bookmark_id}", responses=responses(BookmarkNotFound))
+@router.get("/{bookmark_id}", responses=responses(errors.BookmarkNotFound))
 async def read_bookmark(
     bookmark_id: uuid.UUID,
     database: DatabaseDep,
@@ -124,8 +114,8 @@ async def read_bookmark(
 @router.put(
     "/{bookmark_id}",
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(BookmarkNotFound, DuplicateBookmark, BookmarkChanged, VersionRequired),
-    openapi_extra=IF_MATCH,
+    responses=responses(*CHANGE_ERRORS, errors.DuplicateBookmark),
+    openapi_extra={"parameters": [IF_MATCH]},
 )
 async def replace_bookmark(
     bookmark_id: uuid.UUID,
@@ -151,8 +141,8 @@ async def replace_bookmark(
     "/{bookmark_id}",
     status_code=204,
     dependencies=[AccountRequired],  # option: auth
-    responses=responses(BookmarkNotFound, BookmarkChanged, VersionRequired),
-    openapi_extra=IF_MATCH,
+    responses=responses(*CHANGE_ERRORS),
+    openapi_extra={"parameters": [IF_MATCH]},
 )
 async def delete_bookmark(
     bookmark_id: uuid.UUID,

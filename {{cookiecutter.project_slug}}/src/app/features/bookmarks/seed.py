@@ -3,7 +3,7 @@
 from sqlalchemy import select
 
 from app.db.session import Database
-from app.features.bookmarks.models import Bookmark, BookmarkTag
+from app.features.bookmarks.models import Bookmark
 
 SEED = (
     ("https://www.postgresql.org/docs/current/", "The PostgreSQL manual", ["database"]),
@@ -18,7 +18,7 @@ async def seed(database: Database) -> int:
         urls = [url for url, _, _ in SEED]
         present = set(await session.scalars(select(Bookmark.url).where(Bookmark.url.in_(urls))))
         missing = [
-            Bookmark(url=url, title=title, tags=[BookmarkTag(name=tag) for tag in tags])
+            Bookmark(url=url, title=title, tags=tags)
             for url, title, tags in SEED
             if url not in present
         ]

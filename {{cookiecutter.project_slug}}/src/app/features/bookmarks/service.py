@@ -14,20 +14,15 @@ from app.features.bookmarks.cursor import decode_cursor, encode_cursor
 from app.features.bookmarks.errors import BookmarkChanged, BookmarkNotFound, DuplicateBookmark
 from app.features.bookmarks.jobs import find_duplicates  # option: worker
 from app.features.bookmarks.models import Bookmark, BookmarkTag
-from app.features.bookmarks.schemas import (
-    BookmarkInput,
-    BookmarkPage,
-    BookmarkQuery,
-    BookmarkRead,
-)
+from app.features.bookmarks.schemas import BookmarkInput, BookmarkPage, BookmarkQuery, BookmarkRead
 from app.jobs.queue import Queue  # option: worker
 
 # The hot path. A Core statement that is built once costs about a third of loading the object with
 # a session: no statement is built, and no object is tracked.
-_TAGS = select(BookmarkTag.name).where(BookmarkTag.bookmark_id == Bookmark.id)
+_TAGS = select(BookmarkTag.name).where(BookmarkTag.bookmark_id == Bookmark.id).scalar_subquery()
 _FIND = select(
     *Bookmark.__table__.columns,
-    func.array(_TAGS.order_by(BookmarkTag.name).scalar_subquery()).label("tags"),
+    func.array(_TAGS).label("tags"),  # ARRAY(SELECT ...): empty without tags
 ).where(Bookmark.id == bindparam("id"))
 CACHE_KEY = "bookmark:{}"  # option: redis
 
@@ -59,7 +54,8 @@ async def _load(database: Database, bookmark_id: uuid.UUID) -> BookmarkRead:
 async def find_page(session: AsyncSession, query: BookmarkQuery) -> BookmarkPage:
     """Return one page of a filtered and sorted list.
 
-    Pages follow a position, not a number: a bookmark that is added meanwhile shifts no page.
+    A page begins after the last bookmark of the previous page, not at an offset. So bookmarks that
+    are added meanwhile do not shift the pages.
 
     Raises:
         InvalidCursor: the cursor is malformed, or belongs to another order.
@@ -67,19 +63,19 @@ async def find_page(session: AsyncSession, query: BookmarkQuery) -> BookmarkPage
     field = Bookmark.title if query.sort.endswith("title") else Bookmark.created_at
     position = tuple_(field, Bookmark.id)
     is_descending = query.sort.startswith("-")
-    statement = select(Bookmark).options(selectinload(Bookmark.tags))
+    statement = select(Bookmark).options(selectinload(Bookmark.tag_rows))
     if query.tag is not None:
-        statement = statement.where(Bookmark.tags.any(BookmarkTag.name == query.tag))
+        statement = statement.where(Bookmark.tag_rows.any(BookmarkTag.name == query.tag))
     if query.text is not None:
         statement = statement.where(Bookmark.title.icontains(query.text, autoescape=True))
     if query.cursor is not None:
         last = decode_cursor(query.sort, query.cursor)
         statement = statement.where(position < last if is_descending else position > last)
     order = (field.desc(), Bookmark.id.desc()) if is_descending else (field, Bookmark.id)
-    # One more than the limit tells whether there is a next page.
+    # There is a next page if the query finds one bookmark more than the limit.
     statement = statement.order_by(*order).limit(query.limit + 1)
     found = (await session.scalars(statement)).all()
-    items = [BookmarkRead.of(bookmark) for bookmark in found[: query.limit]]
+    items = [BookmarkRead.model_validate(bookmark) for bookmark in found[: query.limit]]
     has_more = len(found) > query.limit
     return BookmarkPage(
         items=items, next_cursor=encode_cursor(query.sort, items[-1]) if has_more else None
@@ -96,12 +92,13 @@ async def create(
     Raises:
         DuplicateBookmark: a bookmark of this page exists.
     """
-    bookmark = Bookmark(url=str(new.url), title=new.title, tags=_tags(new))
+    # Without tag_rows, a bookmark that has no tags would load them after the flush.
+    bookmark = Bookmark(url=str(new.url), title=new.title, tag_rows=set(), tags=set(new.tags))
     session.add(bookmark)
     await _flush(session)
     key = str(bookmark.id)  # option: worker
     queue.enqueue(session, find_duplicates, key=key, bookmark_id=key)  # option: worker
-    return BookmarkRead.of(bookmark)
+    return BookmarkRead.model_validate(bookmark)
 
 
 async def replace(
@@ -120,11 +117,10 @@ async def replace(
     bookmark.url = str(new.url)
     bookmark.title = new.title
     bookmark.version += 1
-    kept = {tag.name: tag for tag in bookmark.tags}
-    bookmark.tags = [kept.get(tag.name, tag) for tag in _tags(new)]
+    bookmark.tags = set(new.tags)
     await _flush(session)
     cache.invalidate_on_commit(session, CACHE_KEY.format(bookmark_id))  # option: redis
-    return BookmarkRead.of(bookmark)
+    return BookmarkRead.model_validate(bookmark)
 
 
 async def delete(
@@ -147,7 +143,7 @@ async def _lock(session: AsyncSession, bookmark_id: uuid.UUID, version: int) -> 
     bookmark = await session.get(
         Bookmark,
         bookmark_id,
-        options=[selectinload(Bookmark.tags)],
+        options=[selectinload(Bookmark.tag_rows)],
         with_for_update={"of": Bookmark},
     )
     if bookmark is None:
@@ -164,7 +160,3 @@ async def _flush(session: AsyncSession) -> None:
         if violated_constraint(error) == "uq_bookmarks_url":
             raise DuplicateBookmark("A bookmark of this page exists.") from error
         raise
-
-
-def _tags(new: BookmarkInput) -> list[BookmarkTag]:
-    return [BookmarkTag(name=name) for name in sorted(set(new.tags))]

@@ -4,10 +4,8 @@ from app.errors import InvalidInput, NotFound
 
 
 class PassageNotFound(NotFound):
-    type = "urn:problem:passage-not-found"
-    title = "Passage Not Found"
+    """No passage has this id."""
 
 
 class WrongDimensions(InvalidInput):
-    type = "urn:problem:wrong-dimensions"
-    title = "Wrong Dimensions"
+    """The embedding has another number of dimensions than the column."""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 MAX_DIMENSIONS = 2000  # the limit of an HNSW index
 MAX_NEAREST = 40  # the default of hnsw.ef_search, which limits the rows that the index finds
 MAX_REAL = 3.4e38
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store NUL
 
 
 def _normalize(embedding: list[float]) -> list[float]:
@@ -31,10 +32,7 @@ Embedding = Annotated[
 ]
 PassageText = Annotated[
     str,
-    # PostgreSQL cannot store NUL.
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=20_000, pattern=r"^[^\x00]*$"
-    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000, pattern=NO_NUL),
 ]
 
 

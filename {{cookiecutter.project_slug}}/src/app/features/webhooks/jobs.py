@@ -4,10 +4,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.db.session import Database
-from app.features.webhooks.service import PROCESS_SECONDS, process_next
+from app.features.webhooks.service import PROCESS_SECONDS, ProcessOnCommit, process_next
 from app.jobs.definition import job
 from app.jobs.queue import Queue
 
@@ -29,16 +27,7 @@ async def process_deliveries(database: Database) -> int:
     return count
 
 
-class WorkerProcessor:
-    """Process deliveries in the worker: after each commit, and every minute."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def process_on_commit(self, session: AsyncSession, key: str) -> None:
-        self._queue.enqueue(session, process_deliveries, key=key)
-
-
 @asynccontextmanager
-async def open_worker_processor(queue: Queue) -> AsyncIterator[WorkerProcessor]:
-    yield WorkerProcessor(queue)
+async def open_worker_processor(queue: Queue) -> AsyncIterator[ProcessOnCommit]:
+    """Process deliveries in the worker: after each commit, and every minute."""
+    yield lambda session, key: queue.enqueue(session, process_deliveries, key=key)

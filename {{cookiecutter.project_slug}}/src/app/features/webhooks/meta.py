@@ -6,13 +6,12 @@ seven days. Meta does not promise the same batch again, so each update is an eve
 https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from app.features.webhooks.signatures import digest
+from pydantic import BaseModel, Field, ValidationError
 
 LISTS = ("changes", "messaging")  # of updates; Messenger and Instagram use the second
 # The ids of a contact, and those of a person in a message or status. An event has only the contact
@@ -24,36 +23,22 @@ PERSON_IDS = (
 )
 
 
-class Entry(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    changes: list[dict[str, Any]] = []
-    messaging: list[dict[str, Any]] = []
+Objects = list[dict[str, Any]]
 
 
-class Delivery(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class Entry(BaseModel, extra="allow"):
+    changes: Objects = []
+    messaging: Objects = []
 
+
+class Batch(BaseModel, extra="allow"):
     entry: list[Entry] = Field(min_length=1)
 
 
-class WhatsAppMessage(BaseModel):
-    id: str
-
-
 class WhatsAppValue(BaseModel):
-    contacts: list[dict[str, Any]] = []
-    messages: list[WhatsAppMessage] = []
-    statuses: list[dict[str, Any]] = []
-
-
-class MessengerMessage(BaseModel):
-    mid: str
-
-
-class Update(BaseModel):
-    value: WhatsAppValue = WhatsAppValue()
-    message: MessengerMessage | None = None
+    contacts: Objects = []
+    messages: Objects = []
+    statuses: Objects = []
 
 
 def split(body: bytes) -> dict[str, bytes]:
@@ -62,48 +47,54 @@ def split(body: bytes) -> dict[str, bytes]:
     A body that is no batch of updates is one event.
     """
     try:
-        delivery = Delivery.model_validate_json(body)
+        batch = Batch.model_validate_json(body).model_dump(exclude_unset=True)
     except ValidationError:
         return {digest(body): body}
-    events = dict(_events(delivery.model_dump(exclude_unset=True)))
+    events = dict(_events(batch))
     return events if len(events) > 1 else dict.fromkeys(events, body)
 
 
-def _events(delivery: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    for entry in delivery["entry"]:
+def digest(content: bytes) -> str:
+    """Return the id of signed content that has none."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _events(batch: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    for entry in batch["entry"]:
         common = {key: value for key, value in entry.items() if key not in LISTS}
-        updates = [(key, update) for key in LISTS for update in entry.get(key, [])]
-        for key, update in updates:
-            for own_id, single in _split_update(update):
-                body = _dump({**delivery, "entry": [{**common, key: [single]}]})
-                # A digest: a message id contains a phone number in base64, and ids are logged.
-                yield digest(_dump([entry.get("id"), own_id]) if own_id else body), body
-        if not updates:
-            body = _dump({**delivery, "entry": [entry]})
-            yield digest(body), body
+        updates = [
+            (own_id, {key: [single]})
+            for key in LISTS
+            for update in entry.get(key, [])
+            for own_id, single in _split_update(update)
+        ]
+        for own_id, update in updates or [(None, entry)]:
+            body = _dump({**batch, "entry": [common | update]})
+            # A digest: a message id contains a phone number in base64, and ids are logged.
+            yield digest(_dump([entry.get("id"), own_id]) if own_id else body), body
 
 
-def _split_update(update: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Yield each message or status alone, with the part that identifies it.
-
-    A message of WhatsApp has several statuses, and each has the message's id.
-    """
+def _split_update(update: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """Return each message or status alone, with the part that identifies it."""
     try:
-        known = Update.model_validate(update)
+        value = WhatsAppValue.model_validate(update.get("value"))
     except ValidationError:
-        known = Update()
-    if not (known.value.messages or known.value.statuses):
-        yield known.message and known.message.mid, update
-        return
-    value = update["value"]
-    common = {key: item for key, item in value.items() if key not in ("messages", "statuses")}
-    contacts = {id_: item for item in value.get("contacts", []) for id_ in _ids(item, CONTACT_IDS)}
-    parts = [("messages", message, message["id"]) for message in value.get("messages", [])]
-    parts += [("statuses", status, status) for status in value.get("statuses", [])]
+        value = WhatsAppValue()
+    parts = [("messages", message, message.get("id")) for message in value.messages]
+    # A message of WhatsApp has several statuses, and each has the message's id.
+    parts += [("statuses", status, status) for status in value.statuses]
+    if not parts:
+        message = update.get("message")
+        return [(message.get("mid") if isinstance(message, dict) else None, update)]
+    lists = ("messages", "statuses")
+    common = {key: item for key, item in update["value"].items() if key not in lists}
+    contacts = {id_: item for item in value.contacts for id_ in _ids(item, CONTACT_IDS)}
+    alone = []
     for key, part, own_id in parts:
         own_contacts = [contacts[id_] for id_ in _ids(part, PERSON_IDS) if id_ in contacts][:1]
         single = common | {key: [part]} | ({"contacts": own_contacts} if own_contacts else {})
-        yield own_id, update | {"value": single}
+        alone.append((own_id, update | {"value": single}))
+    return alone
 
 
 def _ids(item: dict[str, Any], names: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import hmac
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,24 +28,19 @@ TAG = {"name": "webhooks", "description": "Signed deliveries of other services."
 router = APIRouter(prefix="/webhooks", tags=[TAG["name"]])
 
 
-class UnknownSource(NotFound):
-    type = "urn:problem:unknown-webhook-source"
-    title = "Unknown Webhook Source"
+class UnknownWebhookSource(NotFound):
+    """The settings have no such source."""
 
 
-class InvalidSignature(Problem):
+class InvalidWebhookSignature(Problem):
     status = 401
-    type = "urn:problem:invalid-webhook-signature"
-    title = "Invalid Webhook Signature"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Webhook-Signature"})
 
 
-class ChallengeRefused(Problem):
+class WebhookChallengeRefused(Problem):
     status = 403
-    type = "urn:problem:webhook-challenge-refused"
-    title = "Webhook Challenge Refused"
 
 
 class Receipt(BaseModel):
@@ -56,11 +51,11 @@ class Receipt(BaseModel):
 
 @dataclass(frozen=True)
 class Inbox:
-    """The sources by name, and the processor of deliveries."""
+    """The sources by name, and the function that starts the processing of deliveries."""
 
     sources: dict[str, Source]
     verify_token: SecretStr | None
-    processor: service.Processor
+    process_on_commit: service.ProcessOnCommit
 
 
 @asynccontextmanager
@@ -73,12 +68,11 @@ async def open_inbox(settings: WebhookSettings, state: Mapping[str, Any]) -> Asy
     """
     secrets = settings.webhook_secrets
     sources = parse_secrets(secrets.get_secret_value()) if secrets else {}
-    opened: AbstractAsyncContextManager[service.Processor]
-    opened = service.open_background_processor(state["database"])
+    processor = service.open_background_processor(state["database"])
     if state["queue"].is_connected:  # option: worker
-        opened = open_worker_processor(state["queue"])  # option: worker
-    async with opened as processor:
-        yield Inbox(sources, settings.webhook_verify_token, processor)
+        processor = open_worker_processor(state["queue"])  # option: worker
+    async with processor as process_on_commit:
+        yield Inbox(sources, settings.webhook_verify_token, process_on_commit)
 
 
 InboxDep = Annotated[Inbox, from_state("inbox")]
@@ -86,46 +80,42 @@ InboxDep = Annotated[Inbox, from_state("inbox")]
 
 async def find_source(source: str, inbox: InboxDep) -> Source:
     if source not in inbox.sources:
-        raise UnknownSource
+        raise UnknownWebhookSource
     return inbox.sources[source]
 
 
 KnownSource = Annotated[Source, Depends(find_source)]
 
 
-@dataclass(frozen=True)
-class Delivery:
-    source: str
-    events: list[NewEvent]
-
-
 async def verify(
     request: Request,
     response: Response,
-    source: str,
-    known: KnownSource,
+    source: KnownSource,
     headers: Annotated[SignatureHeaders, Header()],
-) -> Delivery:
+) -> list[NewEvent]:
     """Verify the signature of a delivery, and its age where the kind has a timestamp.
 
+    Returns:
+        The events of the delivery.
+
     Raises:
-        InvalidSignature: the message does not tell which part of the signed content is wrong.
+        InvalidWebhookSignature: the message does not tell which signed part is wrong.
     """
-    kind = KINDS[known.kind]
+    kind = KINDS[source.kind]
     if detail := kind.why_refused(headers, time.time()):
-        raise InvalidSignature(detail)
+        raise InvalidWebhookSignature(detail)
     try:
         body = await request.body()
     except ClientDisconnect as error:
-        raise InvalidSignature("The body did not arrive.") from error
-    if not kind.is_signed(known.keys, headers, body):
-        raise InvalidSignature("No signature fits.")
+        raise InvalidWebhookSignature("The body did not arrive.") from error
+    if not kind.is_signed(source.keys, headers, body):
+        raise InvalidWebhookSignature("No signature fits.")
     response.status_code = kind.success_status
-    return Delivery(source, kind.events(headers, body))
+    return kind.events(headers, body)
 
 
 # Declared before the session: a request without the secret takes no connection.
-VerifiedDelivery = Annotated[Delivery, Depends(verify)]
+VerifiedEvents = Annotated[list[NewEvent], Depends(verify)]
 BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 
@@ -134,25 +124,27 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"type": "o
     status_code=202,
     responses={
         200: {"model": Receipt, "description": "Sent to Meta instead of 202."},
-        **responses(UnknownSource, InvalidSignature, ContentTooLarge),
+        **responses(UnknownWebhookSource, InvalidWebhookSignature, ContentTooLarge),
     },
     openapi_extra={"requestBody": BODY},
 )
-async def receive_webhook(delivery: VerifiedDelivery, session: Session, inbox: InboxDep) -> Receipt:
+async def receive_webhook(
+    source: str, events: VerifiedEvents, session: Session, inbox: InboxDep
+) -> Receipt:
     """Store a delivery, which is processed soon after. A repeated one is only acknowledged."""
-    new_ids = await service.store(session, delivery.source, delivery.events)
+    new_ids = await service.store(session, source, events)
     for event_id in new_ids:
         # This line has the request id. Lines about the processing have none.
-        log.info("webhook stored", source=delivery.source, id=event_id)
+        log.info("webhook stored", source=source, id=event_id)
     if new_ids:
-        inbox.processor.process_on_commit(session, f"{delivery.source}:{new_ids[0]}")
+        inbox.process_on_commit(session, f"{source}:{new_ids[0]}")
     return Receipt(status="stored" if new_ids else "repeated")
 
 
 @router.get(
     "/{source}",
     response_class=PlainTextResponse,
-    responses=responses(UnknownSource, ChallengeRefused),
+    responses=responses(UnknownWebhookSource, WebhookChallengeRefused),
     dependencies=[Depends(find_source)],
 )
 async def answer_challenge(
@@ -167,5 +159,5 @@ async def answer_challenge(
     if expected is None or not hmac.compare_digest(
         token.encode(), expected.get_secret_value().encode()
     ):
-        raise ChallengeRefused
+        raise WebhookChallengeRefused
     return challenge

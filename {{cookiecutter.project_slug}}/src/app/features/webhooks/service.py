@@ -1,12 +1,12 @@
 """Store each delivery once, and process it until it succeeds or has failed for good."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from datetime import timedelta
 
 import structlog
-from sqlalchemy import bindparam, case, func, null, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,45 +32,16 @@ STORE = (
     .returning(WebhookDelivery.id)
 )
 TAKE = (
-    select(
-        WebhookDelivery.source,
-        WebhookDelivery.id,
-        WebhookDelivery.received_at,
-        WebhookDelivery.body,
-        WebhookDelivery.type,
-    )
+    select(WebhookDelivery)
     .where(WebhookDelivery.due_at <= func.now())
     .order_by(WebhookDelivery.due_at)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_THIS = (WebhookDelivery.source == bindparam("of_source"), WebhookDelivery.id == bindparam("of_id"))
-_FINISH = (
-    update(WebhookDelivery)
-    .where(*_THIS)
-    .values(
-        processed_at=func.now(), due_at=null(), error=null(), attempts=WebhookDelivery.attempts + 1
-    )
-    .returning(WebhookDelivery.attempts)
-    .execution_options(synchronize_session=False)
-)
-_PAUSE_SECONDS = FIRST_PAUSE_SECONDS * func.power(2, WebhookDelivery.attempts)
-_POSTPONE = (
-    update(WebhookDelivery)
-    .where(*_THIS, WebhookDelivery.processed_at.is_(None))
-    .values(
-        due_at=case(
-            (
-                WebhookDelivery.attempts + 1 < MAX_ATTEMPTS,
-                func.now() + func.make_interval(0, 0, 0, 0, 0, 0, _PAUSE_SECONDS),
-            ),
-        ),
-        error=bindparam("reason"),
-        attempts=WebhookDelivery.attempts + 1,
-    )
-    .returning(WebhookDelivery.attempts, WebhookDelivery.due_at)
-    .execution_options(synchronize_session=False)
-)
+
+# Processes the due deliveries as soon as the session's transaction is committed. The text is the
+# key of a job: of several jobs with one key, one takes effect.
+ProcessOnCommit = Callable[[AsyncSession, str], None]
 
 
 async def store(session: AsyncSession, source: str, events: Iterable[NewEvent]) -> list[str]:
@@ -98,13 +69,18 @@ async def process_next(database: Database) -> bool:
     event = None
     try:
         async with database.session() as session:
-            row = (await session.execute(TAKE)).mappings().one_or_none()  # locked
-            if row is None:
+            delivery = await session.scalar(TAKE)
+            if delivery is None:
                 return False
-            event = Event(**row)
+            event = Event(
+                delivery.source, delivery.id, delivery.received_at, delivery.body, delivery.type
+            )
             async with asyncio.timeout(PROCESS_SECONDS):
                 await process(event, session)
-            await session.execute(_FINISH, {"of_source": event.source, "of_id": event.id})
+            delivery.attempts += 1
+            delivery.processed_at = func.now()
+            delivery.due_at = None
+            delivery.error = None
     except Exception as error:
         if event is None:
             raise
@@ -115,71 +91,55 @@ async def process_next(database: Database) -> bool:
 
 async def _postpone(database: Database, event: Event, error: Exception) -> None:
     """Schedule the next attempt, in a new transaction: that of the attempt was rolled back."""
-    reason = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH].replace("\0", "")
-    values = {"of_source": event.source, "of_id": event.id, "reason": reason}
     async with database.session() as session:
-        row = (await session.execute(_POSTPONE, values)).one_or_none()
-    if row is not None and row.due_at is None:
-        log.error("webhook failed", source=event.source, id=event.id, attempts=row.attempts)
+        key = (event.source, event.id)
+        delivery = await session.get(WebhookDelivery, key, with_for_update=True)
+        if delivery is None or delivery.processed_at is not None:
+            return
+        delivery.error = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH].replace("\0", "")
+        pause = timedelta(seconds=FIRST_PAUSE_SECONDS * 2**delivery.attempts)
+        delivery.attempts += 1
+        has_failed = delivery.attempts >= MAX_ATTEMPTS
+        delivery.due_at = None if has_failed else func.now() + pause
+    if has_failed:
+        log.error("webhook failed", source=event.source, id=event.id, attempts=delivery.attempts)
 
 
-class Processor(Protocol):
-    """Processes stored deliveries."""
-
-    def process_on_commit(self, session: AsyncSession, key: str) -> None:
-        """Process the due deliveries as soon as the session's transaction is committed."""
-
-
-class BackgroundProcessor:
+@asynccontextmanager
+async def open_background_processor(database: Database) -> AsyncIterator[ProcessOnCommit]:
     """Process deliveries in this process: after each commit, and every minute.
 
     The sweep every minute retries failures, and resumes the work of processes that stopped.
     """
+    has_work, is_stopping = asyncio.Event(), asyncio.Event()
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._has_work = asyncio.Event()
-        self._is_stopping = False
+    async def wake() -> None:
+        has_work.set()
 
-    def process_on_commit(self, session: AsyncSession, _key: str) -> None:
-        after_commit(session, self._wake)
+    task = asyncio.create_task(_sweep(database, has_work, is_stopping))
+    try:
+        yield lambda session, _key: after_commit(session, wake)
+    finally:
+        is_stopping.set()
+        has_work.set()
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
+        task.cancel()  # rolls back the attempt; another process, or the next start, repeats it
+        with suppress(asyncio.CancelledError):
+            await task
 
-    async def _wake(self) -> None:
-        self._has_work.set()
 
-    async def run(self) -> None:
-        pause_seconds = START_SECONDS
-        while not self._is_stopping:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._has_work.wait(), pause_seconds)
-            self._has_work.clear()
-            pause_seconds = SWEEP_SECONDS
-            await self._sweep()
-
-    async def _sweep(self) -> None:
+async def _sweep(database: Database, has_work: asyncio.Event, is_stopping: asyncio.Event) -> None:
+    """Process the due deliveries whenever there is work, and every minute."""
+    pause_seconds = START_SECONDS
+    while not is_stopping.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(has_work.wait(), pause_seconds)
+        has_work.clear()
+        pause_seconds = SWEEP_SECONDS
         try:
-            while not self._is_stopping and await process_next(self._database):
+            while not is_stopping.is_set() and await process_next(database):
                 pass
         except Unavailable:
             pass  # logged already; the next sweep tries again
         except Exception:
             log.exception("webhooks not swept")  # the next sweep tries again
-
-    def stop(self) -> None:
-        """Stop after the running attempt, if any."""
-        self._is_stopping = True
-        self._has_work.set()
-
-
-@asynccontextmanager
-async def open_background_processor(database: Database) -> AsyncIterator[BackgroundProcessor]:
-    processor = BackgroundProcessor(database)
-    task = asyncio.create_task(processor.run())
-    try:
-        yield processor
-    finally:
-        processor.stop()
-        await asyncio.wait({task}, timeout=STOP_SECONDS)
-        task.cancel()  # rolls back the attempt; another process, or the next start, repeats it
-        with suppress(asyncio.CancelledError):
-            await task
