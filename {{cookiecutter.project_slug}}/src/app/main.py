@@ -28,7 +28,6 @@ from app.web.middleware import RequestMiddleware
 from app.web.openapi import describe_service, extend_openapi
 from app.web.problems import EVERY_ROUTE, install_error_handlers
 from app.web.request_summary import RequestHooks
-from app.web.routes import include_routers
 from app.web.server import drain_on_sigterm
 
 
@@ -93,14 +92,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     trace_requests(app, settings)  # option: tracing
     add_health_routes(app)
-    routers = [
-        metrics_router,  # option: metrics
-        accounts.router,  # option: auth
-        bookmarks.router,
-        webhooks.router,  # option: webhooks
-        passages.router,  # option: pgvector
-    ]
-    include_routers(app, routers)
+    app.include_router(metrics_router)  # option: metrics
+    app.include_router(accounts.router)  # option: auth
+    app.include_router(bookmarks.router)
+    app.include_router(webhooks.router)  # option: webhooks
+    app.include_router(passages.router)  # option: pgvector
     return app
 
 

@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from structlog.contextvars import get_contextvars
 
 from app import errors
 from app.errors import ServiceError
-from app.logging.context import current_value
 from app.web.routes import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,8 +27,8 @@ STATUS = {
 }
 
 
-class Problem(Exception):
-    """An error of HTTP itself, such as a missing header. Services raise a `ServiceError`.
+class Problem(ServiceError):
+    """An error of HTTP itself, such as a missing header. It has its own status.
 
     Args:
         detail: the reason, safe to show to the client.
@@ -36,9 +36,7 @@ class Problem(Exception):
         extensions: further members of the problem document.
     """
 
-    status: int = 500
-    title: str = "Internal Server Error"
-    type: str = "about:blank"
+    status = 500
 
     def __init__(
         self,
@@ -47,10 +45,8 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **extensions: Any,
     ) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail
-        self.headers = dict(headers or {})
-        self.extensions = extensions
+        super().__init__(detail, **extensions)
+        self.headers = headers or {}
 
 
 class ProblemDocument(BaseModel):
@@ -66,14 +62,14 @@ class ProblemDocument(BaseModel):
     trace_id: str | None = Field(None, description="Id of the trace.")  # option: tracing
 
 
-def status_of(kind: type[Problem] | type[ServiceError]) -> int:
+def status_of(kind: type[ServiceError]) -> int:
     """Return the HTTP status of a kind of error. A kind without a status is a server error."""
     if issubclass(kind, Problem):
         return kind.status
     return next((STATUS[base] for base in kind.__mro__ if base in STATUS), 500)
 
 
-def _headers(error: Problem | ServiceError) -> dict[str, str]:
+def _headers(error: ServiceError) -> Mapping[str, str]:
     if isinstance(error, Problem):
         return error.headers
     if isinstance(error, errors.NotAuthenticated):
@@ -83,22 +79,24 @@ def _headers(error: Problem | ServiceError) -> dict[str, str]:
     return {}
 
 
-def render(error: Problem | ServiceError) -> Response:
+def render(error: ServiceError) -> Response:
+    """Return the problem document of an error."""
+    context = get_contextvars()
     status = error.status if isinstance(error, Problem) else status_of(type(error))
     body = {
         "type": error.type,
         "title": error.title,
         "status": status,
         "detail": error.detail,
-        "request_id": current_value("request_id"),
-        "trace_id": current_value("trace_id"),  # option: tracing
+        "request_id": context.get("request_id"),
+        "trace_id": context.get("trace_id"),  # option: tracing
         **error.extensions,
     }
     content = orjson.dumps({key: value for key, value in body.items() if value is not None})
     return Response(content, status, _headers(error), MEDIA_TYPE)
 
 
-def responses(*kinds: type[Problem] | type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """Document the errors of a route: use it for the argument `responses`."""
     titles: dict[int | str, list[str]] = {}
     for kind in kinds:
@@ -120,36 +118,26 @@ EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
 
 def install_error_handlers(app: FastAPI) -> None:
     """Respond to every error with a problem document."""
-    app.add_exception_handler(Problem, _on_error)
-    app.add_exception_handler(ServiceError, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
 
+    @app.exception_handler(ServiceError)
+    async def on_service_error(_request: Request, error: ServiceError) -> Response:
+        return render(error)
 
-async def _on_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem | ServiceError)
-    return render(error)
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if "Allow" in headers:  # with the methods of one route
+            headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
+        problem = Problem(headers=headers)
+        problem.status = error.status_code
+        problem.title = HTTPStatus(error.status_code).phrase
+        return render(problem)
 
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if "Allow" in headers:  # with the methods of one route
-        headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
-    problem = Problem(headers=headers)
-    problem.status = error.status_code
-    problem.title = HTTPStatus(error.status_code).phrase
-    return render(problem)
-
-
-async def _on_validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return render(
-        errors.InvalidInput(
-            "The request does not fit its schema; see errors.",
-            errors=[_describe(item) for item in error.errors()[:MAX_LISTED_ERRORS]],
-        )
-    )
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(_request: Request, error: RequestValidationError) -> Response:
+        details = [_describe(item) for item in error.errors()[:MAX_LISTED_ERRORS]]
+        message = "The request does not fit its schema; see errors."
+        return render(errors.InvalidInput(message, errors=details))
 
 
 def _describe(item: dict[str, Any]) -> dict[str, str]:
