@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 from opentelemetry.trace.propagation import tracecontext  # option: tracing
-
-from app.logging.context import current_request_id
+from structlog.contextvars import get_contextvars
 
 
 @asynccontextmanager
@@ -26,7 +25,6 @@ async def open_http_client(
 
 
 async def _add_ids(request: httpx.Request) -> None:
-    request_id = current_request_id()
-    if request_id:
+    if request_id := get_contextvars().get("request_id"):
         request.headers["X-Request-Id"] = request_id
     tracecontext.TraceContextTextMapPropagator().inject(request.headers)  # option: tracing

@@ -84,12 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     # The last middleware that is added is the outermost.
     app.add_middleware(RateLimitMiddleware)  # option: rate_limit
-    app.add_middleware(
-        RequestMiddleware,
-        settings=settings,
-        is_draining=lambda: health.is_draining,
-        hooks=hooks,
-    )
+    app.add_middleware(RequestMiddleware, settings=settings, health=health, hooks=hooks)
     trace_requests(app, settings)  # option: tracing
     add_health_routes(app)
     app.include_router(metrics_router)  # option: metrics
