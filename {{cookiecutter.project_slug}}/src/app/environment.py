@@ -4,25 +4,25 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from app.settings_types import production
+from app.settings_types import production_value
 
 # Variables that name the commit. A platform that builds from Git overrides the image's value.
-_COMMIT = ["commit_sha"]
-_COMMIT.insert(0, "railway_git_commit_sha")  # option: railway
-_COMMIT.insert(0, "render_git_commit")  # option: render
+COMMIT_VARIABLES = ["commit_sha"]
+COMMIT_VARIABLES.insert(0, "railway_git_commit_sha")  # option: railway
+COMMIT_VARIABLES.insert(0, "render_git_commit")  # option: render
 
 
 class EnvironmentSettings(BaseModel):
     environment: Literal["development", "test", "staging", "production"] = Field(
         "development",
         description="Where this runs. Outside development, insecure values are refused.",
-        json_schema_extra=production("Write production, or staging.", required=True),
+        json_schema_extra=production_value("Write production, or staging.", required=True),
     )
     commit_sha: str = Field(
         "unknown",
-        validation_alias=AliasChoices(*_COMMIT),
+        validation_alias=AliasChoices(*COMMIT_VARIABLES),
         description="Commit the running code was built from.",
-        json_schema_extra=production("`make image` puts it into the image."),
+        json_schema_extra=production_value("`make image` puts it into the image."),
     )
 
     @property

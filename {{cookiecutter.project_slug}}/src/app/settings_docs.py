@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from app.environment import EnvironmentSettings
 from app.settings import Settings
 
 
@@ -46,7 +47,7 @@ def settings_page() -> str:
 def _variables() -> Iterator[tuple[str, FieldInfo]]:
     """Yield each variable once, in the order of the classes that `Settings` combines."""
     fields: dict[str, FieldInfo] = {}
-    for owner in (Settings.__bases__[-2], *Settings.__bases__):
+    for owner in (EnvironmentSettings, *Settings.__bases__):
         if issubclass(owner, BaseModel):
             fields |= owner.model_fields
     return ((name.upper(), field) for name, field in fields.items())

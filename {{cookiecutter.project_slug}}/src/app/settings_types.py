@@ -9,11 +9,11 @@ from pydantic_settings import NoDecode
 MIN_TOKEN_LENGTH = 16
 # user:password@host:port/path. A "/" in a password would make libraries read the part before it as
 # the port, and their error shows that part.
-PLACE = r"(?=.)([^/?#[\]]*@)?([^\s/?#[\]@:]*|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?([/?]\S*)?"
+AFTER_SCHEME = r"(?=.)([^/?#[\]]*@)?([^\s/?#[\]@:]*|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?([/?]\S*)?"
 RANDOM_COMMAND = '`python3 -c "import secrets; print(secrets.token_urlsafe(32))"`'
 
 
-def production(source: str, *, required: bool = False) -> dict[str, Any]:
+def production_value(source: str, *, required: bool = False) -> dict[str, Any]:
     """Return a field's `json_schema_extra`: where its value in production comes from.
 
     Args:
@@ -40,7 +40,7 @@ def split_commas(value: object) -> object:
     return value
 
 
-def url_of(*schemes: str, rest: str = PLACE) -> AfterValidator:
+def url_of(*schemes: str, rest: str = AFTER_SCHEME) -> AfterValidator:
     """Return a validator for URLs with one of these schemes, possibly with a driver after a `+`.
 
     Args:

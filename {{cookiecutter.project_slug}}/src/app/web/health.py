@@ -55,15 +55,15 @@ def _summarize(request: Request) -> Summary:
 
 
 async def read_health(request: Request) -> Summary:
-    """Return the name and version of the service. `draining` precedes its end.
+    """Return the name, version and commit of the service, without a check of its dependencies.
 
-    It checks no dependencies.
+    The status is `draining` from SIGTERM until the process ends.
     """
     return _summarize(request)
 
 
 async def check_liveness() -> Live:
-    """Restart the process if this fails. It checks no dependencies."""
+    """Restart the process if this fails. No dependency is checked."""
     return Live()
 
 

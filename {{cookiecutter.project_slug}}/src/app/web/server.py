@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import Context
 from types import FrameType
 
+import click
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -30,7 +31,7 @@ BACKLOG = 2048
 PROCESS_TIMEOUT_SECONDS = 10
 
 
-class ListenError(Exception):
+class ListenError(click.ClickException):
     """The address or port cannot be bound."""
 
 
