@@ -14,7 +14,6 @@ from app.auth.settings import AuthSettings  # option: auth
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
 from app.discovery import find_modules
-from app.environment import COMMIT_VARIABLES, EnvironmentSettings
 from app.features.passages.settings import PassageSettings  # option: pgvector
 from app.features.webhooks.settings import WebhookSettings  # option: webhooks
 from app.jobs.settings import JobSettings  # option: worker
@@ -22,6 +21,7 @@ from app.logging.settings import LogSettings
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.rate_limit.settings import RateLimitSettings  # option: rate_limit
 from app.sentry.settings import SentrySettings  # option: sentry
+from app.settings_base import COMMIT_VARIABLES, EnvironmentSettings
 from app.tracing.settings import TracingSettings  # option: tracing
 from app.web.settings import WebSettings
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.environment import EnvironmentSettings
 from app.settings import Settings
+from app.settings_base import EnvironmentSettings
 
 
 def env_template() -> str:

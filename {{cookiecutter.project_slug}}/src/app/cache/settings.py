@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
-from app.settings_types import production_value, url_of
+from app.settings_base import production_value, url_of
 
 
 class RedisSettings(BaseModel):

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from app.environment import EnvironmentSettings
-from app.settings_types import production_value, url_of
+from app.settings_base import EnvironmentSettings, production_value, url_of
 
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
 # app.db.url parses the rest: it knows the forms of every platform.

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.environment import EnvironmentSettings
-from app.settings_types import production_value
+from app.settings_base import EnvironmentSettings, production_value
 
 
 class LogSettings(EnvironmentSettings):

@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from app.environment import EnvironmentSettings
-from app.settings_types import RANDOM_COMMAND, Token, production_value
+from app.settings_base import RANDOM_COMMAND, EnvironmentSettings, Token, production_value
 
 COMPOSE_VARIABLES = ["GRAFANA_PORT", "PROMETHEUS_PORT"]  # of compose.yaml; no setting reads them
 

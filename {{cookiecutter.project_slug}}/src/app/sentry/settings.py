@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from app.environment import EnvironmentSettings
-from app.settings_types import production_value, url_of
+from app.settings_base import EnvironmentSettings, production_value, url_of
 
 # A public key, with an optional second half. A self-hosted Sentry may be below a path.
 _REST = r"\w+(:\w+)?@[^/:]+(:\d+)?(/[\w.-]+)*/\d+"

@@ -42,7 +42,11 @@ class Details(Summary):
     components: dict[str, Component]
 
 
-def _summarize(request: Request) -> Summary:
+async def read_health(request: Request) -> Summary:
+    """Return the name, version and commit of the service, without a check of its dependencies.
+
+    The status is `draining` from SIGTERM until the process ends.
+    """
     health: Health = request.state["health"]
     settings: WebSettings = request.state["settings"]
     return Summary(
@@ -52,14 +56,6 @@ def _summarize(request: Request) -> Summary:
         commit=settings.commit_sha,
         uptime_seconds=round(health.uptime_seconds, 1),
     )
-
-
-async def read_health(request: Request) -> Summary:
-    """Return the name, version and commit of the service, without a check of its dependencies.
-
-    The status is `draining` from SIGTERM until the process ends.
-    """
-    return _summarize(request)
 
 
 async def check_liveness() -> Live:
@@ -86,8 +82,9 @@ async def read_health_details(request: Request, token: SentToken) -> Details:
     health: Health = request.state["health"]
     settings: WebSettings = request.state["settings"]
     require_token(settings, settings.health_token, token)
+    summary = await read_health(request)
     return Details(
-        **_summarize(request).model_dump(),
+        **summary.model_dump(),
         environment=settings.environment,
         components=await health.components(),
     )

@@ -7,8 +7,8 @@ from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from app.environment import EnvironmentSettings
 from app.errors import NotAuthenticated, NotFound
+from app.settings_base import EnvironmentSettings
 
 
 class TokenRequired(NotAuthenticated):

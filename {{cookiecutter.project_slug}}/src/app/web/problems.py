@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -82,18 +81,17 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
 def render(error: ServiceError) -> Response:
     """Return the problem document of an error."""
     context = get_contextvars()
-    status = error.status if isinstance(error, Problem) else status_of(type(error))
-    body = {
-        "type": error.type,
-        "title": error.title,
-        "status": status,
-        "detail": error.detail,
-        "request_id": context.get("request_id"),
-        "trace_id": context.get("trace_id"),  # option: tracing
+    document = ProblemDocument(
+        type=error.type,
+        title=error.title,
+        status=error.status if isinstance(error, Problem) else status_of(type(error)),
+        detail=error.detail,
+        request_id=context.get("request_id"),
+        trace_id=context.get("trace_id"),  # option: tracing
         **error.extensions,
-    }
-    content = orjson.dumps({key: value for key, value in body.items() if value is not None})
-    return Response(content, status, _headers(error), MEDIA_TYPE)
+    )
+    content = document.model_dump_json(exclude_none=True)
+    return Response(content, document.status, _headers(error), MEDIA_TYPE)
 
 
 def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:

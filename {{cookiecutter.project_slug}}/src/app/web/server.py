@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from types import FrameType
 
@@ -99,13 +99,9 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         timeout_worker_healthcheck=PROCESS_TIMEOUT_SECONDS,
         workers=settings.web_concurrency,
     )
-    with ExitStack() as stack:
-        for listener in sockets:
-            stack.enter_context(listener)
-        port = sockets[0].getsockname()[1]
-        url = f"http://{_shown(settings.host)}:{port}"
-        log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
-        stack.enter_context(suppress(KeyboardInterrupt))
+    url = f"http://{_host_for_url(settings.host)}:{sockets[0].getsockname()[1]}"
+    log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
+    with suppress(KeyboardInterrupt):
         if reload:
             # It logs changes of byte code, too. uvicorn logs the changed source file.
             logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
@@ -113,14 +109,16 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         elif settings.web_concurrency > 1:
             supervisor = Multiprocess(config, sockets=sockets)
             supervisor.run()
+            # uvicorn has no documented way to see that a process failed to start: its own command
+            # exits with 0. Without this, an orchestrator would take the failure for a normal end.
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 sys.exit(STARTUP_FAILURE)
         else:
             uvicorn.Server(config).run(sockets=sockets)
 
 
-def _shown(host: str) -> str:
-    """Return the host as it stands in a link."""
+def _host_for_url(host: str) -> str:
+    """Return the host part of a URL that a browser on this machine can open."""
     if host in {"", "0.0.0.0", "127.0.0.1", "::", "::1"}:  # noqa: S104 - only compared
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -4,11 +4,19 @@ import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
-from app.environment import EnvironmentSettings
-from app.settings_types import RANDOM_COMMAND, CommaSeparated, Token, production_value, split_commas
+from app.settings_base import RANDOM_COMMAND, EnvironmentSettings, Token, production_value
 
-Names = Annotated[CommaSeparated, BeforeValidator(split_commas)]
+
+def _split_commas(value: object) -> object:
+    """Split a comma-separated text into lower-case items. Other values pass unchanged."""
+    if isinstance(value, str):
+        return [item.strip().lower() for item in value.split(",") if item.strip()]
+    return value
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
 
 
 class WebSettings(EnvironmentSettings):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from app.settings_types import RANDOM_COMMAND, Token, production_value
+from app.settings_base import RANDOM_COMMAND, Token, production_value
 
 KindName = Literal["standard", "meta", "github"]
 

@@ -1,11 +1,14 @@
-"""Types that the settings of several packages share."""
+"""The base class, types and validators of the settings of every package."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, SecretStr
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, SecretStr
 
+# Variables that name the commit. A platform that builds from Git overrides the image's value.
+COMMIT_VARIABLES = ["commit_sha"]
+COMMIT_VARIABLES.insert(0, "railway_git_commit_sha")  # option: railway
+COMMIT_VARIABLES.insert(0, "render_git_commit")  # option: render
 MIN_TOKEN_LENGTH = 16
 # user:password@host:port/path. A "/" in a password would make libraries read the part before it as
 # the port, and their error shows that part.
@@ -29,15 +32,7 @@ def _check_token(token: SecretStr) -> SecretStr:
     return token
 
 
-CommaSeparated = Annotated[list[str], NoDecode]
 Token = Annotated[SecretStr, AfterValidator(_check_token)] | None
-
-
-def split_commas(value: object) -> object:
-    """Split a comma-separated text into lower-case items. Other values pass unchanged."""
-    if isinstance(value, str):
-        return [item.strip().lower() for item in value.split(",") if item.strip()]
-    return value
 
 
 def url_of(*schemes: str, rest: str = AFTER_SCHEME) -> AfterValidator:
@@ -59,3 +54,35 @@ def url_of(*schemes: str, rest: str = AFTER_SCHEME) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+class EnvironmentSettings(BaseModel):
+    """The environment that the service runs in. Packages derive their own settings from it."""
+
+    environment: Literal["development", "test", "staging", "production"] = Field(
+        "development",
+        description="Where this runs. Outside development, insecure values are refused.",
+        json_schema_extra=production_value("Write production, or staging.", required=True),
+    )
+    commit_sha: str = Field(
+        "unknown",
+        validation_alias=AliasChoices(*COMMIT_VARIABLES),
+        description="Commit the running code was built from.",
+        json_schema_extra=production_value("`make image` puts it into the image."),
+    )
+
+    @property
+    def is_development(self) -> bool:
+        return self.environment == "development"
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether clients that this team does not control can reach the service."""
+        return self.environment in {"staging", "production"}
+
+    def insecure_values(self) -> list[str]:
+        """Return one sentence for each value that staging and production must not have.
+
+        A package that has such values overrides this method and extends the list of `super()`.
+        """
+        return []
