@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitMiddleware)  # option: rate_limit
     app.add_middleware(RequestMiddleware, settings=settings, health=health, hooks=hooks)
     trace_requests(app, settings)  # option: tracing
-    add_health_routes(app)
+    add_health_routes(app, settings, health)
     app.include_router(metrics_router)  # option: metrics
     app.include_router(accounts.router)  # option: auth
     app.include_router(bookmarks.router)

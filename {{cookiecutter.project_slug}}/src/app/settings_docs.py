@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from app.settings import Settings
-from app.settings_base import EnvironmentSettings
+from app.settings_base import EnvironmentSettings, production_value
 
 
 def env_template() -> str:
@@ -62,5 +62,4 @@ def _default(field: FieldInfo) -> str:
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
-    default = {"production": "Leave it out to begin with.", "required": False}
-    return default | extra if isinstance(extra, dict) else default
+    return extra if isinstance(extra, dict) else production_value("Leave it out to begin with.")

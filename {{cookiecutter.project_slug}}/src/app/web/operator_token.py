@@ -24,11 +24,7 @@ _bearer = HTTPBearer(
 SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def require_token(
-    settings: EnvironmentSettings,
-    token: SecretStr | None,
-    sent: HTTPAuthorizationCredentials | None,
-) -> None:
+def require_token(settings: EnvironmentSettings, token: SecretStr | None, sent: SentToken) -> None:
     """Check the token of a request. Without a configured token, development and tests are open.
 
     Args:

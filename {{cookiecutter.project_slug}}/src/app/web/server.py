@@ -1,7 +1,6 @@
 """The HTTP server: a socket for each address family, and a drain before the shutdown."""
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
@@ -24,7 +23,6 @@ log = structlog.get_logger()
 
 # Longer than proxies keep an idle connection (60 s is usual), so that the proxy closes it first.
 KEEP_ALIVE_SECONDS = 75
-BACKLOG = 2048
 # A process that does not respond to its parent for this long is replaced. On a small share of a
 # processor, the first imports take longer than uvicorn's default, 5 s. The parent may need as long
 # to notice a process that has ended.
@@ -51,12 +49,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return [socket.create_server((host, port), family=family, backlog=BACKLOG)]
-        sockets = [socket.create_server(("", port), backlog=BACKLOG)]
+            return [socket.create_server((host, port), family=family)]
+        sockets = [socket.create_server(("", port))]
         if socket.has_dualstack_ipv6():  # Python and the kernel support IPv6
             port = sockets[0].getsockname()[1]
-            family = socket.AF_INET6
-            sockets.append(socket.create_server(("", port), family=family, backlog=BACKLOG))
+            sockets.append(socket.create_server(("", port), family=socket.AF_INET6))
     except OSError as error:
         place = f"port {port}" + (f" of {host}" if host else "")
         # Python repeats the address in parentheses.
@@ -86,7 +83,6 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         factory,
         factory=True,
         access_log=False,  # app.web.access_log logs the request id and the route
-        backlog=BACKLOG,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         http="app.web.http_protocol:HttpProtocol",  # imported after the process responds
         lifespan="on",
@@ -103,8 +99,6 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
     log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
     with suppress(KeyboardInterrupt):
         if reload:
-            # It logs changes of byte code, too. uvicorn logs the changed source file.
-            logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
             supervisor = Multiprocess(config, sockets=sockets)
