@@ -54,13 +54,12 @@ def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
 def _check_database_urls(settings: Settings) -> None:
     from app.db.url import parse_postgres_url
 
-    for name in ("database_url", "database_unpooled_url"):
-        url = getattr(settings, name)
-        try:
-            if url is not None:
+    try:
+        for name in ("database_url", "database_unpooled_url"):
+            if url := getattr(settings, name):
                 parse_postgres_url(url.get_secret_value(), variable=name.upper())
-        except ValueError as error:
-            _exit_for([str(error)])
+    except ValueError as error:
+        _exit_for([str(error)])
 
 
 def _exit_for(problems: list[str]) -> NoReturn:

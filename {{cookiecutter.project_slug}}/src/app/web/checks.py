@@ -63,7 +63,8 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
-        self._current_run: asyncio.Task[dict[str, Component]] | None = None
+        self._lock = asyncio.Lock()  # of the result
+        self._result: dict[str, Component] = {}
         self._result_expires_at = 0.0
         self._runs: dict[str, asyncio.Task[str | None]] = {}  # the last run of each check
         self._since = time.monotonic()
@@ -78,12 +79,14 @@ class Health:
         return time.monotonic() - self._since
 
     async def components(self) -> dict[str, Component]:
-        """Run all checks concurrently, or share the run that is in progress or has just ended."""
-        if self._current_run is None or (
-            self._current_run.done() and time.monotonic() >= self._result_expires_at
-        ):
-            self._current_run = asyncio.create_task(self._run_checks())
-        return await asyncio.shield(self._current_run)
+        """Run all checks concurrently. Probes that wait meanwhile share the result."""
+        async with self._lock:
+            if time.monotonic() >= self._result_expires_at:
+                results = await asyncio.gather(*map(self._run_check, self._checks.values()))
+                self._result = dict(zip(self._checks, results, strict=True))
+                self._result_expires_at = time.monotonic() + SHARED_SECONDS
+                self.is_started = self.is_started or _critical_checks_pass(self._result)
+            return self._result
 
     async def readiness(self) -> Readiness:
         """Return whether this replica should receive requests.
@@ -108,20 +111,10 @@ class Health:
 
     async def close(self) -> None:
         """End running and late checks, before the connections that they use are closed."""
-        seconds = sum(check.timeout_seconds for check in self._checks.values())
-        if self._current_run is not None:
-            await asyncio.wait({self._current_run}, timeout=seconds)
         for run in self._runs.values():
             run.cancel()
         if self._runs:
-            await asyncio.wait(self._runs.values(), timeout=seconds)
-
-    async def _run_checks(self) -> dict[str, Component]:
-        results = await asyncio.gather(*map(self._run_check, self._checks.values()))
-        self._result_expires_at = time.monotonic() + SHARED_SECONDS
-        components = dict(zip(self._checks, results, strict=True))
-        self.is_started = self.is_started or _critical_checks_pass(components)
-        return components
+            await asyncio.wait(self._runs.values(), timeout=LATE_SECONDS)
 
     async def _run_check(self, check: Check) -> Component:
         started = time.perf_counter()
