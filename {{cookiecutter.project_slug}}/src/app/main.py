@@ -1,7 +1,7 @@
 """The composition root: the objects of the lifespan, in order, and every router."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -67,13 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
     health = Health()
     hooks = RequestHooks(on_end=[create_access_log_hook(log_probes=settings.log_level == "debug")])
 
-    def lifespan(_app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
-        return open_state(settings, health, hooks)
-
     app = FastAPI(
         title="Example Service",
         **describe_service(),
-        lifespan=lifespan,
+        lifespan=lambda _app: open_state(settings, health, hooks),
         openapi_url="/openapi.json" if settings.serves_docs else None,
         redoc_url=None,  # it loads fonts and a logo from third parties, and shows the same as /docs
         redirect_slashes=False,
