@@ -91,7 +91,7 @@ def _explain(location: tuple[int | str, ...], message: str) -> list[str]:
 
 
 def compose_variables() -> set[str]:
-    """Return the variables of compose.yaml that no setting reads. It reads the same `.env`."""
+    """Return the variables that only compose.yaml reads. Docker Compose uses the same `.env`."""
     of_packages = (getattr(m, "COMPOSE_VARIABLES", ()) for m in find_modules("settings"))
     return {"IMAGE_TAG", "POSTGRES_PASSWORD", "VERSION"}.union(*of_packages)
 
