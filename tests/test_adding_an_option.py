@@ -113,7 +113,8 @@ def write_the_service(copy: Copy) -> None:
     marker = "  # option: greeting\n"
     copy.before(app / "main.py", "from app.jobs.queue",
                 f"from app.greeting.routes import greeting_router{marker}")  # fmt: skip
-    copy.before(app / "main.py", "        bookmarks.router,", f"        greeting_router,{marker}")
+    copy.before(app / "main.py", "    app.include_router(bookmarks.router)",
+                f"    app.include_router(greeting_router){marker}")  # fmt: skip
     copy.before(app / "settings.py", "from app.jobs.settings",
                 f"from app.greeting.settings import GreetingSettings{marker}")  # fmt: skip
     copy.before(app / "settings.py", "    RateLimitSettings,", f"    GreetingSettings,{marker}")

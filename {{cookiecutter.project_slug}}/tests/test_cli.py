@@ -108,7 +108,7 @@ def test_migration_writes_the_difference_and_reports_an_empty_one(
     assert app("migrate", **copy).returncode == 0
 
     before = list((ROOT / "src/app/migrations/versions").iterdir())
-    other_branch = app("migration", "add tags", DATABASE_URL=empty_database)
+    other_branch = app("migration", "add notes", DATABASE_URL=empty_database)
     assert other_branch.returncode == 1
     reason = json.loads(other_branch.stdout)["reason"]
     assert reason.startswith(f"the database is at {number + 1:04d}, which this code does not have:")
@@ -119,7 +119,7 @@ def test_migration_writes_the_difference_and_reports_an_empty_one(
 def test_migration_without_a_message_is_refused(message: str) -> None:
     result = CliRunner().invoke(main, ["migration", message])
     assert result.exit_code == 2
-    assert 'MESSAGE describes the change, for example "add tags"' in result.stderr
+    assert 'MESSAGE describes the change, for example "add notes"' in result.stderr
 
 
 @pytest.mark.parametrize(

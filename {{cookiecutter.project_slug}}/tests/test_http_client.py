@@ -2,16 +2,16 @@
 
 import httpx
 import pytest
+from structlog.contextvars import bound_contextvars
 
 from app.http_client import open_http_client
-from app.logging.context import LogContext
 from processes import Receiver
 
 
 async def test_request_to_another_service_carries_the_request_id() -> None:
     with Receiver() as receiver:
         async with open_http_client() as client:
-            with LogContext(request_id="of-this-test"):
+            with bound_contextvars(request_id="of-this-test"):
                 await client.get(f"http://{receiver.address}/")
             await client.get(f"http://{receiver.address}/")
     request_ids = [request.headers["X-Request-Id"] for request in receiver.received]
@@ -28,7 +28,7 @@ async def test_calls_through_a_given_transport_carry_the_request_id() -> None:
         return httpx.Response(200, text=request.headers["X-Request-Id"])
 
     async with open_http_client(transport=httpx.MockTransport(answer)) as client:
-        with LogContext(request_id="of-this-test"):
+        with bound_contextvars(request_id="of-this-test"):
             assert (await client.get("http://orders/")).text == "of-this-test"
 
 

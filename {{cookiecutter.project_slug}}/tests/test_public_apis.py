@@ -1,6 +1,7 @@
 """The source uses public APIs of other packages only."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,16 @@ SOURCE = Path(app.__path__[0])
 PUBLIC_NAMES = {"_asdict", "_fields", "_make", "_replace"}  # of every named tuple
 SETTABLE = {"sys.__stdout__", "sys.excepthook", "tempfile.tempdir"}  # documented as variables
 FORBIDDEN = {"__signature__", "greenlet_spawn", "setattr"}
+# Modules without documentation, which may change in every release.
+INTERNAL = [r"uvicorn\..+", r".+\.(protocols|supervisors)(\..+)?"]
+INTERNAL += [r"taskiq\.(cli|receiver)(\..+)?"]  # option: taskiq
+ALLOWED_INTERNALS = {
+    "taskiq.cli.scheduler.run": "has the rules of schedules",  # option: taskiq
+    "taskiq.receiver": "runs jobs inside a process",  # option: taskiq
+    "uvicorn.config": "has the exit code of a process that failed to start",
+    "uvicorn.protocols.http.httptools_impl": "lacks the corrections of web/http_protocol.py",
+    "uvicorn.supervisors": "serve several sockets; uvicorn.run() binds one",
+}
 
 
 def is_private(name: str) -> bool:
@@ -59,6 +70,18 @@ def find_uses(tree: ast.Module) -> Iterator[str]:
             yield ast.unparse(node)
 
 
+def find_internals(tree: ast.Module) -> Iterator[str]:
+    """Yield the undocumented modules of other packages that are imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if re.fullmatch("|".join(INTERNAL), name))
+
+
 def find_replacements(tree: ast.Module) -> Iterator[str]:
     """Yield assignments to attributes of imported objects, and to the route of a scope."""
     nodes = list(ast.walk(tree))
@@ -97,6 +120,26 @@ def test_private_apis_are_found_in_source(source: str, found: str | None) -> Non
     tree = ast.parse(source)
     uses = [*find_uses(tree), *find_replacements(tree)]
     assert uses == ([found] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from uvicorn.supervisors import Multiprocess", ["uvicorn.supervisors"]),
+        ("import uvicorn.main", ["uvicorn.main"]),
+        ("from taskiq.cli.worker import x", ["taskiq.cli.worker"]),  # option: taskiq
+        ("def f():\n    from a.protocols.http import x", ["a.protocols.http"]),
+        ("import uvicorn\nfrom fastapi.routing import x", []),
+    ],
+)
+def test_internal_modules_are_found_in_source(source: str, found: list[str]) -> None:
+    assert list(find_internals(ast.parse(source))) == found
+
+
+def test_source_imports_allowed_internal_modules_only() -> None:
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in SOURCE.rglob("*.py")]
+    imported = {module for tree in trees for module in find_internals(tree)}
+    assert imported == set(ALLOWED_INTERNALS)
 
 
 def test_source_uses_public_apis_only() -> None:

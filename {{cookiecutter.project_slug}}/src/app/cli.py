@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from app.command_settings import ready_settings
+from app.command_settings import load_command_settings
 from app.logging.setup import configure_logs
 from app.settings import Settings, load_settings, unknown_variables
 from app.worker_commands import scheduler, worker  # option: worker
@@ -38,11 +38,11 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--migrate", "migrates", is_flag=True, help="Run `app migrate` first.")
-def serve(*, migrates: bool) -> None:
+@click.option("--migrate", "migrate_first", is_flag=True, help="Run `app migrate` first.")
+def serve(*, migrate_first: bool) -> None:
     """Serve until SIGTERM. It does not migrate the database unless --migrate is given."""
-    with ready_settings() as settings:
-        if migrates:
+    with load_command_settings() as settings:
+        if migrate_first:
             _migrate(settings)
         _serve(settings, reload=False)
 
@@ -54,9 +54,9 @@ def dev(*, reload: bool) -> None:
 
     The port is PORT, 8000 by default. PostgreSQL is embedded if DATABASE_URL is not set.
     """
-    with ready_settings() as given:
+    with load_command_settings() as initial_settings:
         for name, value in (("host", "127.0.0.1"), ("drain_seconds", "0")):
-            if name not in given.model_fields_set:
+            if name not in initial_settings.model_fields_set:
                 os.environ[name.upper()] = value
         settings = load_settings()
         _migrate(settings)
@@ -65,20 +65,17 @@ def dev(*, reload: bool) -> None:
 
 def _serve(settings: Settings, *, reload: bool) -> None:
     from app.metrics.prometheus import shared_metrics  # option: metrics
-    from app.web.server import ListenError, serve
+    from app.web.server import serve
 
     shared = shared_metrics(settings.web_concurrency)  # option: metrics
     click.get_current_context().with_resource(shared)  # option: metrics
-    try:
-        serve(APP, settings, reload=reload)
-    except ListenError as error:
-        raise click.ClickException(str(error)) from error
+    serve(APP, settings, reload=reload)
 
 
 @main.command()
 def migrate() -> None:
     """Run `alembic upgrade head` under a lock. Several replicas may run this at once."""
-    with ready_settings() as settings:
+    with load_command_settings() as settings:
         _migrate(settings)
 
 
@@ -102,8 +99,8 @@ def migration(message: str) -> None:
     from alembic.util import CommandError
 
     if not any(character.isalnum() for character in message):
-        raise click.UsageError('MESSAGE describes the change, for example "add tags"')
-    with ready_settings() as settings:
+        raise click.UsageError('MESSAGE describes the change, for example "add notes"')
+    with load_command_settings() as settings:
         _migrate(settings, accept_newer=False)
         try:
             command.revision(Config(toml_file="pyproject.toml"), message, autogenerate=True)
@@ -121,7 +118,7 @@ def seed() -> None:
         async with open_database(settings) as database:
             return sum([await module.seed(database) for module in find_modules("seed")])
 
-    with ready_settings() as settings:
+    with load_command_settings() as settings:
         _migrate(settings)
         click.echo(f"{asyncio.run(run(settings))} rows added")
 
@@ -135,13 +132,13 @@ def check() -> None:
         app = create_app(settings)
         async with app.router.lifespan_context(app) as state:
             assert state is not None
-            state["health"].allow_late_checks()
+            state["health"].extend_timeouts()
             components = await state["health"].components()
         for name, component in components.items():
             _report(name, component.status, component.reason or f"{component.latency_ms} ms")
         return all(component.status == "ok" for component in components.values())
 
-    with ready_settings(logs=False) as settings:
+    with load_command_settings(logs=False) as settings:
         # The report has every problem, so warnings would repeat it.
         configure_logs(settings.model_copy(update={"log_level": "error"}))
         unknown = unknown_variables()
@@ -158,10 +155,12 @@ def _report(name: str, status: str, detail: str) -> None:
 
 
 @main.command()
-@click.option("--page", "form", flag_value="page", help="In the form of docs/settings.md.")
-@click.option("--production", "form", flag_value="production", help="With the source of each.")
+@click.option("--page", "form", flag_value="page", help="Print docs/settings.md instead.")
+@click.option(
+    "--production", "form", flag_value="production", help="Print .env.production.template instead."
+)
 def env(form: str | None) -> None:
-    """Print every environment variable, in the form of `.env`."""
+    """Print every environment variable and its default."""
     from app.settings_docs import env_template, production_template, settings_page
 
     forms = {"page": settings_page, "production": production_template}

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def ready_settings(*, logs: bool = True) -> Iterator[Settings]:
+def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
     """Yield the settings of a command. Wrong settings end the program with one line each.
 
     In development, embedded servers start if DATABASE_URL is not set.
@@ -34,42 +34,32 @@ def ready_settings(*, logs: bool = True) -> Iterator[Settings]:
         configure_logs(settings)
         for problem in unknown_variables():
             log.warning("unknown variable", reason=problem)
-    if settings.database_url is None:
-        with _embedded_services() as variables:
-            for name, url in variables.items():
-                if getattr(settings, name.lower()) is None:
-                    os.environ[name] = url
-            yield load_settings()
-    else:
+    if settings.database_url is not None:
         _check_database_urls(settings)
         yield settings
-
-
-@contextmanager
-def _embedded_services() -> Iterator[dict[str, str]]:
+        return
     try:
-        from app.dev.services import DataFolderError, embedded_services
+        from app.dev.services import embedded_services
     except ImportError:
         _exit_for(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
     except OSError as error:
         raise click.ClickException(f"PostgreSQL cannot be embedded: {error}") from error
-    try:
-        with embedded_services() as variables:
-            yield variables
-    except DataFolderError as error:
-        raise click.ClickException(str(error)) from error
+    with embedded_services() as variables:
+        for name, url in variables.items():
+            if getattr(settings, name.lower()) is None:
+                os.environ[name] = url
+        yield load_settings()
 
 
 def _check_database_urls(settings: Settings) -> None:
     from app.db.url import parse_postgres_url
 
-    for name in ("database_url", "database_unpooled_url"):
-        url = getattr(settings, name)
-        try:
-            if url is not None:
+    try:
+        for name in ("database_url", "database_unpooled_url"):
+            if url := getattr(settings, name):
                 parse_postgres_url(url.get_secret_value(), variable=name.upper())
-        except ValueError as error:
-            _exit_for([str(error)])
+    except ValueError as error:
+        _exit_for([str(error)])
 
 
 def _exit_for(problems: list[str]) -> NoReturn:

@@ -3,10 +3,8 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from importlib.resources import files
+from importlib.util import find_spec
 from types import ModuleType
-
-PARENTS = ("app", "app.features")
 
 
 def find_modules(name: str) -> Iterator[ModuleType]:
@@ -15,7 +13,8 @@ def find_modules(name: str) -> Iterator[ModuleType]:
     Args:
         name: of a module. A package without it is passed over.
     """
-    for parent in PARENTS:
-        for package in pkgutil.iter_modules(importlib.import_module(parent).__path__):
-            if package.ispkg and (files(parent) / package.name / f"{name}.py").is_file():
-                yield importlib.import_module(f"{parent}.{package.name}.{name}")
+    for parent in ("app", "app.features"):
+        folders = importlib.import_module(parent).__path__
+        for package in pkgutil.iter_modules(folders, f"{parent}."):
+            if package.ispkg and find_spec(f"{package.name}.{name}"):
+                yield importlib.import_module(f"{package.name}.{name}")

@@ -1,4 +1,4 @@
-"""Errors that services raise. They know no HTTP: `web/problems.py` maps each kind to a status.
+"""The errors that services raise. `web/problems.py` maps each class to an HTTP status.
 
     ServiceError
     ├── InvalidInput          422   the input is well-formed and breaks a rule

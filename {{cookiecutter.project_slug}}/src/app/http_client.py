@@ -1,32 +1,25 @@
 """An HTTP client for other services, with a time limit and the request id."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import httpx
 from opentelemetry.trace.propagation import tracecontext  # option: tracing
+from structlog.contextvars import get_contextvars
 
-from app.logging.context import current_request_id
 
-
-@asynccontextmanager
-async def open_http_client(
+def open_http_client(
     *, timeout_seconds: float = 5.0, transport: httpx.AsyncBaseTransport | None = None
-) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client. Open it once, in `open_state()` of `main.py`.
+) -> httpx.AsyncClient:
+    """Return a client, for `async with`. Open it once, in `open_state()` of `main.py`.
 
     Args:
         timeout_seconds: the limit of each of these: connect, send, receive, wait for a connection.
         transport: sends the requests, in place of httpx's own.
     """
-    async with httpx.AsyncClient(
+    return httpx.AsyncClient(
         timeout=timeout_seconds, transport=transport, event_hooks={"request": [_add_ids]}
-    ) as client:
-        yield client
+    )
 
 
 async def _add_ids(request: httpx.Request) -> None:
-    request_id = current_request_id()
-    if request_id:
+    if request_id := get_contextvars().get("request_id"):
         request.headers["X-Request-Id"] = request_id
     tracecontext.TraceContextTextMapPropagator().inject(request.headers)  # option: tracing

@@ -4,17 +4,16 @@ Each package declares its own settings. This module combines them.
 """
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Self
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.auth.settings import AuthSettings  # option: auth
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
-from app.environment import EnvironmentSettings
+from app.discovery import find_modules
 from app.features.passages.settings import PassageSettings  # option: pgvector
 from app.features.webhooks.settings import WebhookSettings  # option: webhooks
 from app.jobs.settings import JobSettings  # option: worker
@@ -22,13 +21,11 @@ from app.logging.settings import LogSettings
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.rate_limit.settings import RateLimitSettings  # option: rate_limit
 from app.sentry.settings import SentrySettings  # option: sentry
+from app.settings_base import COMMIT_VARIABLES, EnvironmentSettings
 from app.tracing.settings import TracingSettings  # option: tracing
 from app.web.settings import WebSettings
 
 ENV_FILE = ".env"
-# Docker Compose reads the same file. These are the variables of compose.yaml that no setting reads.
-COMPOSE_VARIABLES = ["IMAGE_TAG", "POSTGRES_PASSWORD", "VERSION"]
-COMPOSE_VARIABLES += ["GRAFANA_PORT", "PROMETHEUS_PORT"]  # option: metrics
 
 
 class Settings(
@@ -81,46 +78,32 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(
-            [
-                line
-                for problem in error.errors()
-                for line in _explain(problem["loc"], problem["msg"])
-            ]
-        ) from None
+        found = [_explain(problem["loc"], problem["msg"]) for problem in error.errors()]
+        problems = [line for lines in found for line in lines]
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"the file .env cannot be read: {error}"]) from None
+        problems = [f"the file .env cannot be read: {error}"]
+    raise SettingsError(problems)
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> list[str]:
-    reasons = message.removeprefix("Value error, ").splitlines()
-    if not location:
-        return reasons
-    return [f"{str(location[0]).upper()}: {reason}" for reason in reasons]
+    variable = f"{str(location[0]).upper()}: " if location else ""
+    return [variable + reason for reason in message.removeprefix("Value error, ").splitlines()]
 
 
-def unknown_variables(path: Path = Path(ENV_FILE)) -> list[str]:
-    """Return one sentence for each variable in the file that no setting reads.
+def compose_variables() -> set[str]:
+    """Return the variables that only compose.yaml reads. Docker Compose uses the same `.env`."""
+    of_packages = (getattr(m, "COMPOSE_VARIABLES", ()) for m in find_modules("settings"))
+    return {"IMAGE_TAG", "POSTGRES_PASSWORD", "VERSION"}.union(*of_packages)
 
-    Args:
-        path: a file in the form of `.env`. A missing file has no variables.
-    """
-    if not path.is_file():
-        return []
-    known = _known_names()
+
+def unknown_variables() -> list[str]:
+    """Return one sentence for each variable in `.env` that no setting reads."""
+    settings = {name.upper() for name in (*Settings.model_fields, *COMMIT_VARIABLES)}
+    known = settings | compose_variables()
     problems = []
-    for name in dotenv_values(path):
+    for name in dotenv_values(ENV_FILE):
         if name.upper() not in known and not name.startswith("COMPOSE_"):
             near = get_close_matches(name.upper(), known, n=1)
             hint = f": did you mean {near[0]}?" if near else ""
-            problems.append(f"{path} has {name}, which no setting reads{hint}")
+            problems.append(f"{ENV_FILE} has {name}, which no setting reads{hint}")
     return problems
-
-
-def _known_names() -> set[str]:
-    names = set(COMPOSE_VARIABLES)
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        choices = alias.choices if isinstance(alias, AliasChoices) else [name]
-        names |= {str(choice).upper() for choice in choices}
-    return names

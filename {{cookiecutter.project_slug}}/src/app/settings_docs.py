@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from app.settings import Settings
+from app.settings_base import EnvironmentSettings, production_value
 
 
 def env_template() -> str:
@@ -46,7 +47,7 @@ def settings_page() -> str:
 def _variables() -> Iterator[tuple[str, FieldInfo]]:
     """Yield each variable once, in the order of the classes that `Settings` combines."""
     fields: dict[str, FieldInfo] = {}
-    for owner in (Settings.__bases__[-2], *Settings.__bases__):
+    for owner in (EnvironmentSettings, *Settings.__bases__):
         if issubclass(owner, BaseModel):
             fields |= owner.model_fields
     return ((name.upper(), field) for name, field in fields.items())
@@ -61,5 +62,4 @@ def _default(field: FieldInfo) -> str:
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
-    default = {"production": "Leave it out to begin with.", "required": False}
-    return default | extra if isinstance(extra, dict) else default
+    return extra if isinstance(extra, dict) else production_value("Leave it out to begin with.")

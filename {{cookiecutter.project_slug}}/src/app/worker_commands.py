@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from app.command_settings import ready_settings
+from app.command_settings import load_command_settings
 from app.jobs.heartbeat import Heartbeat
 from app.settings import Settings
 
@@ -20,7 +20,7 @@ def worker(*, check: bool) -> None:
     from app.jobs.queue import load_backend
     from app.worker import worker_config
 
-    with ready_settings() as settings:
+    with load_command_settings() as settings:
         load_backend().run_worker(worker_config(settings, _require_redis(settings)))
 
 
@@ -32,7 +32,7 @@ def scheduler(*, check: bool) -> None:
         _check("scheduler")
     from app.jobs.queue import load_backend
 
-    with ready_settings() as settings:
+    with load_command_settings() as settings:
         load_backend().run_scheduler(_require_redis(settings))
 
 

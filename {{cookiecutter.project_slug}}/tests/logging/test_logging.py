@@ -10,8 +10,8 @@ import pytest
 import structlog
 from fastapi import BackgroundTasks
 from httpx import AsyncClient
+from structlog.contextvars import bound_contextvars
 
-from app.logging.context import LogContext
 from app.logging.redaction import REDACTED
 from app.logging.setup import configure_logs
 from app.main import create_app
@@ -164,7 +164,7 @@ def test_value_that_json_cannot_encode_is_logged_as_text(lines: Lines) -> None:
 
 
 def test_log_context_is_on_the_lines_inside_it_only(lines: Lines) -> None:
-    with LogContext(request_id="r1"):
+    with bound_contextvars(request_id="r1"):
         structlog.get_logger().info("own")
         logging.getLogger("library").info("library")
     structlog.get_logger().info("after")

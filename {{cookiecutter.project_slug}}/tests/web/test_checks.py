@@ -66,7 +66,7 @@ async def health(dependency: SlowDependency) -> AsyncIterator[Health]:
     health = Health()
     health.add(Check("slow", dependency.check, timeout_seconds=0.05))
     yield health
-    await health.finish()
+    await health.close()
 
 
 async def status(health: Health) -> str:
@@ -107,16 +107,16 @@ async def test_late_check_is_cancelled_after_its_limit_and_runs_again(
     assert dependency.cancelled == 1
 
 
-async def test_finish_cancels_late_checks(health: Health, dependency: SlowDependency) -> None:
+async def test_close_cancels_late_checks(health: Health, dependency: SlowDependency) -> None:
     assert await status(health) == "failed"
-    await health.finish()
+    await health.close()
     assert dependency.cancelled == 1
 
 
-async def test_late_check_is_awaited_when_late_checks_are_allowed(
+async def test_late_check_is_awaited_when_timeouts_are_extended(
     health: Health, dependency: SlowDependency
 ) -> None:
-    health.allow_late_checks()
+    health.extend_timeouts()
     round_ = asyncio.create_task(status(health))
     await asyncio.sleep(0.1)  # twice the timeout of the check
     dependency.connected.set()
@@ -196,6 +196,6 @@ async def test_app_check_over_a_slow_link_waits_for_the_first_connection(
         open_slow_link(postgres, role, 0.3) as settings,
         running_with_state(create_app(settings)) as (_client, state),
     ):
-        state["health"].allow_late_checks()
+        state["health"].extend_timeouts()
         components = await state["health"].components()
     assert {component.reason for component in components.values()} == {None}

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.web.checks import Health
 from app.web.middleware import RequestMiddleware
 from app.web.problems import install_error_handlers
 from app.web.request_summary import RequestHooks
@@ -38,10 +39,7 @@ class Client:
             max_body_bytes=100,
         )
         middleware = RequestMiddleware(
-            app,
-            settings=settings,
-            is_draining=lambda: False,
-            hooks=RequestHooks(),
+            app, settings=settings, health=Health(), hooks=RequestHooks()
         )
         scope = {
             "type": "http",

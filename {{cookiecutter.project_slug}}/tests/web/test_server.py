@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.contextvars import bound_contextvars
 
-from app.logging.context import LogContext
 from app.web.checks import Health
 from app.web.server import ListenError, drain_on_sigterm, listen
 from conftest import Lines
@@ -237,7 +237,7 @@ async def test_drain_on_sigterm_is_logged_without_a_request_id(lines: Lines) -> 
     stopped = asyncio.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        with drain_on_sigterm(Health(), 0), LogContext(request_id="of-a-request"):
+        with drain_on_sigterm(Health(), 0), bound_contextvars(request_id="of-a-request"):
             signal.raise_signal(signal.SIGTERM)
             await asyncio.wait_for(stopped.wait(), 5)
     finally:

@@ -11,7 +11,7 @@ from processes import APP, Service, environment
 
 SLOW_CLIENTS = 200  # one half sends to a route, the other half to an unknown path
 PAUSE_SECONDS = 0.3  # between two bytes of a body
-INCLUDE = "\n    include_routers(app, routers)"
+INCLUDE = "\n    add_health_routes(app, settings, health)"
 READ = """
     @app.post("/read")
     async def read(body: dict[str, str]) -> int:

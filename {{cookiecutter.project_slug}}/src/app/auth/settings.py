@@ -9,8 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.environment import EnvironmentSettings
-from app.settings_types import RANDOM_COMMAND, production
+from app.settings_base import RANDOM_COMMAND, EnvironmentSettings, production_value
 
 KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,32}):(?P<secret>[^\s,]+)")
 MIN_SECRET_LENGTH = 32  # characters: HS256 needs a key of at least 256 bits (RFC 7518, 3.2)
@@ -50,7 +49,7 @@ class AuthSettings(EnvironmentSettings):
         None,
         description="Keys that sign access tokens: name:secret, comma-separated. The first signs, "
         "all verify; at least 32 characters. Without it, development generates one at every start.",
-        json_schema_extra=production(
+        json_schema_extra=production_value(
             f"A name, a colon and the output of {RANDOM_COMMAND}", required=True
         ),
     )

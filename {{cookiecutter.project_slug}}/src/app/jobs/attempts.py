@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
+from structlog.contextvars import bound_contextvars
 
 from app.db.session import Database
 from app.jobs.definition import Job, Message, pause_after
 from app.jobs.models import FinishedJob
 from app.jobs.worker_context import WorkerContext
-from app.logging.context import LogContext
 
 log = structlog.get_logger()
 
@@ -42,8 +42,8 @@ async def attempt(context: WorkerContext, job: Job, message: Message, number: in
     """
     with ExitStack() as stack:
         if message.request_id:
-            stack.enter_context(LogContext(request_id=message.request_id))
-        stack.enter_context(LogContext(job=job.name, job_key=message.key))
+            stack.enter_context(bound_contextvars(request_id=message.request_id))
+        stack.enter_context(bound_contextvars(job=job.name, job_key=message.key))
         observers = [stack.enter_context(around(job, message)) for around in context.middleware]
         try:
             await _run(context.database, job, message)

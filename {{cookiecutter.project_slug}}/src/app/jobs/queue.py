@@ -13,11 +13,11 @@ import structlog
 from opentelemetry.propagate import inject  # option: tracing
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.contextvars import get_contextvars
 
 from app.db.session import after_commit
 from app.jobs.definition import Job, Message
 from app.jobs.worker_context import WorkerConfig
-from app.logging.context import current_request_id
 
 log = structlog.get_logger()
 
@@ -72,7 +72,8 @@ class Queue:
             key: of several messages with the same key, one takes effect.
             arguments: the arguments of the job, which travel as JSON.
         """
-        message = Message(job.name, f"{job.name}:{key}", arguments, current_request_id())
+        request_id = get_contextvars().get("request_id")
+        message = Message(job.name, f"{job.name}:{key}", arguments, request_id)
         inject(message.trace_context)  # option: tracing
         after_commit(session, lambda: self._enqueue(message))
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, Tracer
+from structlog.contextvars import bound_contextvars
 
 from app.jobs.definition import Job, Message
 from app.jobs.worker_context import JobMiddleware
-from app.logging.context import LogContext
 from app.tracing.spans import clean, fail
 
 
@@ -29,7 +29,7 @@ def trace_jobs(tracer: Tracer | None) -> list[JobMiddleware]:
             set_status_on_exception=False,
         ) as span:
             trace_id = trace.format_trace_id(span.get_span_context().trace_id)
-            with LogContext(trace_id=trace_id):
+            with bound_contextvars(trace_id=trace_id):
                 yield lambda error: fail(span, type(error).__qualname__)
 
     return [trace_attempt]

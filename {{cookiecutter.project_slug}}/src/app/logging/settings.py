@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.environment import EnvironmentSettings
-from app.settings_types import production
+from app.settings_base import EnvironmentSettings, production_value
 
 
 class LogSettings(EnvironmentSettings):
@@ -15,7 +14,7 @@ class LogSettings(EnvironmentSettings):
     log_format: Literal["json", "console"] | None = Field(
         None,
         description="json or console; by default console in development, else json.",
-        json_schema_extra=production("Leave it out: json is right."),
+        json_schema_extra=production_value("Leave it out: json is right."),
     )
 
     @property

@@ -16,8 +16,9 @@ from structlog.typing import EventDict, WrappedLogger
 from app.logging.redaction import redact
 from app.logging.settings import LogSettings
 
-# Alembic logs seven lines at every start, and httpx whole URLs with the secrets in their queries.
-QUIET = ("alembic.runtime.plugins", "httpx")
+# Alembic logs seven lines at every start, httpx whole URLs with the secrets in their queries, and
+# watchfiles changes of byte code.
+QUIET = ("alembic.runtime.plugins", "httpx", "watchfiles.main")
 # Control characters of a terminal. Tracebacks keep their line feeds.
 CONTROLS = {n: rf"\x{n:02x}" for n in (*range(32), *range(127, 160)) if n != ord("\n")}
 LEVEL_NAMES = {"warning": "warn", "critical": "error"}  # the four names that platforms read

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from app.command_settings import ready_settings
+from app.command_settings import load_command_settings
 from app.db.engine import create_engine
 from app.db.migrate import load_models
 from app.db.schema_version import MigrationError, next_number, refuse_duplicates
@@ -83,5 +83,5 @@ else:
     logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
     for name in ("alembic.autogenerate", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.INFO)
-    with ready_settings(logs=False) as settings:
+    with load_command_settings(logs=False) as settings:
         asyncio.run(connect_and_run(settings))

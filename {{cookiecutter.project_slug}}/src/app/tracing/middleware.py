@@ -9,8 +9,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from app.logging.context import LogContext
 from app.tracing.spans import MAX_TEXT_LENGTH, W3C, clean, fail
 from app.web.request_summary import is_probe
 from app.web.routes import route_template
@@ -44,10 +44,12 @@ class TracingMiddleware:
             await send(message)
 
         token = otel_context.attach(trace.set_span_in_context(span))
+        trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+        log_context = bind_contextvars(trace_id=trace_id)
         try:
-            with LogContext(trace_id=trace.format_trace_id(span.get_span_context().trace_id)):
-                await self._app(scope, receive, send_and_observe)
+            await self._app(scope, receive, send_and_observe)
         finally:
+            reset_contextvars(**log_context)
             otel_context.detach(token)
             if span.is_recording():
                 _describe_request(span, scope, method, status)

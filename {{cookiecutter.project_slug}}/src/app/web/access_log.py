@@ -4,7 +4,6 @@ from http import HTTPStatus
 
 import structlog
 
-from app.logging.settings import LogSettings
 from app.web.request_summary import RequestHook, RequestSummary, is_probe
 
 log = structlog.get_logger()
@@ -12,13 +11,16 @@ log = structlog.get_logger()
 MAX_LOGGED_PATH = 500
 
 
-def access_log(settings: LogSettings) -> RequestHook:
-    """Return a hook that logs each request. Successful probes are debug lines."""
-    shows_all = settings.log_level == "debug"
+def create_access_log_hook(*, log_probes: bool) -> RequestHook:
+    """Return a hook that logs each request.
+
+    Args:
+        log_probes: log successful probes, too, as debug lines.
+    """
 
     def log_access(summary: RequestSummary) -> None:
         is_quiet = summary.status < HTTPStatus.BAD_REQUEST and is_probe(summary.path)
-        if is_quiet and not shows_all:
+        if is_quiet and not log_probes:
             return  # before the fields of the line are computed
         (log.debug if is_quiet else log.info)(
             "request",

@@ -62,9 +62,10 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
-        self._round: asyncio.Task[dict[str, Component]] | None = None
-        self._round_ends = 0.0
-        self._runs: dict[str, asyncio.Task[object]] = {}  # the last run of each check
+        self._lock = asyncio.Lock()  # of the result
+        self._result: dict[str, Component] = {}
+        self._result_expires_at = 0.0
+        self._runs: dict[str, asyncio.Task[str | None]] = {}  # the last run of each check
         self._since = time.monotonic()
         self.is_started = False
         self.is_draining = False
@@ -77,10 +78,14 @@ class Health:
         return time.monotonic() - self._since
 
     async def components(self) -> dict[str, Component]:
-        """Run all checks concurrently, or share the run that is in progress or has just ended."""
-        if self._round is None or (self._round.done() and time.monotonic() >= self._round_ends):
-            self._round = asyncio.create_task(self._run_checks())
-        return await asyncio.shield(self._round)
+        """Run all checks concurrently. Probes that wait meanwhile share the result."""
+        async with self._lock:
+            if time.monotonic() >= self._result_expires_at:
+                results = await asyncio.gather(*map(self._run_check, self._checks.values()))
+                self._result = dict(zip(self._checks, results, strict=True))
+                self._result_expires_at = time.monotonic() + SHARED_SECONDS
+                self.is_started = self.is_started or _critical_checks_pass(self._result)
+            return self._result
 
     async def readiness(self) -> Readiness:
         """Return whether this replica should receive requests.
@@ -92,48 +97,33 @@ class Health:
             raise NotReady("This replica is draining.")
         components = await self.components()
         states = {name: component.status for name, component in components.items()}
-        if not _is_well(components):
+        if not _critical_checks_pass(components):
             raise NotReady("A critical dependency fails.", components=states)
         return Readiness(
             status="degraded" if "failed" in states.values() else "ready", components=states
         )
 
-    def allow_late_checks(self) -> None:
+    def extend_timeouts(self) -> None:
         """Set the timeout of every check to LATE_SECONDS. `app check` can wait for a slow link."""
         for check in self._checks.values():
             self.add(replace(check, timeout_seconds=LATE_SECONDS))
 
-    async def finish(self) -> None:
+    async def close(self) -> None:
         """End running and late checks, before the connections that they use are closed."""
-        seconds = sum(check.timeout_seconds for check in self._checks.values())
-        if self._round is not None:
-            await asyncio.wait({self._round}, timeout=seconds)
-        late = [run for run in self._runs.values() if not run.done()]
-        for run in late:
+        for run in self._runs.values():
             run.cancel()
-        if late:
-            await asyncio.wait(late, timeout=seconds)
-
-    async def _run_checks(self) -> dict[str, Component]:
-        results = await asyncio.gather(*map(self._run_check, self._checks.values()))
-        self._round_ends = time.monotonic() + SHARED_SECONDS
-        components = dict(zip(self._checks, results, strict=True))
-        self.is_started = self.is_started or _is_well(components)
-        return components
+        if self._runs:
+            await asyncio.wait(self._runs.values(), timeout=LATE_SECONDS)
 
     async def _run_check(self, check: Check) -> Component:
         started = time.perf_counter()
-        reason = None
         try:
             async with asyncio.timeout(check.timeout_seconds):
                 if check.name in self._runs:
                     # It may be late. Its result would be old, so the check runs again after it.
                     await asyncio.wait({self._runs[check.name]})
-                run = self._runs[check.name] = asyncio.create_task(_run_to_the_end(check))
-                run.add_done_callback(_retrieve_error)
-                await asyncio.wait({run})  # does not cancel the run on a timeout
-            if error := run.exception():
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                run = self._runs[check.name] = asyncio.create_task(_find_failure(check))
+                reason = await asyncio.shield(run)  # it continues after the timeout
         except TimeoutError:
             reason = f"no answer within {check.timeout_seconds:g} s"
         if reason:
@@ -146,16 +136,15 @@ class Health:
         )
 
 
-async def _run_to_the_end(check: Check) -> object:
-    async with asyncio.timeout(LATE_SECONDS):
-        return await check.run()
+async def _find_failure(check: Check) -> str | None:
+    """Run a check within LATE_SECONDS. Return the reason of its failure, or None."""
+    try:
+        async with asyncio.timeout(LATE_SECONDS):
+            await check.run()
+    except Exception as error:  # noqa: BLE001 - a check may raise any error
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    return None
 
 
-def _retrieve_error(run: asyncio.Task[object]) -> None:
-    """Keep asyncio from logging the error of a late check: the next round reports it."""
-    if not run.cancelled():
-        run.exception()
-
-
-def _is_well(components: dict[str, Component]) -> bool:
+def _critical_checks_pass(components: dict[str, Component]) -> bool:
     return not any(c.critical and c.status == "failed" for c in components.values())

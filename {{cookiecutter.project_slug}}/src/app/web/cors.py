@@ -24,7 +24,7 @@ class OriginRefused(Problem):
     status = 400
 
 
-class _CrossOrigin(CORSMiddleware):
+class ProblemCORSMiddleware(CORSMiddleware):
     """Answer refused preflight requests with a problem document."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
@@ -38,7 +38,7 @@ def allow_origins(app: ASGIApp, settings: WebSettings) -> ASGIApp:
     """Wrap an application in CORS middleware, if the settings allow an origin."""
     if not settings.cors_origins:
         return app
-    return _CrossOrigin(
+    return ProblemCORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
         allow_methods=["*"],

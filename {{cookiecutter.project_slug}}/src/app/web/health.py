@@ -7,7 +7,7 @@ database. A replica whose readiness fails receives no requests.
 from functools import partial
 from typing import Literal
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from app.errors import NotFound
@@ -42,62 +42,48 @@ class Details(Summary):
     components: dict[str, Component]
 
 
-def _summarize(request: Request) -> Summary:
-    health: Health = request.state["health"]
-    settings: WebSettings = request.state["settings"]
-    return Summary(
-        status="draining" if health.is_draining else "ok",
-        service=SERVICE_NAME,
-        version=VERSION,
-        commit=settings.commit_sha,
-        uptime_seconds=round(health.uptime_seconds, 1),
-    )
-
-
-async def read_health(request: Request) -> Summary:
-    """Return the name and version of the service. `draining` precedes its end.
-
-    It checks no dependencies.
-    """
-    return _summarize(request)
-
-
-async def check_liveness() -> Live:
-    """Restart the process if this fails. It checks no dependencies."""
-    return Live()
-
-
-async def check_readiness(request: Request) -> Readiness:
-    """Send requests to this replica only while this succeeds."""
-    health: Health = request.state["health"]
-    return await health.readiness()
-
-
-async def check_startup(request: Request) -> Started:
-    """Succeed as soon as this replica was ready once."""
-    health: Health = request.state["health"]
-    if not health.is_started:
-        await health.readiness()
-    return Started()
-
-
-async def read_health_details(request: Request, token: SentToken) -> Details:
-    """Return every component. Production requires HEALTH_TOKEN."""
-    health: Health = request.state["health"]
-    settings: WebSettings = request.state["settings"]
-    require_token(settings, settings.health_token, token)
-    return Details(
-        **_summarize(request).model_dump(),
-        environment=settings.environment,
-        components=await health.components(),
-    )
-
-
-def add_health_routes(app: FastAPI) -> None:
+def add_health_routes(app: FastAPI, settings: WebSettings, health: Health) -> None:
     """Add the routes to the application itself: an included router costs 15 µs a request."""
     get = partial(app.get, tags=[TAG["name"]])
-    get("/health")(read_health)
-    get("/health/live")(check_liveness)
-    get("/health/ready", responses=responses(NotReady))(check_readiness)
-    get("/health/startup", responses=responses(NotReady))(check_startup)
-    get("/health/detailed", responses=responses(TokenRequired, NotFound))(read_health_details)
+
+    @get("/health")
+    async def read_health() -> Summary:
+        """Return the name, version and commit of the service, without a check of its dependencies.
+
+        The status is `draining` from SIGTERM until the process ends.
+        """
+        return Summary(
+            status="draining" if health.is_draining else "ok",
+            service=SERVICE_NAME,
+            version=VERSION,
+            commit=settings.commit_sha,
+            uptime_seconds=round(health.uptime_seconds, 1),
+        )
+
+    @get("/health/live")
+    async def check_liveness() -> Live:
+        """Restart the process if this fails. No dependency is checked."""
+        return Live()
+
+    @get("/health/ready", responses=responses(NotReady))
+    async def check_readiness() -> Readiness:
+        """Send requests to this replica only while this succeeds."""
+        return await health.readiness()
+
+    @get("/health/startup", responses=responses(NotReady))
+    async def check_startup() -> Started:
+        """Succeed as soon as this replica was ready once."""
+        if not health.is_started:
+            await health.readiness()
+        return Started()
+
+    @get("/health/detailed", responses=responses(TokenRequired, NotFound))
+    async def read_health_details(token: SentToken) -> Details:
+        """Return every component. Production requires HEALTH_TOKEN."""
+        require_token(settings, settings.health_token, token)
+        summary = await read_health()
+        return Details(
+            **summary.model_dump(),
+            environment=settings.environment,
+            components=await health.components(),
+        )

@@ -7,13 +7,13 @@ middleware costs as much as all of that work. CORS and gzip run only when the re
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
 
 import structlog
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from app.logging.context import LogContext
+from app.web.checks import Health
 from app.web.cors import allow_origins
 from app.web.hosts import HostCheck
 from app.web.problems import Problem, render
@@ -52,31 +52,25 @@ class RequestMiddleware:
     """Handle request id, hooks, hosts, body limits and security headers."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        settings: WebSettings,
-        is_draining: Callable[[], bool],
-        hooks: RequestHooks,
+        self, app: ASGIApp, *, settings: WebSettings, health: Health, hooks: RequestHooks
     ) -> None:
         """Wrap an application.
 
         Args:
             app: the application.
             settings: the hosts, the origins and the body limits.
-            is_draining: returns whether clients should reconnect to another replica.
+            health: while it is draining, every response closes its connection.
             hooks: called for every request.
         """
         self._app = app
         self._settings = settings
+        self._health = health
+        self._hooks = hooks
+        self._host_check = HostCheck(settings.allowed_hosts)
         zipped = GZipMiddleware(app, minimum_size=1024, compresslevel=4)
-        self._negotiating = allow_origins(zipped, settings)
+        self._app_with_cors_and_gzip = allow_origins(zipped, settings)
         # A shared cache must not send a compressed response to a client that cannot decompress it.
         self._vary = (b"vary", b"Accept-Encoding" + b", Origin" * bool(settings.cors_origins))
-        self._is_draining = is_draining
-        self._hooks = hooks
-        self._max_body_bytes = settings.max_body_bytes
-        self._host_check = HostCheck(settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,8 +81,8 @@ class RequestMiddleware:
         headers = dict(reversed(scope["headers"]))
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         summary = RequestSummary(scope["method"], scope["path"])
-        extra_headers = self._headers(scope, request_id)
-        app = self._negotiating
+        extra_headers = _extra_headers(scope, request_id)
+        app = self._app_with_cors_and_gzip
         if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
             app = self._app
             extra_headers.append(self._vary)
@@ -101,87 +95,79 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 summary.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *extra_headers]
-                if self._is_draining():  # the client reconnects to another replica
+                if self._health.is_draining:  # the client reconnects to another replica
                     message["headers"].append((b"connection", b"close"))
             else:
                 summary.response_bytes += len(message.get("body", b""))
             await send(message)
             # The application returns later, after its background tasks.
-            summary.duration_seconds = _since(started)
+            summary.duration_seconds = time.perf_counter() - started
 
         is_head = summary.method == "HEAD"  # handled as GET, without the body (RFC 9110, 9.3.2)
         inner = {**scope, "method": "GET"} if is_head else scope
-        answer: Send = _without_body(send_and_observe) if is_head else send_and_observe
-        with LogContext(request_id=request_id):
-            try:
-                _run(self._hooks.on_start, summary)
-                app = self._refusal(scope, headers) or app
-                await app(inner, receive, answer)
-            except Exception as error:
-                summary.error = error
-                # Starlette calls a handler of Exception outside of all middleware, where request
-                # id and CORS headers are missing, and raises the error again.
-                log.exception("unhandled exception")
-                if summary.status:
-                    raise  # part of the response is sent: the server closes the connection
-                await self._answer(Problem())(inner, receive, answer)
-            finally:
-                # Without a response: until the connection was lost.
-                summary.duration_seconds = summary.duration_seconds or _since(started)
-                summary.route = route_template(inner)
-                scope.setdefault("state", {})[ROUTE_TEMPLATE] = (
-                    summary.route
-                )  # for outer middleware
-                _run(self._hooks.on_end, summary)
+        respond: Send = _without_body(send_and_observe) if is_head else send_and_observe
+        log_context = bind_contextvars(request_id=request_id)
+        try:
+            _run(self._hooks.on_start, summary)
+            app = self._refusal(scope, headers) or app
+            await app(inner, receive, respond)
+        except Exception as error:
+            summary.error = error
+            # Starlette calls a handler of Exception outside of all middleware, where request id
+            # and CORS headers are missing, and raises the error again.
+            log.exception("unhandled exception")
+            if summary.status:
+                raise  # part of the response is sent: the server closes the connection
+            await self._as_app(Problem())(inner, receive, respond)
+        finally:
+            # Without a response: until the connection was lost.
+            summary.duration_seconds = summary.duration_seconds or time.perf_counter() - started
+            summary.route = route_template(inner)
+            scope.setdefault("state", {})[ROUTE_TEMPLATE] = summary.route  # for outer middleware
+            _run(self._hooks.on_end, summary)
+            reset_contextvars(**log_context)
         if body is not None:
             await body.finish()
 
-    def _answer(self, problem: Problem) -> ASGIApp:
-        return allow_origins(render(problem), self._settings)
-
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        problem = self._host_check.refusal(scope, headers)
+        limit = self._settings.max_body_bytes
         length = headers.get(b"content-length")
         # int() raises for more than 4,300 digits.
-        if length and length.isdigit() and float(length) > self._max_body_bytes:
-            detail = f"A request body may have {self._max_body_bytes} bytes."
-            return self._answer(ContentTooLarge(detail))
-        problem = self._host_check.refusal(scope, headers)
-        return self._answer(problem) if problem else None
+        if length and length.isdigit() and float(length) > limit:
+            problem = ContentTooLarge(f"A request body may have {limit} bytes.")
+        return self._as_app(problem) if problem else None
 
-    @staticmethod
-    def _headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (b"x-request-id", request_id.encode()),
-            *(DOCS_HEADERS if scope["path"] in DOCS else API_HEADERS),
-        ]
-        if scope["scheme"] == "https":
-            headers.append(HTTPS_ONLY)
-        return headers
+    def _as_app(self, problem: Problem) -> ASGIApp:
+        """Return an application that responds with a problem, and with CORS headers."""
+        return allow_origins(render(problem), self._settings)
 
 
-def _run(hooks: Sequence[RequestHook], summary: RequestSummary) -> None:
+def _request_id(sent: str) -> str:
+    return sent if REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
+
+
+def _extra_headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"x-request-id", request_id.encode()),
+        *(DOCS_HEADERS if scope["path"] in DOCS else API_HEADERS),
+    ]
+    if scope["scheme"] == "https":
+        headers.append(HTTPS_ONLY)
+    return headers
+
+
+def _run(hooks: list[RequestHook], summary: RequestSummary) -> None:
     for hook in hooks:
         hook(summary)
 
 
-def _since(started: float) -> float:
-    return time.perf_counter() - started
-
-
-def _request_id(sent: str) -> str:
-    return sent if sent and REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
-
-
 def _without_body(send: Send) -> Send:
-    """Send the head of a response, and end the response where its body would begin."""
-    is_complete = False
+    """Send the head of a response with an empty body."""
 
     async def send_head(message: Message) -> None:
-        nonlocal is_complete
         if message["type"] == "http.response.start":
             await send(message)
-        elif not is_complete:
-            is_complete = True
             await send({"type": "http.response.body"})
 
     return send_head

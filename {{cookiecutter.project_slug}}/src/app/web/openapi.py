@@ -5,7 +5,6 @@ from importlib.metadata import metadata
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from app.discovery import find_modules
 from app.service_info import SERVICE_NAME
@@ -32,13 +31,9 @@ def describe_service() -> dict[str, Any]:
         "license_info": license_info,
         "servers": [{"url": "/"}],  # relative to the document: the host that served it
         "openapi_tags": [HEALTH_TAG, *(module.TAG for module in routes if hasattr(module, "TAG"))],
-        "generate_unique_id_function": _operation_id,
+        # Generated clients name their functions after these ids.
+        "generate_unique_id_function": lambda route: route.name,
     }
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Return the name of the function. Generated clients name their functions after it."""
-    return route.name
 
 
 def find_contact() -> dict[str, str] | None:

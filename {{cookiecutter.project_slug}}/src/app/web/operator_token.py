@@ -7,8 +7,8 @@ from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from app.environment import EnvironmentSettings
 from app.errors import NotAuthenticated, NotFound
+from app.settings_base import EnvironmentSettings
 
 
 class TokenRequired(NotAuthenticated):
@@ -23,11 +23,7 @@ _bearer = HTTPBearer(
 SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def require_token(
-    settings: EnvironmentSettings,
-    token: SecretStr | None,
-    sent: HTTPAuthorizationCredentials | None,
-) -> None:
+def require_token(settings: EnvironmentSettings, token: SecretStr | None, sent: SentToken) -> None:
     """Check the token of a request. Without a configured token, development and tests are open.
 
     Args:

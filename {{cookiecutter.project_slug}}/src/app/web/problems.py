@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from structlog.contextvars import get_contextvars
 
 from app import errors
 from app.errors import ServiceError
-from app.logging.context import current_value
 from app.web.routes import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
@@ -28,7 +27,7 @@ STATUS: dict[type[ServiceError], int] = {
 
 
 class Problem(ServiceError):
-    """An error of HTTP itself, such as a missing header. Services raise other errors.
+    """An error of HTTP itself, such as a missing header. It has its own status.
 
     Args:
         detail: the reason, safe to show to the client.
@@ -47,7 +46,7 @@ class Problem(ServiceError):
         **extensions: Any,
     ) -> None:
         super().__init__(detail, **extensions)
-        self.headers = dict(headers or {})
+        self.headers = headers or {}
 
 
 class ProblemDocument(BaseModel):
@@ -70,7 +69,7 @@ def status_of(kind: type[ServiceError]) -> int:
     return next((STATUS[base] for base in kind.__mro__ if base in STATUS), 500)
 
 
-def _headers(error: ServiceError) -> dict[str, str]:
+def _headers(error: ServiceError) -> Mapping[str, str]:
     if isinstance(error, Problem):
         return error.headers
     if isinstance(error, errors.NotAuthenticated):
@@ -81,18 +80,19 @@ def _headers(error: ServiceError) -> dict[str, str]:
 
 
 def render(error: ServiceError) -> Response:
-    status = error.status if isinstance(error, Problem) else status_of(type(error))
-    body = {
-        "type": error.type,
-        "title": error.title,
-        "status": status,
-        "detail": error.detail,
-        "request_id": current_value("request_id"),
-        "trace_id": current_value("trace_id"),  # option: tracing
+    """Return the problem document of an error."""
+    context = get_contextvars()
+    document = ProblemDocument(
+        type=error.type,
+        title=error.title,
+        status=error.status if isinstance(error, Problem) else status_of(type(error)),
+        detail=error.detail,
+        request_id=context.get("request_id"),
+        trace_id=context.get("trace_id"),  # option: tracing
         **error.extensions,
-    }
-    content = orjson.dumps({key: value for key, value in body.items() if value is not None})
-    return Response(content, status, _headers(error), MEDIA_TYPE)
+    )
+    content = document.model_dump_json(exclude_none=True)
+    return Response(content, document.status, _headers(error), MEDIA_TYPE)
 
 
 def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -117,35 +117,26 @@ EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
 
 def install_error_handlers(app: FastAPI) -> None:
     """Respond to every error with a problem document."""
-    app.add_exception_handler(ServiceError, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
 
+    @app.exception_handler(ServiceError)
+    async def on_service_error(_request: Request, error: ServiceError) -> Response:
+        return render(error)
 
-async def _on_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return render(error)
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if "Allow" in headers:  # with the methods of one route
+            headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
+        problem = Problem(headers=headers)
+        problem.status = error.status_code
+        problem.title = HTTPStatus(error.status_code).phrase
+        return render(problem)
 
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if "Allow" in headers:  # with the methods of one route
-        headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
-    problem = Problem(headers=headers)
-    problem.status = error.status_code
-    problem.title = HTTPStatus(error.status_code).phrase
-    return render(problem)
-
-
-async def _on_validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return render(
-        errors.InvalidInput(
-            "The request does not fit its schema; see errors.",
-            errors=[_describe(item) for item in error.errors()[:MAX_LISTED_ERRORS]],
-        )
-    )
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(_request: Request, error: RequestValidationError) -> Response:
+        details = [_describe(item) for item in error.errors()[:MAX_LISTED_ERRORS]]
+        message = "The request does not fit its schema; see errors."
+        return render(errors.InvalidInput(message, errors=details))
 
 
 def _describe(item: dict[str, Any]) -> dict[str, str]:

@@ -1,20 +1,13 @@
-"""The routes of the application: their templates and methods."""
+"""Return the path template and the methods of the route that a request matches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import Match
 from starlette.types import Scope
 
 ROUTE_TEMPLATE = "route_template"  # a key of the state of a request
-
-
-def include_routers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Include routers. FastAPI has no list of the routes in them, so the application keeps one."""
-    for router in routers:
-        app.include_router(router)
-    app.state.routers = routers
 
 
 def route_template(scope: Scope) -> str | None:
@@ -51,11 +44,10 @@ def allowed_methods(scope: Scope) -> str:
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-def _matching_routes(scope: Scope) -> Iterator[tuple[APIRoute, Match]]:
+def _matching_routes(scope: Scope) -> Iterator[tuple[RouteContext, Match]]:
     app: FastAPI = scope["app"]
-    routers: Sequence[APIRouter] = getattr(app.state, "routers", ())
-    for route in [*app.routes, *(route for router in routers for route in router.routes)]:
-        if isinstance(route, APIRoute):
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute):
             match, _ = route.matches(scope)
             if match is not Match.NONE:
                 yield route, match

@@ -1,16 +1,16 @@
 """The HTTP server: a socket for each address family, and a drain before the shutdown."""
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from types import FrameType
 
+import click
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -23,14 +23,13 @@ log = structlog.get_logger()
 
 # Longer than proxies keep an idle connection (60 s is usual), so that the proxy closes it first.
 KEEP_ALIVE_SECONDS = 75
-BACKLOG = 2048
 # A process that does not respond to its parent for this long is replaced. On a small share of a
 # processor, the first imports take longer than uvicorn's default, 5 s. The parent may need as long
 # to notice a process that has ended.
 PROCESS_TIMEOUT_SECONDS = 10
 
 
-class ListenError(Exception):
+class ListenError(click.ClickException):
     """The address or port cannot be bound."""
 
 
@@ -50,12 +49,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return [socket.create_server((host, port), family=family, backlog=BACKLOG)]
-        sockets = [socket.create_server(("", port), backlog=BACKLOG)]
+            return [socket.create_server((host, port), family=family)]
+        sockets = [socket.create_server(("", port))]
         if socket.has_dualstack_ipv6():  # Python and the kernel support IPv6
             port = sockets[0].getsockname()[1]
-            family = socket.AF_INET6
-            sockets.append(socket.create_server(("", port), family=family, backlog=BACKLOG))
+            sockets.append(socket.create_server(("", port), family=socket.AF_INET6))
     except OSError as error:
         place = f"port {port}" + (f" of {host}" if host else "")
         # Python repeats the address in parentheses.
@@ -85,7 +83,6 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         factory,
         factory=True,
         access_log=False,  # app.web.access_log logs the request id and the route
-        backlog=BACKLOG,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         http="app.web.http_protocol:HttpProtocol",  # imported after the process responds
         lifespan="on",
@@ -98,28 +95,24 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         timeout_worker_healthcheck=PROCESS_TIMEOUT_SECONDS,
         workers=settings.web_concurrency,
     )
-    with ExitStack() as stack:
-        for listener in sockets:
-            stack.enter_context(listener)
-        port = sockets[0].getsockname()[1]
-        url = f"http://{_shown(settings.host)}:{port}"
-        log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
-        stack.enter_context(suppress(KeyboardInterrupt))
+    url = f"http://{_host_for_url(settings.host)}:{sockets[0].getsockname()[1]}"
+    log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
+    with suppress(KeyboardInterrupt):
         if reload:
-            # It logs changes of byte code, too. uvicorn logs the changed source file.
-            logging.getLogger("watchfiles.main").setLevel(logging.WARNING)
             ChangeReload(config, uvicorn.Server(config).run, sockets=sockets).run()
         elif settings.web_concurrency > 1:
             supervisor = Multiprocess(config, sockets=sockets)
             supervisor.run()
+            # uvicorn has no documented way to see that a process failed to start: its own command
+            # exits with 0. Without this, an orchestrator would take the failure for a normal end.
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 sys.exit(STARTUP_FAILURE)
         else:
             uvicorn.Server(config).run(sockets=sockets)
 
 
-def _shown(host: str) -> str:
-    """Return the host as it stands in a link."""
+def _host_for_url(host: str) -> str:
+    """Return the host part of a URL that a browser on this machine can open."""
     if host in {"", "0.0.0.0", "127.0.0.1", "::", "::1"}:  # noqa: S104 - only compared
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -4,25 +4,33 @@ import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
-from app.environment import EnvironmentSettings
-from app.settings_types import RANDOM_COMMAND, CommaSeparated, Token, production, split_commas
+from app.settings_base import RANDOM_COMMAND, EnvironmentSettings, Token, production_value
 
-Names = Annotated[CommaSeparated, BeforeValidator(split_commas)]
+
+def _split_commas(value: object) -> object:
+    """Split a comma-separated text into lower-case items. Other values pass unchanged."""
+    if isinstance(value, str):
+        return [item.strip().lower() for item in value.split(",") if item.strip()]
+    return value
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
 
 
 class WebSettings(EnvironmentSettings):
     host: str = Field(
         "",
         description="Address to listen on; empty is every IPv4 and IPv6 address.",
-        json_schema_extra=production("Leave it out: every address is right in a container."),
+        json_schema_extra=production_value("Leave it out: every address is right in a container."),
     )
     port: int = Field(
         8000,
         ge=0,
         le=65535,
         description="TCP port to listen on; 0 is any free one.",
-        json_schema_extra=production("Leave it out: the platform sets it, or it is 8000."),
+        json_schema_extra=production_value("Leave it out: the platform sets it, or it is 8000."),
     )
     web_concurrency: int = Field(
         1, ge=1, le=64, description="Server processes. One per container is best: scale containers."
@@ -31,17 +39,21 @@ class WebSettings(EnvironmentSettings):
         ["*"],
         description="Host names served, comma-separated; *.example.com matches subdomains. "
         "Probes answer to every name.",
-        json_schema_extra=production("The names that clients use: api.example.com", required=True),
+        json_schema_extra=production_value(
+            "The names that clients use: api.example.com", required=True
+        ),
     )
     cors_origins: Names = Field(
         [],
         description="Browser origins that may call, comma-separated: https://app.example.com.",
-        json_schema_extra=production("The origins of your front ends. Without one, leave it out."),
+        json_schema_extra=production_value(
+            "The origins of your front ends. Without one, leave it out."
+        ),
     )
     forwarded_allow_ips: str = Field(
         "127.0.0.1,::1",
         description="Proxies whose X-Forwarded-* headers are trusted, comma-separated.",
-        json_schema_extra=production(
+        json_schema_extra=production_value(
             "The network of the platform's proxies; its documentation names it."
         ),
     )
@@ -52,13 +64,13 @@ class WebSettings(EnvironmentSettings):
     api_docs: bool | None = Field(
         None,
         description="Serve /docs and /openapi.json; by default everywhere but in production.",
-        json_schema_extra=production("Write true to publish the documentation of the API."),
+        json_schema_extra=production_value("Write true to publish the documentation of the API."),
     )
     health_token: Token = Field(
         None,
         description="Bearer token that opens /health/detailed in production; at least 16 "
         "characters.",
-        json_schema_extra=production(f"Make it with {RANDOM_COMMAND}"),
+        json_schema_extra=production_value(f"Make it with {RANDOM_COMMAND}"),
     )
     drain_seconds: float = Field(
         5,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from app.settings_types import RANDOM_COMMAND, Token, production
+from app.settings_base import RANDOM_COMMAND, Token, production_value
 
 KindName = Literal["standard", "meta", "github"]
 
@@ -81,10 +81,10 @@ class WebhookSettings(BaseModel):
         description="Sources and their secrets, comma-separated: shop:whsec_... for Standard "
         "Webhooks, name:meta:... and name:github:... for these; a source has two while one "
         "replaces the other.",
-        json_schema_extra=production("docs/webhooks.md says where each comes from."),
+        json_schema_extra=production_value("docs/webhooks.md says where each comes from."),
     )
     webhook_verify_token: Token = Field(
         None,
         description="The expected hub.verify_token of a challenge; at least 16 characters.",
-        json_schema_extra=production(f"Make it with {RANDOM_COMMAND}"),
+        json_schema_extra=production_value(f"Make it with {RANDOM_COMMAND}"),
     )
