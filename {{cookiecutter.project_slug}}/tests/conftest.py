@@ -24,7 +24,7 @@ from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
 import app
-from app.db.engine import create_engine
+from app.db.engine import create_engine, create_migration_engine
 from app.db.migrate import load_models, migrate
 from app.dev.services import embedded_services
 from app.logging.setup import configure_logs
@@ -93,7 +93,7 @@ async def new_database() -> AsyncIterator[str]:
     server = os.environ["TEST_DATABASE_URL"]
     name = f"test_{uuid.uuid4().hex}"
     # Without a limit on the time of a statement: on a busy machine, DROP DATABASE takes seconds.
-    engine = create_engine(settings_for(server), pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings_for(server))
     administration = engine.execution_options(isolation_level="AUTOCOMMIT")
     try:
         async with administration.connect() as connection:
