@@ -31,7 +31,9 @@ from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
 
-pytest_plugins = ["authentication"]  # option: auth
+pytest_plugins: list[str] = []
+pytest_plugins += ["authentication"]  # option: auth
+pytest_plugins += ["valkey_server"]  # option: redis
 
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
