@@ -73,7 +73,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 async def _disable_durability(server: str) -> None:
     """Make writes faster: the data of a test need not survive a power cut."""
     engine = create_engine(settings_for(server), pool_size=1)
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    async with engine.connect() as connection:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
         await connection.execute(text("SELECT pg_reload_conf()"))

@@ -29,15 +29,12 @@ POOL_WAIT_SECONDS = 10.0
 CLIENT_MARGIN_SECONDS = 0.5  # the client waits this much longer than the server's own limit
 
 
-def create_engine(
-    settings: DatabaseSettings, *, pool_size: int, autocommit: bool = False
-) -> AsyncEngine:
-    """Create an engine with a pool of fixed size.
+def create_engine(settings: DatabaseSettings, *, pool_size: int) -> AsyncEngine:
+    """Create an engine in autocommit, with a pool of fixed size.
 
     Args:
         settings: the URL and the limits.
         pool_size: maximum number of connections; there is no overflow.
-        autocommit: run every statement in its own transaction by default.
 
     Raises:
         ValueError: the URL is missing or malformed.
@@ -55,8 +52,7 @@ def create_engine(
         # execution would end the transaction.
         connect_args |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     else:
-        connect_args["server_settings"] |= TCP_SETTINGS
-        connect_args["server_settings"]["statement_timeout"] = _milliseconds(limit_seconds)
+        connect_args["server_settings"] |= TCP_SETTINGS | {"statement_timeout": f"{limit_seconds}s"}
     engine = create_async_engine(
         target.url,
         connect_args=connect_args,
@@ -65,7 +61,7 @@ def create_engine(
         pool_timeout=POOL_WAIT_SECONDS,
         pool_recycle=1800,
         pool_use_lifo=True,
-        isolation_level="AUTOCOMMIT" if autocommit else None,
+        isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # parameters may be personal data, and errors are logged
     )
     _test_idle_connections(engine.sync_engine)
@@ -90,7 +86,7 @@ def create_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
         )
     connect_args = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
     connect_args["server_settings"] |= TCP_SETTINGS | {
-        "lock_timeout": _milliseconds(settings.migration_lock_timeout_seconds),
+        "lock_timeout": f"{settings.migration_lock_timeout_seconds}s",
         # Services behind a pooler set a limit on the role, which would end long migrations.
         "statement_timeout": "0",
     }
@@ -104,10 +100,6 @@ def _parse(url: SecretStr | None, variable: str) -> PostgresTarget:
     if url is None:
         raise ValueError("DATABASE_URL is missing")
     return parse_postgres_url(url.get_secret_value(), variable=variable)
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(int(seconds * 1000))
 
 
 def _test_idle_connections(engine: Engine) -> None:

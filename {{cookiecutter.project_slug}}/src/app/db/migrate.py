@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.engine import create_migration_engine
 from app.db.model import Model
 from app.db.schema_version import (
-    MIGRATIONS,
     MigrationError,
     Revisions,
     describe,
@@ -46,7 +45,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
         connection: `env.py` uses it instead of a connection of its own.
     """
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", "app:migrations")
     return config
 
 

@@ -47,10 +47,10 @@ class Database:
         size = settings.database_pool_size
         self.statement_timeout_seconds = settings.database_statement_timeout_seconds
         self.limiter = ConnectionLimiter(size, settings.database_pool_timeout_seconds)
-        self.engine = create_engine(settings, pool_size=size, autocommit=True)
+        self.engine = create_engine(settings, pool_size=size)
         translate_errors(self.engine.sync_engine)
         # A busy pool is not an outage, so probes have a pool of their own.
-        self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
+        self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:

@@ -71,9 +71,11 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
         connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
     for name, value in query.items():
         if name == "connect_timeout":
-            connect_args["timeout"] = _seconds(value, variable)
+            if not value.isdigit():
+                raise ValueError(f"{variable} has a connect_timeout that is not a whole number")
+            connect_args["timeout"] = float(value) or None  # libpq: 0 is no limit
         elif name == "target_session_attrs":
-            connect_args["target_session_attrs"] = value.replace("-", "_")
+            connect_args[name] = value.replace("-", "_")
         elif name not in _IGNORED:
             raise ValueError(
                 f"{variable} has the parameter {name!r}, which this service does not support"
@@ -92,13 +94,6 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
 
 def _decode(part: str | None) -> str | None:
     return unquote(part) if part else None
-
-
-def _seconds(text: str, variable: str) -> float | None:
-    """Libpq's connect_timeout: whole seconds, and 0 for no limit."""
-    if not text.isdigit():
-        raise ValueError(f"{variable} has a connect_timeout that is not a whole number of seconds")
-    return float(text) or None
 
 
 def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
