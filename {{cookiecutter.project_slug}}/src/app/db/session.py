@@ -22,8 +22,6 @@ log = structlog.get_logger()
 PROBE_CONNECTIONS = 2  # checks are short, so a third check can wait
 AFTER_COMMIT = "after_commit"  # a key of session.info
 
-Callback = Callable[[], Awaitable[None]]
-
 
 class ReadOnlySession(Session):
     """The session behind a read session."""
@@ -63,7 +61,7 @@ class Database:
         async with self._connect() as connection:
             failed: list[BaseException] = []
             level = connection.dialect.default_isolation_level
-            # Neither call reaches the server: asyncpg begins with the first statement.
+            # This sends nothing. The dialect sends BEGIN before the first statement.
             assert connection.sync_connection is not None
             connection.sync_connection.execution_options(
                 isolation_level=level, **{FAILED_STATEMENTS: failed}
@@ -142,7 +140,7 @@ def open_database(settings: DatabaseSettings) -> AbstractAsyncContextManager[Dat
     return aclosing(Database(settings))
 
 
-def after_commit(session: AsyncSession, callback: Callback) -> None:
+def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[None]]) -> None:
     """Call this after the session's transaction is committed, and never if it is rolled back.
 
     Args:

@@ -60,12 +60,6 @@ class TooManyRequests(Problem):
     title = "Too Many Requests"
     type = "urn:problem:too-many-requests"
 
-    def __init__(self, status: RateLimitStatus) -> None:
-        super().__init__(
-            f"Try again in {status.seconds_left} s.",
-            headers={"Retry-After": str(status.seconds_left)},
-        )
-
 
 class Limiter:
     """Count requests. While Redis is down, requests pass uncounted."""
@@ -88,7 +82,8 @@ class Limiter:
         if status is not None:
             scope["state"]["rate_limit_statuses"].append(status)
             if status.is_exceeded:
-                raise TooManyRequests(status)
+                detail = f"Try again in {status.seconds_left} s."
+                raise TooManyRequests(detail, headers={"Retry-After": str(status.seconds_left)})
 
     async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
         """Count one request.
