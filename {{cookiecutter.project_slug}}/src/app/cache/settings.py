@@ -10,6 +10,6 @@ from app.settings_types import production, url_of
 class RedisSettings(BaseModel):
     redis_url: Annotated[SecretStr, url_of("redis", "rediss", "unix")] | None = Field(
         None,
-        description="Redis for the cache, rate limits and the job queue: redis://host/0",
+        description="URL of Redis or Valkey: redis://host/0",
         json_schema_extra=production("The platform shows it with Redis."),
     )

@@ -7,7 +7,7 @@ from app.errors import Unavailable
 
 log = structlog.get_logger()
 
-# An execution option: a list to which the error of each failed statement is appended.
+# Name of the execution option that holds the errors of failed statements.
 FAILED_STATEMENTS = "failed_statements"
 # SQLSTATE classes and codes of conditions that pass:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
