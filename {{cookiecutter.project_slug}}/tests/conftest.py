@@ -24,14 +24,16 @@ from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
 import app
-from app.db.engine import create_engine
+from app.db.engine import create_engine, create_migration_engine
 from app.db.migrate import load_models, migrate
 from app.dev.services import embedded_services
 from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
 
-pytest_plugins = ["authentication"]  # option: auth
+pytest_plugins: list[str] = []
+pytest_plugins += ["authentication"]  # option: auth
+pytest_plugins += ["valkey_server"]  # option: redis
 
 SERVERS = pytest.StashKey[ExitStack]()
 AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
@@ -71,7 +73,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 async def _disable_durability(server: str) -> None:
     """Make writes faster: the data of a test need not survive a power cut."""
     engine = create_engine(settings_for(server), pool_size=1)
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    async with engine.connect() as connection:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
         await connection.execute(text("SELECT pg_reload_conf()"))
@@ -93,7 +95,7 @@ async def new_database() -> AsyncIterator[str]:
     server = os.environ["TEST_DATABASE_URL"]
     name = f"test_{uuid.uuid4().hex}"
     # Without a limit on the time of a statement: on a busy machine, DROP DATABASE takes seconds.
-    engine = create_engine(settings_for(server), pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings_for(server))
     administration = engine.execution_options(isolation_level="AUTOCOMMIT")
     try:
         async with administration.connect() as connection:

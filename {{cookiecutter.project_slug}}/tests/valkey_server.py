@@ -67,6 +67,13 @@ def start_valkey() -> Iterator[Valkey]:
             server.stop()
 
 
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """Yield an empty Valkey of this test's own."""
+    with start_valkey() as server:
+        yield server
+
+
 async def wait_until_ready(client: AsyncClient) -> None:
     """Wait until the service is ready and not degraded: Redis passes its check."""
     async with asyncio.timeout(READY_WITHIN_SECONDS):

@@ -17,7 +17,7 @@ from app.features.webhooks import routes as webhooks  # option: webhooks
 from app.jobs.queue import open_queue  # option: worker
 from app.logging.setup import configure_logs
 from app.metrics.routes import metrics_router, open_metrics  # option: metrics
-from app.rate_limit.middleware import RateLimitMiddleware, create_limiter  # option: rate_limit
+from app.rate_limit.limiter import Limiter, RateLimitMiddleware  # option: rate_limit
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings, load_settings
 from app.tracing.setup import open_tracing, trace_requests  # option: tracing
@@ -52,7 +52,7 @@ async def open_state(
         state["metrics"] = await enter(open_metrics(settings, database, hooks))  # option: metrics
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
         state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
-        state["limiter"] = create_limiter(settings, state["cache"])  # option: rate_limit
+        state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
         state |= accounts.create_state(settings)  # option: auth
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
         state["queue"] = await enter(open_queue(settings.redis_url))  # option: worker

@@ -49,7 +49,7 @@ async def breaker() -> AsyncIterator[CircuitBreaker]:
     async with Redis() as redis:  # never used, so it never connects
         breaker = CircuitBreaker(redis)
         yield breaker
-        await breaker.close()
+        await breaker.aclose()
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_command_after_a_failure_is_refused_during_the_pause(
         with pytest.raises(RedisUnavailable, match="ResponseError: refused"):
             await breaker.call(commands.run)
     assert commands.begun == 0
-    assert await breaker.call(respond, even_open=True) == "response"
+    assert await breaker.call(respond, ignore_open_circuit=True) == "response"
 
 
 async def test_late_command_opens_the_breaker_unless_redis_answered_another(
@@ -114,7 +114,7 @@ async def test_late_command_is_cancelled_after_its_own_limit(
 async def test_close_cancels_late_commands(breaker: CircuitBreaker, commands: Commands) -> None:
     with pytest.raises(RedisUnavailable):
         await breaker.call(commands.run)
-    await breaker.close()
+    await breaker.aclose()
     commands.can_finish.set()
     await asyncio.sleep(0.01)
     assert commands.finished == 0

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from httpx import AsyncClient
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from app.service_info import SERVICE_NAME
 from cached_words import app_with_words, set_generous_timeouts
 from conftest import Lines, running, settings_for
-from valkey_server import Valkey, start_valkey
+from valkey_server import Valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -24,12 +24,6 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     set_generous_timeouts(monkeypatch)
     monkeypatch.setattr("app.web.checks.SHARED_SECONDS", 0.0)
     monkeypatch.setattr("app.cache.circuit_breaker.PAUSE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with start_valkey() as valkey:
-        yield valkey
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import create_engine
+from app.db.engine import create_engine, create_migration_engine
 from conftest import settings_for
 from processes import start_postgres
 
@@ -47,7 +47,12 @@ async def test_server_detects_a_lost_client_within_a_minute(
 ) -> None:
     """Without a reply, TCP keepalives release its locks. A Unix socket stores the settings only."""
     statement = text("SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp%'")
-    engine = create_engine(settings_for(database_url), pool_size=1, for_migrations=for_migrations)
+    settings = settings_for(database_url)
+    engine = (
+        create_migration_engine(settings)
+        if for_migrations
+        else create_engine(settings, pool_size=1)
+    )
     async with engine.connect() as connection:
         seconds = {name: int(value) for name, value in await connection.execute(statement)}
     await engine.dispose()
@@ -57,7 +62,7 @@ async def test_server_detects_a_lost_client_within_a_minute(
 
 
 async def test_migrations_have_a_lock_timeout_and_no_statement_timeout(database_url: str) -> None:
-    engine = create_engine(settings_for(database_url), pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings_for(database_url))
     async with engine.connect() as connection:
         assert await connection.scalar(text("SHOW statement_timeout")) == "0"
         assert await connection.scalar(text("SHOW lock_timeout")) == "5s"
@@ -70,7 +75,7 @@ async def test_migrations_ignore_the_statement_timeout_of_the_database(empty_dat
         name = await connection.scalar(text("SELECT current_database()"))
         await connection.execute(text(f'ALTER DATABASE "{name}" SET statement_timeout = 1000'))
     await engine.dispose()
-    engine = create_engine(settings_for(empty_database), pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings_for(empty_database))
     async with engine.connect() as connection:
         assert await connection.scalar(text("SHOW statement_timeout")) == "0"
     await engine.dispose()
@@ -80,7 +85,7 @@ async def test_migrations_use_the_unpooled_url(database_url: str) -> None:
     settings = settings_for(
         "postgresql://pooler.invalid/app?connect_timeout=1", database_unpooled_url=database_url
     )
-    engine = create_engine(settings, pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings)
     async with engine.connect() as connection:
         name = await connection.scalar(text("SELECT current_database()"))
     await engine.dispose()

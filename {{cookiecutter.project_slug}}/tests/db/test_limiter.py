@@ -6,7 +6,7 @@ from app.db.limiter import ConnectionLimiter
 
 
 async def test_waiting_requests_are_served_first_in_first_out() -> None:
-    limiter = ConnectionLimiter(1, wait_seconds=5)
+    limiter = ConnectionLimiter(1, timeout_seconds=5)
     served: list[str] = []
 
     async def work(name: str) -> None:
@@ -24,7 +24,7 @@ async def test_waiting_requests_are_served_first_in_first_out() -> None:
 
 
 async def test_wait_over_the_limit_raises_and_frees_its_place() -> None:
-    limiter = ConnectionLimiter(1, wait_seconds=0.05)
+    limiter = ConnectionLimiter(1, timeout_seconds=0.05)
     waits: list[float] = []
     limiter.on_acquire.append(waits.append)
     await limiter.acquire()
@@ -38,7 +38,7 @@ async def test_wait_over_the_limit_raises_and_frees_its_place() -> None:
 
 
 async def test_cancelled_wait_acquires_no_connection() -> None:
-    limiter = ConnectionLimiter(1, wait_seconds=5)
+    limiter = ConnectionLimiter(1, timeout_seconds=5)
     await limiter.acquire()
     waiting = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def test_cancelled_wait_acquires_no_connection() -> None:
 
 
 async def test_release_callbacks_see_the_connections_in_use() -> None:
-    limiter = ConnectionLimiter(2, wait_seconds=5)
+    limiter = ConnectionLimiter(2, timeout_seconds=5)
     in_use: list[int] = []
     limiter.on_release.append(lambda: in_use.append(limiter.in_use))
     await limiter.acquire()

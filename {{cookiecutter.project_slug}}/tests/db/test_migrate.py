@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from app.db.engine import create_engine
+from app.db.engine import create_engine, create_migration_engine
 from app.db.migrate import LOCK_KEY, alembic_config, load_models, migrate
 from app.db.schema_version import MigrationError, Revisions
 from conftest import settings_for
@@ -42,7 +42,7 @@ def test_empty_database_without_migrations_is_current() -> None:
 
 
 async def run(url: str, *steps: str) -> None:
-    engine = create_engine(settings_for(url), pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings_for(url))
 
     def run_steps(connection: Connection) -> None:
         config = alembic_config(connection)

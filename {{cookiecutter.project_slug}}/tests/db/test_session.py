@@ -17,7 +17,7 @@ from app.errors import Unavailable
 from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import DatabaseDep, Session
-from conftest import running, settings_for
+from conftest import Lines, running, settings_for
 from processes import start_postgres
 from sql import fetch
 
@@ -221,6 +221,44 @@ async def test_callbacks_run_after_a_commit_and_not_after_a_rollback(database: D
         after_commit(session, record)
         await fetch(session, INSERT, {"word": "seen"})
     assert seen == [["seen"]]
+
+
+async def fail() -> None:
+    raise RuntimeError("in the callback")
+
+
+async def test_failing_callback_is_logged_and_the_next_one_runs(
+    database: Database, lines: Lines
+) -> None:
+    calls: list[str] = []
+
+    async def record() -> None:
+        calls.append("called")
+
+    async with database.session() as session:
+        for callback in (fail, record):
+            after_commit(session, callback)
+        await fetch(session, INSERT, {"word": "kept"})
+    assert calls == ["called"]
+    assert await words(database) == ["kept"]
+    (line,) = lines()
+    assert (line["message"], line["level"]) == ("after-commit callback failed", "error")
+    assert "in the callback" in str(line["exception"])
+
+
+async def test_request_with_a_failing_callback_succeeds(
+    database: Database, empty_database: str
+) -> None:
+    app = app_with_routes(settings_for(empty_database))
+
+    @app.post("/write-with-callback")
+    async def write_with_callback(session: Session) -> None:
+        after_commit(session, fail)
+        await fetch(session, INSERT, {"word": "kept"})
+
+    async with running(app) as client:
+        assert (await client.post("/write-with-callback")).status_code == 200
+    assert await words(database) == ["kept"]
 
 
 async def test_statement_over_the_timeout_returns_503_with_retry_after(empty_database: str) -> None:

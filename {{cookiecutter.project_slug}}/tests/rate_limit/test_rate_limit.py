@@ -5,7 +5,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ from app.settings import Settings, SettingsError, load_settings
 from app.web.checks import Health
 from conftest import Lines, running, settings_for
 from processes import APP, Service, environment
-from valkey_server import Valkey, start_valkey
+from valkey_server import Valkey
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
@@ -37,13 +37,6 @@ def generous_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a working Redis time to answer on a busy machine."""
     for limit in ("WAIT_SECONDS", "LATE_SECONDS"):
         monkeypatch.setattr(f"app.cache.circuit_breaker.{limit}", 20)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    """Start a Valkey without any counts."""
-    with start_valkey() as valkey:
-        yield valkey
 
 
 @pytest.fixture

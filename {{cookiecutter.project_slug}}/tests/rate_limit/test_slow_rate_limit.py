@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 
 import pytest
 from httpx import AsyncClient
@@ -12,7 +11,6 @@ from conftest import running, settings_for
 from valkey_server import (
     ROUND_TRIPS_SECONDS,
     Valkey,
-    start_valkey,
     wait_until_ready,
     wait_until_stable,
 )
@@ -20,12 +18,6 @@ from valkey_server import (
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
 )
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with start_valkey() as valkey:
-        yield valkey
 
 
 async def are_all_counted(client: AsyncClient) -> bool:

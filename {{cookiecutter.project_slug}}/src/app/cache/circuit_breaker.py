@@ -46,22 +46,24 @@ class CircuitBreaker:
         self._answered_at = 0.0
         self._running: set[asyncio.Task[object]] = set()
 
-    async def call(self, command: Callable[[], Awaitable[R]], *, even_open: bool = False) -> R:
+    async def call(
+        self, command: Callable[[], Awaitable[R]], *, ignore_open_circuit: bool = False
+    ) -> R:
         """Run commands, and wait at most `WAIT_SECONDS` for them.
 
         Args:
             command: runs them. It may continue after the wait.
-            even_open: try even if Redis failed a moment ago.
+            ignore_open_circuit: try even if Redis failed a moment ago.
 
         Raises:
             RedisUnavailable: with the reason.
         """
         started = time.monotonic()
-        if started < self._open_until and not even_open:
+        if started < self._open_until and not ignore_open_circuit:
             raise RedisUnavailable(self._reason)
-        task = asyncio.create_task(_run_to_the_end(command))
+        task = asyncio.create_task(_run_with_timeout(command))
         self._running.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._retrieve_error)
         await asyncio.wait({task}, timeout=WAIT_SECONDS)
         if not task.done():
             reason = f"no answer within {WAIT_SECONDS:g} s"
@@ -76,7 +78,7 @@ class CircuitBreaker:
         self._answered_at = time.monotonic()
         return result
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cancel late commands, before their connections are closed."""
         for task in self._running:
             task.cancel()
@@ -88,13 +90,14 @@ class CircuitBreaker:
         self._reason = reason
         log.warning("redis unavailable", reason=reason)
 
-    def _forget(self, task: asyncio.Task[object]) -> None:
+    def _retrieve_error(self, task: asyncio.Task[object]) -> None:
+        """Keep asyncio from logging the error of a late command: call() has logged the delay."""
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # call() has logged that it was late
+            task.exception()
 
 
-async def _run_to_the_end(command: Callable[[], Awaitable[R]]) -> R:
+async def _run_with_timeout(command: Callable[[], Awaitable[R]]) -> R:
     async with asyncio.timeout(LATE_SECONDS):
         return await command()
 

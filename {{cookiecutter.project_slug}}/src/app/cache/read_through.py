@@ -5,7 +5,7 @@ entry is. So a reader that loaded the old row before a change cannot store it af
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from math import ceil
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ class Cache:
     """Values by key. Every operation succeeds, whether Redis answers or not.
 
     Attributes:
-        redis: the client; None without REDIS_URL.
+        breaker: runs the commands; None without REDIS_URL.
     """
 
     def __init__(self, breaker: CircuitBreaker | None, *, marker_seconds: int = 10) -> None:
@@ -61,7 +61,7 @@ class Cache:
 
     async def invalidate(self, key: str) -> None:
         """Remove a value. This sends a command even if Redis failed a moment ago."""
-        await self._attempt(lambda redis: self._mark(redis, _name(key)), even_open=True)
+        await self._attempt(lambda redis: self._mark(redis, _name(key)), ignore_open_circuit=True)
 
     def invalidate_on_commit(self, session: AsyncSession, key: str) -> None:
         """Remove a value as soon as the session's transaction is committed."""
@@ -74,13 +74,15 @@ class Cache:
             await redis.delete(name)  # a full Redis refuses to write, and still deletes
 
     async def _attempt(
-        self, command: Callable[[Redis], Awaitable[Any]], *, even_open: bool = False
+        self, command: Callable[[Redis], Awaitable[Any]], *, ignore_open_circuit: bool = False
     ) -> Any:
         breaker = self.breaker
         if breaker is None:
             return None
         with suppress(RedisUnavailable):
-            return await breaker.call(lambda: command(breaker.redis), even_open=even_open)
+            return await breaker.call(
+                lambda: command(breaker.redis), ignore_open_circuit=ignore_open_circuit
+            )
 
 
 def _name(key: str) -> str:
@@ -103,13 +105,9 @@ async def open_cache(
         return
     pool = create_pool(settings.redis_url.get_secret_value(), POOL_SIZE)
     marker_seconds = ceil(database.statement_timeout_seconds) + MARKER_MARGIN_SECONDS
-    async with Redis.from_pool(pool) as redis:
-        breaker = CircuitBreaker(redis)
+    async with Redis.from_pool(pool) as redis, aclosing(CircuitBreaker(redis)) as breaker:
         add_check(Check("redis", partial(check_writes, redis), critical=False))
-        try:
-            yield Cache(breaker, marker_seconds=marker_seconds)
-        finally:
-            await breaker.close()
+        yield Cache(breaker, marker_seconds=marker_seconds)
 
 
 async def check_writes(redis: Redis) -> None:

@@ -10,6 +10,6 @@ from app.settings_base import production_value, url_of
 class RedisSettings(BaseModel):
     redis_url: Annotated[SecretStr, url_of("redis", "rediss", "unix")] | None = Field(
         None,
-        description="A cache: redis://host/0",
+        description="URL of Redis or Valkey: redis://host/0",
         json_schema_extra=production_value("The platform shows it with Redis."),
     )

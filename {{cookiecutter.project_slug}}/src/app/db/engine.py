@@ -1,17 +1,17 @@
-"""Create engines with a bounded pool, bounded waits and tested connections."""
+"""Create engines with bounded waits: a pool for requests, and none for migrations."""
 
 import time
 from asyncio import CancelledError
-from typing import Any
 
 from asyncpg import InterfaceError, InternalClientError, PostgresError
-from sqlalchemy import Engine, event, exc
+from pydantic import SecretStr
+from sqlalchemy import Engine, NullPool, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db.settings import DatabaseSettings
-from app.db.url import parse_postgres_url
+from app.db.url import PostgresTarget, parse_postgres_url
 
 # A connection that was idle for longer is tested at checkout. A test at every checkout would
 # nearly double the cost of a small query.
@@ -29,73 +29,77 @@ POOL_WAIT_SECONDS = 10.0
 CLIENT_MARGIN_SECONDS = 0.5  # the client waits this much longer than the server's own limit
 
 
-def create_engine(
-    settings: DatabaseSettings,
-    *,
-    pool_size: int,
-    autocommit: bool = False,
-    for_migrations: bool = False,
-) -> AsyncEngine:
-    """Create an engine with a pool of fixed size.
+def create_engine(settings: DatabaseSettings, *, pool_size: int) -> AsyncEngine:
+    """Create an engine in autocommit, with a pool of fixed size.
 
     Args:
         settings: the URL and the limits.
         pool_size: maximum number of connections; there is no overflow.
-        autocommit: run every statement in its own transaction by default.
-        for_migrations: use the direct URL, without a limit on the time of a statement.
 
     Raises:
-        ValueError: the URL is missing or malformed, or that of a pooler although this is for
-            migrations.
+        ValueError: the URL is missing or malformed.
     """
-    unpooled = settings.database_unpooled_url if for_migrations else None
-    url = unpooled or settings.database_url
-    if url is None:
-        raise ValueError("DATABASE_URL is missing")
-    variable = "DATABASE_UNPOOLED_URL" if unpooled else "DATABASE_URL"
-    target = parse_postgres_url(url.get_secret_value(), variable=variable)
-    is_pooled = target.is_pooled or (settings.database_unpooled_url is not None and not unpooled)
-    if is_pooled and for_migrations:
-        raise ValueError(
-            f"{variable} is a transaction pooler's: for migrations, set DATABASE_UNPOOLED_URL"
-        )
-    arguments: dict[str, Any] = {
+    target = _parse(settings.database_url, "DATABASE_URL")
+    limit_seconds = settings.database_statement_timeout_seconds
+    connect_args = {
         "timeout": settings.database_connect_timeout_seconds,
+        "command_timeout": limit_seconds + CLIENT_MARGIN_SECONDS,
         **target.connect_args,
     }
-    if is_pooled:
-        # Each transaction may run on another server connection. Without caches asyncpg uses unnamed
-        # statements, and closes none, which would end the transaction before it executes.
-        arguments["statement_cache_size"] = 0
-    limit = settings.database_statement_timeout_seconds
-    server_settings = arguments.setdefault("server_settings", {})
-    if for_migrations:
-        lock_limit = settings.migration_lock_timeout_seconds
-        # Behind a pooler the role has a statement_timeout, which would end long migrations.
-        server_settings |= TCP_SETTINGS | {
-            "lock_timeout": str(int(lock_limit * 1000)),
-            "statement_timeout": "0",
-        }
+    if target.is_pooled or settings.database_unpooled_url is not None:
+        # A pooler may run each transaction on another server connection. Without caches, asyncpg
+        # uses unnamed statements, which it does not close. Closing a statement before its
+        # execution would end the transaction.
+        connect_args |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     else:
-        arguments["command_timeout"] = limit + CLIENT_MARGIN_SECONDS
-        if not is_pooled:
-            server_settings |= TCP_SETTINGS | {"statement_timeout": str(int(limit * 1000))}
-    caches = {"prepared_statement_cache_size": "0"} if is_pooled else {}
+        connect_args["server_settings"] |= TCP_SETTINGS | {"statement_timeout": f"{limit_seconds}s"}
     engine = create_async_engine(
-        target.url.update_query_dict(caches),
-        connect_args=arguments,
+        target.url,
+        connect_args=connect_args,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
         pool_recycle=1800,
         pool_use_lifo=True,
-        isolation_level="AUTOCOMMIT" if autocommit else None,
+        isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # parameters may be personal data, and errors are logged
     )
     _test_idle_connections(engine.sync_engine)
-    if not for_migrations:  # closing a migration's connection cleanly cancels its statement
-        _terminate_timed_out_connections(engine.sync_engine)
+    _terminate_timed_out_connections(engine.sync_engine)
     return engine
+
+
+def create_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
+    """Create an engine without a pool and without a limit on the time of a statement.
+
+    Closing a connection ends its session, which releases the session's locks.
+
+    Raises:
+        ValueError: the URL is missing or malformed, or that of a transaction pooler.
+    """
+    unpooled = settings.database_unpooled_url
+    variable = "DATABASE_UNPOOLED_URL" if unpooled else "DATABASE_URL"
+    target = _parse(unpooled or settings.database_url, variable)
+    if target.is_pooled:
+        raise ValueError(
+            f"{variable} is a transaction pooler's: for migrations, set DATABASE_UNPOOLED_URL"
+        )
+    connect_args = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
+    connect_args["server_settings"] |= TCP_SETTINGS | {
+        "lock_timeout": f"{settings.migration_lock_timeout_seconds}s",
+        # Services behind a pooler set a limit on the role, which would end long migrations.
+        "statement_timeout": "0",
+    }
+    # SQLAlchemy closes a cancelled connection cleanly, and asyncpg then cancels its statement.
+    return create_async_engine(
+        target.url, connect_args=connect_args, poolclass=NullPool, hide_parameters=True
+    )
+
+
+def _parse(url: SecretStr | None, variable: str) -> PostgresTarget:
+    if url is None:
+        raise ValueError("DATABASE_URL is missing")
+    return parse_postgres_url(url.get_secret_value(), variable=variable)
 
 
 def _test_idle_connections(engine: Engine) -> None:

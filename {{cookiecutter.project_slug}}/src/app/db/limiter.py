@@ -20,12 +20,12 @@ class ConnectionLimiter:
         on_release: called after each release().
     """
 
-    def __init__(self, size: int, wait_seconds: float) -> None:
+    def __init__(self, size: int, timeout_seconds: float) -> None:
         self.size = size
         self.in_use = 0
         self.on_acquire: list[Callable[[float], None]] = []
         self.on_release: list[Callable[[], None]] = []
-        self._wait_seconds = wait_seconds
+        self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(size)
 
     async def acquire(self) -> None:
@@ -37,13 +37,14 @@ class ConnectionLimiter:
         started = time.perf_counter()
         try:
             if self._free.locked():
-                async with asyncio.timeout(self._wait_seconds):
+                async with asyncio.timeout(self._timeout_seconds):
                     await self._free.acquire()
             else:
                 await self._free.acquire()  # returns at once, so it needs no timeout
             self.in_use += 1
         except TimeoutError:
-            raise TimeoutError(f"no connection was free within {self._wait_seconds:g} s") from None
+            limit = f"{self._timeout_seconds:g} s"
+            raise TimeoutError(f"no connection was free within {limit}") from None
         finally:
             waited = time.perf_counter() - started
             for hook in self.on_acquire:

@@ -1,27 +1,24 @@
 """Migrate the database: one replica at a time, with bounded waits.
 
-Alembic takes no lock. This module takes an advisory lock, which it polls on an own connection in
-autocommit. A lock that blocks, or a lock in a transaction, would make CREATE INDEX CONCURRENTLY
-hang, because that statement waits for every open transaction.
+Alembic takes no lock. This module polls an advisory lock on a connection of its own, in autocommit.
+CREATE INDEX CONCURRENTLY waits for every open transaction. It would hang if another replica waited
+for the lock in a transaction or in a statement.
 """
 
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 
 import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.engine import create_engine
+from app.db.engine import create_migration_engine
 from app.db.model import Model
 from app.db.schema_version import (
-    MIGRATIONS,
     MigrationError,
     Revisions,
     describe,
@@ -37,6 +34,7 @@ from app.service_info import SERVICE_NAME
 log = structlog.get_logger()
 
 LOCK_KEY = zlib.crc32(f"{SERVICE_NAME}:migrations".encode())
+ACQUIRE_LOCK = text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")
 POLL_SECONDS = 0.2
 
 
@@ -47,7 +45,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
         connection: `env.py` uses it instead of a connection of its own.
     """
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", "app:migrations")
     return config
 
 
@@ -69,30 +67,28 @@ async def migrate(settings: DatabaseSettings, *, accept_newer: bool = True) -> N
             migration failed. Migrations that were committed before stay.
     """
     revisions = load_revisions()
+    wait_seconds = settings.migration_wait_seconds
+    limit_seconds = wait_seconds + settings.database_statement_timeout_seconds
     try:
-        await _migrate(settings, revisions, accept_newer=accept_newer)
-    except (exc.SQLAlchemyError, OSError, ValueError) as error:  # create_engine raises the last
-        raise MigrationError(first_line(error)) from error
-
-
-async def _migrate(settings: DatabaseSettings, revisions: Revisions, *, accept_newer: bool) -> None:
-    async with _connect(settings) as connection:
-        try:
-            async with asyncio.timeout(
-                settings.migration_wait_seconds + settings.database_statement_timeout_seconds
-            ):
+        # Closing the connection releases the lock.
+        async with aclosing(await _connect(settings)) as connection:
+            async with asyncio.timeout(limit_seconds):
                 if await _is_done(connection, revisions, accept_newer=accept_newer):
                     return
-                await _acquire_lock(connection, settings.migration_wait_seconds)
+                await _acquire_lock(connection, wait_seconds)
                 # Another replica may have migrated during the wait.
                 if await _is_done(connection, revisions, accept_newer=accept_newer):
                     return
-        except TimeoutError as error:
-            raise MigrationError("the database does not answer") from error
-        log.info("migrating", to=revisions.head)
-        started = time.monotonic()
-        await _upgrade(settings)
-        log.info("migrated", to=revisions.head, seconds=round(time.monotonic() - started, 2))
+            log.info("migrating", to=revisions.head)
+            started = time.monotonic()
+            await _upgrade(settings)
+            seconds = round(time.monotonic() - started, 2)
+            log.info("migrated", to=revisions.head, seconds=seconds)
+    except TimeoutError as error:
+        raise MigrationError("the database does not answer") from error
+    except (exc.SQLAlchemyError, OSError, ValueError) as error:
+        # create_migration_engine() raises ValueError for a wrong URL.
+        raise MigrationError(first_line(error)) from error
 
 
 async def _is_done(
@@ -100,70 +96,53 @@ async def _is_done(
 ) -> bool:
     current = await read_revisions(connection)
     state = revisions.state_of(current)
-    if state == "ahead":
-        if not accept_newer:
-            raise MigrationError(
-                f"the database is at {describe(current)}, which this code does not have: get the "
-                "code that has it, or use an empty database (in development, delete .data/)"
-            )
+    if state == "current":
+        log.info("the database is at the last migration", revision=revisions.head)
+    elif state == "ahead" and accept_newer:
         log.warning(
             "the database is newer than this code", database=describe(current), code=revisions.head
         )
-    elif state == "current":
-        log.info("the database is at the last migration", revision=revisions.head)
+    elif state == "ahead":
+        raise MigrationError(
+            f"the database is at {describe(current)}, which this code does not have: get the "
+            "code that has it, or use an empty database (in development, delete .data/)"
+        )
     return state != "behind"
 
 
-@asynccontextmanager
-async def _connect(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+async def _connect(settings: DatabaseSettings) -> AsyncConnection:
     """Connect in autocommit. Retry with growing pauses until the database accepts connections."""
-    engine = create_engine(settings, pool_size=1, for_migrations=True)
+    engine = create_migration_engine(settings).execution_options(isolation_level="AUTOCOMMIT")
     deadline = time.monotonic() + settings.database_wait_seconds
     pause_seconds = 0.1
-    try:
-        while True:
-            try:
-                connection = await engine.connect()
-                break
-            except (exc.SQLAlchemyError, OSError) as error:
-                reason = first_line(error)
-                if time.monotonic() + pause_seconds > deadline:
-                    raise MigrationError(
-                        f"no database after {settings.database_wait_seconds:g} s ({reason})"
-                    ) from error
-                log.info("waiting for the database", reason=reason)
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, 2)
+    while True:
         try:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-        finally:
-            await connection.close()
-    finally:
-        await engine.dispose()  # closes the connection, which releases the lock
+            return await engine.connect()
+        except (exc.SQLAlchemyError, OSError) as error:
+            reason = first_line(error)
+            if time.monotonic() + pause_seconds > deadline:
+                waited = f"{settings.database_wait_seconds:g} s"
+                raise MigrationError(f"no database after {waited} ({reason})") from error
+        log.info("waiting for the database", reason=reason)
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, 2)
 
 
-async def _acquire_lock(connection: AsyncConnection, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
-    is_waiting = False
-    acquire = text("SELECT pg_try_advisory_lock(:key)")
-    while not await connection.scalar(acquire, {"key": LOCK_KEY}):
-        if not is_waiting:
-            log.info("waiting for another replica to migrate")
-            is_waiting = True
+async def _acquire_lock(connection: AsyncConnection, timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    if await connection.scalar(ACQUIRE_LOCK):
+        return
+    log.info("waiting for another replica to migrate")
+    while not await connection.scalar(ACQUIRE_LOCK):
         if time.monotonic() > deadline:
-            raise MigrationError(f"another replica has been migrating for over {wait_seconds:g} s")
+            limit = f"{timeout_seconds:g} s"
+            raise MigrationError(f"another replica has been migrating for over {limit}")
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def _upgrade(settings: DatabaseSettings) -> None:
-    engine = create_engine(settings, pool_size=1, for_migrations=True)
     try:
-        async with engine.connect() as connection:
+        async with create_migration_engine(settings).connect() as connection:
             await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
-            await connection.commit()
-    except (exc.SQLAlchemyError, CommandError, OSError) as error:
-        raise MigrationError(f"a migration failed: {first_line(error)}") from error
     except Exception as error:  # a migration is code, which may raise any error
         raise MigrationError(f"a migration failed: {explain(error)}") from error
-    finally:
-        await engine.dispose()

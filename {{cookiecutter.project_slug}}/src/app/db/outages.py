@@ -7,9 +7,8 @@ from app.errors import Unavailable
 
 log = structlog.get_logger()
 
-FAILED_STATEMENTS = (
-    "failed_statements"  # name of an execution option; its list grows by each failure
-)
+# Name of the execution option that holds the errors of failed statements.
+FAILED_STATEMENTS = "failed_statements"
 # SQLSTATE classes and codes of conditions that pass:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUTAGES = (
@@ -44,7 +43,7 @@ def translate_errors(engine: Engine) -> None:
             if failed is not None:
                 failed.append(error)
                 if not context.is_disconnect and not _is_in_transaction(context.connection):
-                    # BEGIN failed. asyncpg would use savepoints on this connection from now on.
+                    # BEGIN failed. asyncpg would begin later transactions with SAVEPOINT.
                     _invalidate(context)
         if isinstance(error, TimeoutError):
             _invalidate(context)

@@ -5,14 +5,12 @@ import re
 import traceback
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import app
 from app.db.session import Database
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 NUMBER = re.compile(r"[0-9]{4}")  # a merge has a random revision
 UNDEFINED_TABLE = "42P01"
-MIGRATIONS = Path(str(files(app) / "migrations"))
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 MERGE_COMMAND = 'uv run alembic merge heads -m "merge branches"'
 
 State = Literal["current", "behind", "ahead"]
@@ -62,13 +60,11 @@ def load_revisions(folder: Path = MIGRATIONS) -> Revisions:
 
     try:
         scripts = ScriptDirectory(folder)
-        refuse_duplicates(scripts)
-        heads = sorted(scripts.get_heads())
         known = frozenset(script.revision for script in scripts.walk_revisions())
-    except MigrationError:
-        raise
     except Exception as error:  # a migration is code, which may raise any error
         raise MigrationError(f"the migrations cannot be read: {explain(error)}") from error
+    refuse_duplicates(scripts)
+    heads = sorted(scripts.get_heads())
     if len(heads) > 1:
         names = " and ".join(Path(scripts.get_revision(head).path).name for head in heads)
         raise MigrationError(f"the migrations have several heads, {names}: run `{MERGE_COMMAND}`")

@@ -1,14 +1,15 @@
-"""Sessions and connections: one per request, in front of one pool.
+"""Sessions and connections. Each request uses one connection of the pool.
 
-Reads run in autocommit: one round trip a statement, and two behind a transaction pooler.
+Reads run in autocommit. A statement takes one round trip, or two behind a transaction pooler.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import NoReturn
 
+import structlog
 from sqlalchemy import event, exc, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from app.db.engine import create_engine
@@ -16,10 +17,10 @@ from app.db.limiter import ConnectionLimiter
 from app.db.outages import FAILED_STATEMENTS, translate_errors, unavailable
 from app.db.settings import DatabaseSettings
 
+log = structlog.get_logger()
+
 PROBE_CONNECTIONS = 2  # checks are short, so a third check can wait
 AFTER_COMMIT = "after_commit"  # a key of session.info
-
-Callback = Callable[[], Awaitable[None]]
 
 
 class ReadOnlySession(Session):
@@ -35,7 +36,7 @@ class Database:
     """The connections to PostgreSQL.
 
     Attributes:
-        engine: for SQLAlchemy's events. The methods connect, because they bound the wait.
+        engine: for SQLAlchemy's events. Connect with the methods, because the limiter bounds them.
         limiter: bounds the connections in use, and the wait for one.
         statement_timeout_seconds: the longest run of one statement.
     """
@@ -44,14 +45,10 @@ class Database:
         size = settings.database_pool_size
         self.statement_timeout_seconds = settings.database_statement_timeout_seconds
         self.limiter = ConnectionLimiter(size, settings.database_pool_timeout_seconds)
-        self.engine = create_engine(settings, pool_size=size, autocommit=True)
+        self.engine = create_engine(settings, pool_size=size)
         translate_errors(self.engine.sync_engine)
-        # Probes have connections of their own: a busy pool is not an outage.
-        self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS, autocommit=True)
-        self._sessions = async_sessionmaker(expire_on_commit=False)
-        self._read_sessions = async_sessionmaker(
-            expire_on_commit=False, sync_session_class=ReadOnlySession
-        )
+        # A busy pool is not an outage, so probes have a pool of their own.
+        self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -61,15 +58,15 @@ class Database:
             Unavailable: the database cannot be reached or did not answer in time. Nothing was
                 committed, unless the connection was lost during the commit itself.
         """
-        async with self.read_connection() as connection:
+        async with self._connect() as connection:
             failed: list[BaseException] = []
             level = connection.dialect.default_isolation_level
-            # Neither call reaches the server: asyncpg begins with the first statement.
+            # This sends nothing. The dialect sends BEGIN before the first statement.
             assert connection.sync_connection is not None
             connection.sync_connection.execution_options(
                 isolation_level=level, **{FAILED_STATEMENTS: failed}
             )
-            async with self._sessions(bind=connection) as session:
+            async with AsyncSession(connection, expire_on_commit=False) as session:
                 yield session
                 if failed:
                     # After a failed statement PostgreSQL answers COMMIT with ROLLBACK and reports
@@ -77,28 +74,39 @@ class Database:
                     await session.execute(text("SELECT 1"))
                 await session.commit()
         for callback in session.info.get(AFTER_COMMIT, ()):
-            await callback()
+            try:
+                await callback()
+            except Exception:
+                log.exception("after-commit callback failed")
 
     @asynccontextmanager
     async def read_session(self) -> AsyncIterator[AsyncSession]:
         """Open a session for reading.
 
+        A flush is refused. Writes by Core statements are not detected: each is committed at once.
+
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
         async with (
-            self.read_connection() as connection,
-            self._read_sessions(bind=connection) as session,
+            self._connect() as connection,
+            AsyncSession(
+                connection, expire_on_commit=False, sync_session_class=ReadOnlySession
+            ) as session,
         ):
             yield session
 
-    @asynccontextmanager
-    async def read_connection(self) -> AsyncIterator[AsyncConnection]:
+    def read_connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a connection for Core statements on hot paths: it costs less than a session.
 
         Raises:
             Unavailable: the database cannot be reached or did not answer in time.
         """
+        return self._connect()
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        """Wait for the limiter, and take a connection of the pool."""
         try:
             await self.limiter.acquire()
         except TimeoutError as error:
@@ -115,36 +123,30 @@ class Database:
         finally:
             self.limiter.release()
 
-    @asynccontextmanager
-    async def probe(self) -> AsyncIterator[AsyncConnection]:
+    def probe(self) -> AsyncConnection:
         """Open a connection for health checks. It raises the errors of SQLAlchemy."""
-        async with self._probe_engine.connect() as connection:
-            yield connection
+        return self._probe_engine.connect()
 
     async def ping(self) -> None:
         async with self.probe() as connection:
             await connection.execute(text("SELECT 1"))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self.engine.dispose()
         await self._probe_engine.dispose()
 
 
-@asynccontextmanager
-async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
-    database = Database(settings)
-    try:
-        yield database
-    finally:
-        await database.close()
+def open_database(settings: DatabaseSettings) -> AbstractAsyncContextManager[Database]:
+    return aclosing(Database(settings))
 
 
-def after_commit(session: AsyncSession, callback: Callback) -> None:
+def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[None]]) -> None:
     """Call this after the session's transaction is committed, and never if it is rolled back.
 
     Args:
         session: from `Database.session()`.
-        callback: awaited before the response is sent. The connection is released by then.
+        callback: awaited before the response is sent. The connection is released by then. An error
+            is logged, because the change is committed.
     """
     session.info.setdefault(AFTER_COMMIT, []).append(callback)
 

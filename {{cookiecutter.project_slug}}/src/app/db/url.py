@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -30,11 +30,17 @@ _IGNORED = (
 
 @dataclass(frozen=True)
 class PostgresTarget:
-    """A SQLAlchemy URL, and the arguments of asyncpg.connect() that a URL cannot hold."""
+    """A SQLAlchemy URL, and the arguments of asyncpg.connect() that a URL cannot hold.
+
+    Attributes:
+        url: host, port, user, password and database.
+        connect_args: for `create_async_engine`; always with `server_settings`.
+        is_pooled: behind a transaction pooler, which breaks prepared statements.
+    """
 
     url: URL
-    connect_args: dict[str, Any] = field(default_factory=dict)
-    is_pooled: bool = False  # behind a transaction pooler, which breaks prepared statements
+    connect_args: dict[str, Any]
+    is_pooled: bool
 
 
 def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> PostgresTarget:
@@ -55,27 +61,25 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     host = query.pop("host", None) or unquote(match["host"] or "").strip("[]") or "localhost"
     port = query.pop("port", None) or match["port"]
-    connect_args: dict[str, Any] = {}
-    server_settings: dict[str, str] = {}
     is_pooled = query.pop("pgbouncer", "false") == "true"
     ssl_mode, root_certificate = query.pop("sslmode", None), query.pop("sslrootcert", None)
     if ssl_mode is None and query.pop("ssl", None) == "true":
         ssl_mode = "require"
+    server_settings = {name: query.pop(name) for name in _SERVER_SETTINGS if name in query}
+    connect_args: dict[str, Any] = {"server_settings": server_settings}
     if ssl_mode:
         connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
     for name, value in query.items():
-        if name in _SERVER_SETTINGS:
-            server_settings[name] = value
-        elif name == "connect_timeout":
-            connect_args["timeout"] = _seconds(value, variable)
+        if name == "connect_timeout":
+            if not value.isdigit():
+                raise ValueError(f"{variable} has a connect_timeout that is not a whole number")
+            connect_args["timeout"] = float(value) or None  # libpq: 0 is no limit
         elif name == "target_session_attrs":
-            connect_args["target_session_attrs"] = value.replace("-", "_")
+            connect_args[name] = value.replace("-", "_")
         elif name not in _IGNORED:
             raise ValueError(
                 f"{variable} has the parameter {name!r}, which this service does not support"
             )
-    if server_settings:
-        connect_args["server_settings"] = server_settings
     url = URL.create(
         "postgresql+asyncpg",
         username=_decode(match["user"]),
@@ -92,24 +96,15 @@ def _decode(part: str | None) -> str | None:
     return unquote(part) if part else None
 
 
-def _seconds(text: str, variable: str) -> float | None:
-    """Libpq's connect_timeout: whole seconds, and 0 for no limit."""
-    if not text.isdigit():
-        raise ValueError(f"{variable} has a connect_timeout that is not a whole number of seconds")
-    return float(text) or None
-
-
 def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
     if mode not in _SSL_MODES:
         raise ValueError(f"{variable} has sslmode={mode}; it can be {', '.join(_SSL_MODES)}")
-    if mode == "require" and root_certificate:
-        mode = "verify-ca"  # as libpq does
-    if not mode.startswith("verify"):
+    if not mode.startswith("verify") and not (mode == "require" and root_certificate):
         return mode
-    if root_certificate == "system":
-        root_certificate = None
+    # With a root certificate, "require" verifies the certificate and not the name, as in libpq.
+    file = None if root_certificate == "system" else root_certificate
     try:
-        context = ssl.create_default_context(cafile=root_certificate)
+        context = ssl.create_default_context(cafile=file)
     except OSError as error:
         raise ValueError(
             f"{variable}: sslrootcert={root_certificate} cannot be read: {error.strerror}"

@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from app.command_settings import load_command_settings
-from app.db.engine import create_engine
+from app.db.engine import create_migration_engine
 from app.db.migrate import load_models
 from app.db.schema_version import MigrationError, next_number, refuse_duplicates
 from app.db.settings import DatabaseSettings
@@ -40,9 +40,12 @@ def number_revision(_context: MigrationContext, _current: object, scripts: Itera
             log.warning("models and database agree, so the migration is empty: edit or delete it")
 
 
-def run_migrations(connection: Connection) -> None:
+def run_migrations(connection: Connection | None) -> None:
+    """Run migrations, or without a connection write the SQL of `alembic upgrade --sql`."""
     context.configure(
         connection=connection,
+        dialect_name="postgresql",
+        literal_binds=connection is None,
         target_metadata=load_models(),
         process_revision_directives=number_revision,
         render_item=render_item,
@@ -53,30 +56,17 @@ def run_migrations(connection: Connection) -> None:
         context.run_migrations()
 
 
-def write_sql() -> None:
-    """Write the SQL of `alembic upgrade --sql`, without a database."""
-    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
-    with context.begin_transaction():
-        context.run_migrations()
-
-
 async def connect_and_run(settings: DatabaseSettings) -> None:
-    engine = create_engine(settings, pool_size=1, for_migrations=True)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(run_migrations)
-            await connection.commit()
-    finally:
-        await engine.dispose()
+    async with create_migration_engine(settings).connect() as connection:
+        await connection.run_sync(run_migrations)
 
 
 try:
     refuse_duplicates(context.script)
 except MigrationError as error:
     raise CommandError(str(error)) from error
-if context.is_offline_mode():
-    write_sql()
-elif (given := context.config.attributes.get("connection")) is not None:
+given = context.config.attributes.get("connection")
+if given is not None or context.is_offline_mode():
     run_migrations(given)
 else:
     # The log of the program goes to standard error, in the format of Alembic's documentation.

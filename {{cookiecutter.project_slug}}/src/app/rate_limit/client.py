@@ -1,7 +1,7 @@
 """The client of a request, for rate limits."""
 
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from starlette.types import Scope
 
@@ -19,8 +19,6 @@ def _network(host: str) -> str:
         address = ip_address(host)
     except ValueError:
         return host  # a Unix socket has no address
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(IPv6Network((address.packed, 64), strict=False))
-    return host
+    if isinstance(address, IPv4Address):
+        return host
+    return str(address.ipv4_mapped or IPv6Network((address.packed, 64), strict=False))

@@ -5,10 +5,6 @@ from typing import Any
 from fastapi import Depends, Request
 from limits import parse
 
-from app.rate_limit.client import client_of
-from app.rate_limit.limiter import Limiter
-from app.rate_limit.problems import TooManyRequests
-
 
 def Limit(limit: str) -> Any:  # noqa: N802 - used like Depends()
     """Limit a route: use it in the route's `dependencies`. The default limit applies, too.
@@ -21,13 +17,8 @@ def Limit(limit: str) -> Any:  # noqa: N802 - used like Depends()
     """
     item = parse(limit)
 
-    async def count(request: Request) -> None:
-        limiter: Limiter = request.state["limiter"]
+    async def check(request: Request) -> None:
         name = f"{request.method} {request.scope['route'].path}"
-        status = await limiter.count(name, item, client_of(request.scope))
-        if status is not None:
-            request.state["rate_limit_statuses"].append(status)
-            if status.is_exceeded:
-                raise TooManyRequests(status)
+        await request.state["limiter"].check(request.scope, name, item)
 
-    return Depends(count)
+    return Depends(check)

@@ -1,4 +1,4 @@
-"""Rate limits, counted in Redis for all replicas together.
+"""Count requests in Redis for all replicas together, and refuse those over a limit.
 
 Windows are fixed, so that one increment, which is one round trip, decides about a request. A client
 can send twice the limit within a short time around the end of a window.
@@ -11,10 +11,15 @@ from math import ceil
 
 import structlog
 from limits import RateLimitItem, parse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
+from app.rate_limit.client import client_of
 from app.rate_limit.settings import RateLimitSettings
 from app.service_info import SERVICE_NAME
+from app.web.problems import Problem, render
+from app.web.request_summary import is_probe
+from app.web.routes import ROUTE_TEMPLATE, find_route
 
 log = structlog.get_logger()
 
@@ -50,6 +55,12 @@ class RateLimitStatus:
         return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
 
+class TooManyRequests(Problem):
+    status = 429
+    title = "Too Many Requests"
+    type = "urn:problem:too-many-requests"
+
+
 class Limiter:
     """Count requests. While Redis is down, requests pass uncounted."""
 
@@ -60,6 +71,19 @@ class Limiter:
         self._is_down = False
         if breaker is None:
             log.warning("rate limiting is disabled: REDIS_URL is not set")
+
+    async def check(self, scope: Scope, name: str, limit: RateLimitItem) -> None:
+        """Count a request, and add the status of the limit to the headers of its response.
+
+        Raises:
+            TooManyRequests: the client has exceeded the limit.
+        """
+        status = await self.count(name, limit, client_of(scope))
+        if status is not None:
+            scope["state"]["rate_limit_statuses"].append(status)
+            if status.is_exceeded:
+                detail = f"Try again in {status.seconds_left} s."
+                raise TooManyRequests(detail, headers={"Retry-After": str(status.seconds_left)})
 
     async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
         """Count one request.
@@ -91,3 +115,32 @@ class Limiter:
             self._is_down = False
             log.info("rate limiting is enabled again")
         return RateLimitStatus(name, limit, count, ceil(window_seconds - elapsed))
+
+
+class RateLimitMiddleware:
+    """Apply the default limit to every request except probes, and send the headers of limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_probe(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        statuses: list[RateLimitStatus] = []
+        scope["state"]["rate_limit_statuses"] = statuses
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [header for status in statuses for header in status.headers]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        app = self._app
+        limiter: Limiter = scope["state"]["limiter"]
+        try:
+            await limiter.check(scope, "default", limiter.default)
+        except TooManyRequests as error:
+            scope["state"][ROUTE_TEMPLATE] = find_route(scope)
+            app = render(error)
+        await app(scope, receive, send_with_headers)
