@@ -92,7 +92,7 @@ OWNED = {
         "src/app/jobs/taskiq_worker.py",
         "tests/jobs/test_taskiq_stream.py",
     ),
-    "celery": ("src/app/jobs/celery_app.py", "src/app/jobs/celery_worker.py"),
+    "celery": ("src/app/jobs/celery_worker.py",),
     "ci": (
         "docs/deployment/ci-cd.md",
         "scripts/check_rollback.py",

@@ -5,9 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from app.db.session import open_database
-from app.jobs.tracing import trace_jobs  # option: tracing
-from app.jobs.worker_context import FailureHook, JobMiddleware, WorkerConfig, WorkerContext
-from app.sentry.reporting import open_error_tracking, report_job  # option: sentry
+from app.jobs.worker_context import WorkerConfig, WorkerContext
+from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings
 from app.tracing.setup import open_tracing  # option: tracing
 from app.web.request_summary import RequestHooks  # option: sentry
@@ -21,17 +20,16 @@ async def open_worker_context(settings: Settings, connections: int) -> AsyncIter
         settings: of the service.
         connections: to the database, one for each concurrent job.
     """
-    middleware: list[JobMiddleware] = []
-    on_failure: list[FailureHook] = []
     own = settings.model_copy(update={"database_pool_size": connections})
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, RequestHooks()))  # option: sentry
-        on_failure.append(report_job)  # option: sentry
         database = await enter(open_database(own))
         tracer = await enter(open_tracing(settings, {"database": database}))  # option: tracing
-        middleware += trace_jobs(tracer)  # option: tracing
-        yield WorkerContext(database, middleware, on_failure)
+        yield WorkerContext(
+            database,
+            tracer,  # option: tracing
+        )
 
 
 def worker_config(settings: Settings, redis_url: str) -> WorkerConfig:

@@ -1,11 +1,12 @@
 """The commands `app worker` and `app scheduler`."""
 
+import asyncio
 import sys
 
 import click
 
 from app.command_settings import load_command_settings
-from app.jobs.heartbeat import Heartbeat
+from app.jobs.process import heartbeat_problem
 from app.settings import Settings
 
 check_option = click.option("--check", is_flag=True, help="Only check the heartbeat.")
@@ -16,7 +17,7 @@ check_option = click.option("--check", is_flag=True, help="Only check the heartb
 def worker(*, check: bool) -> None:
     """Run jobs until SIGTERM. Running jobs then finish, or another worker repeats them."""
     if check:
-        _check("worker")
+        sys.exit(heartbeat_problem("worker"))
     from app.jobs.queue import load_backend
     from app.worker import worker_config
 
@@ -29,18 +30,11 @@ def worker(*, check: bool) -> None:
 def scheduler(*, check: bool) -> None:
     """Enqueue jobs when they are due, until SIGTERM. One is enough, and two do no harm."""
     if check:
-        _check("scheduler")
-    from app.jobs.queue import load_backend
+        sys.exit(heartbeat_problem("scheduler"))
+    from app.jobs.scheduler import run_scheduler
 
     with load_command_settings() as settings:
-        load_backend().run_scheduler(_require_redis(settings))
-
-
-def _check(name: str) -> None:
-    problem = Heartbeat(name).problem()
-    if problem:
-        click.echo(f"{name}: {problem}", err=True)
-    sys.exit(1 if problem else 0)
+        asyncio.run(run_scheduler(_require_redis(settings)))
 
 
 def _require_redis(settings: Settings) -> str:

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import Any
 
 from app.jobs.definition import (
     MAX_PAUSE_SECONDS,
@@ -24,8 +25,13 @@ def test_jobs_of_every_feature_are_found_by_name() -> None:
 
 
 def test_message_of_another_version_is_parsed() -> None:
-    document = {"job": "tasks.x", "key": "1", "arguments": {"word": "a"}, "priority": 3}
-    assert Message.of(document) == Message("tasks.x", "1", {"word": "a"})
+    document: dict[str, Any] = {
+        "job": "tasks.x",
+        "key": "1",
+        "arguments": {"word": "a"},
+        "priority": 3,
+    }
+    assert Message(**document) == Message("tasks.x", "1", {"word": "a"})
 
 
 def test_due_messages_of_one_minute_have_the_same_key() -> None:

@@ -69,6 +69,18 @@ async def test_enqueue_without_a_response_from_redis_succeeds_and_logs_the_job(
     assert line["arguments"] == {"word": "a"}
 
 
+async def test_enqueue_that_fails_in_the_library_succeeds_and_logs_the_cause(
+    settings: Settings, lines: Lines
+) -> None:
+    async def send(_message: Message) -> None:
+        raise RuntimeError from ValueError("not JSON")
+
+    async with open_database(settings) as database, database.session() as session:
+        Queue(send).enqueue(session, JOB, key="1", word="a")
+    (line,) = lines()
+    assert (line["message"], line["reason"]) == ("job not enqueued", "ValueError: not JSON")
+
+
 async def test_keys_in_redis_have_the_prefix_of_the_service(
     database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 from taskiq import AckableMessage, BrokerMessage
 
 from app.jobs.taskiq_stream import LeasedStreamBroker
@@ -32,7 +33,7 @@ async def receive(broker: LeasedStreamBroker) -> AckableMessage:
 
 async def can_claim(broker: LeasedStreamBroker) -> bool:
     """Return whether this worker can claim a message of another one."""
-    return bool(await broker._claim(broker._redis()))  # noqa: SLF001 - the method under test
+    return bool(await broker.claim())
 
 
 async def test_message_is_claimable_after_release_and_not_after_renewal(
@@ -56,8 +57,8 @@ async def test_acknowledged_message_is_removed_from_the_stream(
     await message.ack()  # type: ignore[misc]  # taskiq also allows a plain function
     await first.release()
     assert not await can_claim(second)
-    stream = first._redis()  # noqa: SLF001 - the connection of the broker
-    assert await stream.xlen(first.queue_name) == 0
+    async with Redis(connection_pool=first.connection_pool) as redis:
+        assert await redis.xlen(first.queue_name) == 0
 
 
 async def test_message_of_a_dead_worker_is_claimed_behind_renewed_ones(

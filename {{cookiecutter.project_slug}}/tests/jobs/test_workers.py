@@ -66,7 +66,6 @@ SHORTER = {
     "LEASE_SECONDS = 20.0": "LEASE_SECONDS = 4.0",
     "BEAT_SECONDS = 5.0": "BEAT_SECONDS = 1.0",
     "longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS": "10.0",
-    "crontab.from_string(job.cron)": "1",  # second
 }
 
 
@@ -97,7 +96,8 @@ class WorkerSetup:
 
     async def send(self, *, key: str | None = None, **arguments: object) -> None:
         message = Message("counting.count", key or str(uuid.uuid4()), arguments, "request-7")
-        async with self.backend.open_sender(self.valkey.url) as send:
+        # A busy machine may send late.
+        async with self.backend.open_sender(self.valkey.url, timeout_seconds=10) as send:
             await send(message)
 
     async def words(self) -> list[str]:
@@ -124,7 +124,6 @@ async def setup(
     database_url: str,
     source: Path,
     clean_tables: None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[WorkerSetup]:
     assert clean_tables is None
     counting = source / "app" / "features" / "counting"
@@ -141,8 +140,6 @@ async def setup(
         path.write_text(content)
     await execute(database_url, CREATE)
     with start_valkey() as valkey:
-        # A busy machine may send late.
-        monkeypatch.setattr(f"{request.param}.SEND_SECONDS", 10)
         setup = WorkerSetup(request.param, database_url, valkey, source)
         try:
             yield setup

@@ -7,24 +7,25 @@ first one. It runs the job only if that transaction was rolled back.
 import asyncio
 import time
 from contextlib import ExitStack
-from typing import Any
 
 import structlog
-from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from structlog.contextvars import bound_contextvars
 
 from app.db.session import Database
 from app.jobs.definition import Job, Message, pause_after
 from app.jobs.models import FinishedJob
+from app.jobs.tracing import trace_attempt  # option: tracing
 from app.jobs.worker_context import WorkerContext
+from app.sentry.reporting import report_job  # option: sentry
+from app.tracing.spans import fail  # option: tracing
 
 log = structlog.get_logger()
 
 _BEGIN = (
     insert(FinishedJob)
     .on_conflict_do_nothing(index_elements=[FinishedJob.key])
-    .returning(FinishedJob.key)
+    .returning(FinishedJob)
 )
 
 
@@ -44,15 +45,13 @@ async def attempt(context: WorkerContext, job: Job, message: Message, number: in
         if message.request_id:
             stack.enter_context(bound_contextvars(request_id=message.request_id))
         stack.enter_context(bound_contextvars(job=job.name, job_key=message.key))
-        observers = [stack.enter_context(around(job, message)) for around in context.middleware]
+        span = stack.enter_context(trace_attempt(context.tracer, job, message))  # option: tracing
         try:
             await _run(context.database, job, message)
         except Exception as error:
-            for observe in observers:
-                observe(error)
+            fail(span, type(error).__qualname__)  # option: tracing
             if number == job.attempts:
-                for report in context.on_failure:
-                    report(error, job.name)
+                report_job(error, job.name)  # option: sentry
                 log.exception("job failed", attempt=number, arguments=message.arguments)
                 return None
             pause = pause_after(number)
@@ -80,21 +79,11 @@ async def _run(database: Database, job: Job, message: Message) -> None:
         if job.has_own_transactions:
             result = await job.run(database, **message.arguments)
         else:
-            is_new, result = await _run_once(database, job, message)
-            if not is_new:
-                log.info("job was done before")
-                return
+            async with database.session() as session:
+                record = await session.scalar(_BEGIN, {"key": message.key, "job": job.name})
+                if record is None:
+                    log.info("job was done before")
+                    return
+                record.result = result = await job.run(session, **message.arguments)
     duration_ms = round((time.perf_counter() - started) * 1000, 2)
     log.info("job done", result=result, duration_ms=duration_ms)
-
-
-async def _run_once(database: Database, job: Job, message: Message) -> tuple[bool, Any]:
-    """Return whether the job had not been done before, and its result."""
-    async with database.session() as session:
-        record = {"key": message.key, "job": job.name}
-        if await session.scalar(_BEGIN, record) is None:
-            return False, None
-        result = await job.run(session, **message.arguments)
-        finish = update(FinishedJob).where(FinishedJob.key == message.key).values(result=result)
-        await session.execute(finish.execution_options(synchronize_session=False))
-    return True, result

@@ -8,59 +8,91 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from threading import Timer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
-from celery import Celery, Task, bootsteps
-from celery.beat import Scheduler, Service
+from celery import Celery, Task, signals
 from celery.exceptions import Reject
-from celery.signals import (
-    setup_logging,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_shutting_down,
-)
-from kombu.exceptions import OperationalError
+from celery.schedules import crontab
 from redis import Redis
-from redis.exceptions import RedisError
 
 from app.jobs.attempts import attempt
-from app.jobs.celery_app import create_celery_app
-from app.jobs.definition import Job, Message
-from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
-from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.jobs.definition import MAX_PAUSE_SECONDS, Job, Message
+from app.jobs.process import BEAT_SECONDS, TIMEOUT_SECONDS, heartbeat
+from app.jobs.queue import Send
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig
+from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
+LEASE_MARGIN_SECONDS = 30.0
 HARD_LIMIT_MARGIN_SECONDS = 10.0  # Celery then kills the process of a job that blocks its loop
 
 
-@asynccontextmanager
-async def open_sender(redis_url: str) -> AsyncIterator[Send]:
-    app = create_celery_app(redis_url, timeout_seconds=SEND_SECONDS)
+def create_celery_app(url: str, timeout_seconds: float) -> Celery:
+    longest = max((job.timeout_seconds for job in find_jobs().values()), default=0)
+    return Celery(
+        SERVICE_NAME,
+        broker=_broker_url(url),
+        set_as_current=False,
+        config_source={
+            "broker_connection_retry_on_startup": True,
+            "broker_transport_options": {
+                "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
+                "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
+                "unacked_restore_interval": 2,
+                "unacked_restore_throttle": 1,
+                "socket_timeout": timeout_seconds,
+                "socket_connect_timeout": timeout_seconds,
+                "max_retries": 1,
+            },
+            "broker_use_ssl": url.startswith("rediss") and {"ssl_cert_reqs": ssl.CERT_REQUIRED},
+            "task_acks_late": True,
+            "task_default_queue": "jobs",
+            "task_ignore_result": True,
+            "task_reject_on_worker_lost": True,
+            "worker_enable_remote_control": False,
+            "worker_prefetch_multiplier": 1,
+            "worker_proc_alive_timeout": 30.0,
+            "worker_redirect_stdouts": False,
+        },
+    )
 
-    def send_now(message: Message) -> None:
-        app.send_task(message.job, args=[asdict(message)], retry=False)
+
+def _broker_url(url: str) -> str:
+    """Return the URL in kombu's form, which has another scheme and parameter for sockets."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+@asynccontextmanager
+async def open_sender(redis_url: str, timeout_seconds: float) -> AsyncIterator[Send]:
+    app = create_celery_app(redis_url, timeout_seconds)
 
     async def send(message: Message) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await asyncio.to_thread(send_now, message)
-        except (OperationalError, RedisError, OSError, TimeoutError) as error:
-            raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
+        await asyncio.to_thread(app.send_task, message.job, args=[asdict(message)], retry=False)
 
     try:
         yield send
     finally:
         app.close()
+
+
+def is_due(cron: str, minute: datetime) -> bool:
+    before = minute - timedelta(seconds=1)
+    return bool(crontab.from_string(cron).is_due(before).is_due)
 
 
 class JobProcess:
@@ -73,9 +105,8 @@ class JobProcess:
     def open(self, **_: object) -> None:
         """Open them after the fork, because processes cannot share a loop or a connection."""
         self._runner = asyncio.Runner()
-        self._context = self._runner.run(
-            self._stack.enter_async_context(self._config.open_context(1))
-        )
+        opening = self._stack.enter_async_context(self._config.open_context(1))
+        self._context = self._runner.run(opening)
 
     def close(self, **_: object) -> None:
         self._runner.run(self._stack.aclose())
@@ -84,7 +115,7 @@ class JobProcess:
     def register(self, app: Celery, job: Job) -> None:
         def run(task: Task, message: dict[str, Any]) -> None:
             number = task.request.retries + 1
-            pause = self._runner.run(attempt(self._context, job, Message.of(message), number))
+            pause = self._runner.run(attempt(self._context, job, Message(**message), number))
             if pause is not None:
                 try:
                     task.retry(countdown=pause)
@@ -102,14 +133,14 @@ class JobProcess:
 
 def run_worker(config: WorkerConfig) -> None:
     logging.getLogger("celery").setLevel(logging.WARNING)  # attempt() logs the same with fields
-    app = create_celery_app(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
+    app = create_celery_app(config.redis_url, TIMEOUT_SECONDS)
     process = JobProcess(config)
-    worker_process_init.connect(process.open, weak=False)
-    worker_process_shutdown.connect(process.close, weak=False)
-    setup_logging.connect(_keep_logging, weak=False)
+    signals.worker_process_init.connect(process.open, weak=False)
+    signals.worker_process_shutdown.connect(process.close, weak=False)
+    # Celery configures no logging if this signal has a receiver.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     for job in find_jobs().values():
         process.register(app, job)
-    app.steps["worker"].add(_beating("worker", config.redis_url))
     worker = app.Worker(
         concurrency=config.concurrency,
         quiet=True,
@@ -117,9 +148,16 @@ def run_worker(config: WorkerConfig) -> None:
         without_heartbeat=True,
         without_mingle=True,
     )
+    redis = Redis.from_url(config.redis_url, socket_timeout=TIMEOUT_SECONDS)
+
+    def beat() -> None:
+        with heartbeat("worker"):
+            redis.ping()
 
     def limit_shutdown(how: str, **_: object) -> None:
-        if how == "Warm":  # SIGTERM: Celery waits for running jobs, without a limit
+        # On SIGTERM Celery waits for running jobs, without a limit. Its own limit,
+        # `worker_soft_shutdown_timeout`, is always waited for, also if all jobs end before.
+        if how == "Warm":
             timer = Timer(config.graceful_timeout_seconds, hand_back)
             timer.daemon = True
             timer.start()
@@ -129,60 +167,11 @@ def run_worker(config: WorkerConfig) -> None:
             log.warning("jobs handed back", jobs=jobs)
         os.kill(os.getpid(), signal.SIGQUIT)  # Celery cancels running jobs and requeues them
 
-    worker_shutting_down.connect(limit_shutdown, weak=False)
+    worker.timer.call_repeatedly(BEAT_SECONDS, beat)
+    signals.worker_shutting_down.connect(limit_shutdown, weak=False)
     # Celery's signal handlers print to it, and every line of the log is JSON.
     sys.__stdout__ = None  # type: ignore[misc]  # Python documents that it may be None
     log.info("worker started", jobs=sorted(find_jobs()))
     worker.start()
     log.info("worker stopped")
     sys.exit(worker.exitcode)
-
-
-def _keep_logging(**_: object) -> None:
-    """Do nothing. Celery configures no logging if its signal `setup_logging` has a receiver."""
-
-
-def _beating(name: str, redis_url: str) -> type[bootsteps.StartStopStep]:
-    heartbeat = Heartbeat(name)
-    redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS)
-
-    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-        requires = ("celery.worker.components:Timer",)
-
-        def start(self, parent: Any) -> None:
-            parent.timer.call_repeatedly(BEAT_SECONDS, _beat, (heartbeat, redis))
-
-    return Beating
-
-
-def _beat(heartbeat: Heartbeat, redis: Redis) -> None:
-    """Touch the heartbeat if Redis answers."""
-    try:
-        redis.ping()
-        heartbeat.beat()
-    except RedisError as error:
-        log.warning("no heartbeat", reason=f"{type(error).__name__}: {error}")
-
-
-class BeatingScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
-    """Celery's scheduler in memory, which needs no file, with a heartbeat."""
-
-    heartbeat: Heartbeat
-    redis: Redis
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        _beat(self.heartbeat, self.redis)
-        interval: float = super().tick(*args, **kwargs)
-        return interval
-
-
-def run_scheduler(redis_url: str) -> None:
-    BeatingScheduler.heartbeat = Heartbeat("scheduler")
-    BeatingScheduler.redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS)
-    app = create_celery_app(redis_url, timeout_seconds=TIMEOUT_SECONDS)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    due = {job.name: job.cron for job in find_jobs().values() if job.cron}
-    log.info("scheduler started", jobs=due)
-    Service(app, scheduler_cls=BeatingScheduler).start()
-    log.info("scheduler stopped")

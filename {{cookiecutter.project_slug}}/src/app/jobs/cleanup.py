@@ -16,12 +16,7 @@ _OLD = (
     .where(FinishedJob.finished_at < func.now() - RETENTION)
     .limit(bindparam("batch_size"))
 )
-_DELETE = (
-    delete(FinishedJob)
-    .where(FinishedJob.key.in_(_OLD))
-    .returning(FinishedJob.key)
-    .execution_options(synchronize_session=False)
-)
+_DELETE = delete(FinishedJob).where(FinishedJob.key.in_(_OLD)).returning(FinishedJob.key)
 
 
 @job(cron="17 * * * *", has_own_transactions=True)

@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
+
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 MAX_PAUSE_SECONDS = 60.0
 
@@ -50,21 +52,18 @@ def job(
     return decorate
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class Message:
-    """The message of a job in the queue, as JSON."""
+    """The message of a job in the queue, as JSON.
+
+    Pydantic ignores unknown fields, so a message may come from a newer version.
+    """
 
     job: str
     key: str  # of several messages with the same key, one takes effect
     arguments: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     trace_context: dict[str, str] = field(default_factory=dict)  # option: tracing
-
-    @classmethod
-    def of(cls, sent: dict[str, Any]) -> Self:
-        """Parse a message. It may come from a newer version, with more fields."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in sent.items() if name in known})
 
 
 def due_message(job: str) -> Message:

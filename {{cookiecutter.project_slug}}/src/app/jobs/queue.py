@@ -4,8 +4,10 @@ The response does not depend on the queue. While Redis is down, jobs are lost an
 that must not be lost to a table, in the transaction.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -31,21 +33,19 @@ BACKENDS = [
 Send = Callable[[Message], Awaitable[None]]
 
 
-class QueueUnavailable(Exception):
-    """Redis did not accept a message in time."""
-
-
 class QueueBackend(Protocol):
     """A queue library."""
 
-    def open_sender(self, redis_url: str) -> AbstractAsyncContextManager[Send]:
-        """Open a function that puts a message into the queue, or raises QueueUnavailable."""
+    def open_sender(
+        self, redis_url: str, timeout_seconds: float
+    ) -> AbstractAsyncContextManager[Send]:
+        """Open a function that puts a message into the queue, or raises the library's error."""
 
     def run_worker(self, config: WorkerConfig) -> None:
         """Run jobs until SIGTERM. Running jobs then get `graceful_timeout_seconds`."""
 
-    def run_scheduler(self, redis_url: str) -> None:
-        """Enqueue jobs when they are due, until SIGTERM."""
+    def is_due(self, cron: str, minute: datetime) -> bool:
+        """Return whether a schedule has an occurrence in the current minute, which is given."""
 
 
 def load_backend() -> QueueBackend:
@@ -55,13 +55,15 @@ def load_backend() -> QueueBackend:
 class Queue:
     """The queue that requests put jobs into.
 
-    Attributes:
-        is_connected: False without REDIS_URL. Every job is then lost and logged.
+    Args:
+        send: of a backend. None without REDIS_URL: every job is then lost and logged.
+        timeout_seconds: the longest wait for Redis.
     """
 
-    def __init__(self, send: Send | None) -> None:
+    def __init__(self, send: Send | None, timeout_seconds: float = SEND_SECONDS) -> None:
         self.is_connected = send is not None
-        self._send = send or _refuse
+        self._send = send
+        self._timeout_seconds = timeout_seconds
 
     def enqueue(self, session: AsyncSession, job: Job, *, key: str, **arguments: Any) -> None:
         """Put a job into the queue as soon as the session's transaction is committed.
@@ -75,19 +77,27 @@ class Queue:
         request_id = get_contextvars().get("request_id")
         message = Message(job.name, f"{job.name}:{key}", arguments, request_id)
         inject(message.trace_context)  # option: tracing
-        after_commit(session, lambda: self._enqueue(message))
+        after_commit(session, lambda: self.send(message))
 
-    async def _enqueue(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except QueueUnavailable as error:
-            log.error(  # noqa: TRY400 - a traceback adds nothing to the reason
-                "job not enqueued",
-                job=message.job,
-                job_key=message.key,
-                arguments=message.arguments,
-                reason=str(error),
-            )
+    async def send(self, message: Message) -> None:
+        """Put a message into the queue now. If that fails, log the message."""
+        reason = "REDIS_URL is not set"
+        if self._send is not None:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self._send(message)
+            except Exception as error:  # noqa: BLE001 - the response does not depend on the queue
+                cause = error.__cause__ or error  # both libraries wrap the error of the client
+                reason = f"{type(cause).__name__}: {cause}"
+            else:
+                return
+        log.error(
+            "job not enqueued",
+            job=message.job,
+            job_key=message.key,
+            arguments=message.arguments,
+            reason=reason,
+        )
 
 
 @asynccontextmanager
@@ -100,9 +110,5 @@ async def open_queue(redis_url: SecretStr | None) -> AsyncIterator[Queue]:
     if redis_url is None:
         yield Queue(None)
         return
-    async with load_backend().open_sender(redis_url.get_secret_value()) as send:
+    async with load_backend().open_sender(redis_url.get_secret_value(), SEND_SECONDS) as send:
         yield Queue(send)
-
-
-async def _refuse(_message: Message) -> None:
-    raise QueueUnavailable("REDIS_URL is not set")

@@ -5,13 +5,13 @@ dead workers only when a new message arrives, and takes long jobs from running w
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -20,6 +20,7 @@ from app.service_info import SERVICE_NAME
 log = structlog.get_logger()
 
 QUEUE = f"{SERVICE_NAME}:jobs"
+GROUP = "workers"
 LEASE_SECONDS = 20.0  # renewed four times as often
 WAIT_SECONDS = 1.0  # for a message, then for Redis after it failed
 MOST_WAITING = 100_000  # the oldest messages beyond that are dropped, before Redis is full
@@ -28,83 +29,69 @@ Entries = list[tuple[bytes, dict[bytes, bytes]]]  # ids and fields
 
 
 class LeasedStreamBroker(RedisStreamBroker):
-    """RedisStreamBroker with leases that are renewed. It continues after an outage of Redis."""
+    """RedisStreamBroker with leases that are renewed. It continues after an outage of Redis.
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+    Attributes:
+        held: the ids of the messages that this worker has leased and not acknowledged.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
         super().__init__(
             url,
             queue_name=QUEUE,
-            consumer_group_name="workers",
+            consumer_group_name=GROUP,
+            consumer_id="0",  # from the first message on: messages may be older than the group
             maxlen=MOST_WAITING,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
         )
-        self._held: set[bytes] = set()
-
-    def _redis(self) -> Redis:
-        return Redis(connection_pool=self.connection_pool)
+        self._redis = Redis(connection_pool=self.connection_pool)
+        self.held: set[bytes] = set()
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """Yield messages one by one, first those whose lease has ended."""
-        redis = self._redis()
         has_group = False
         while True:
             try:
                 if not has_group:
-                    with suppress(ResponseError):  # BUSYGROUP: it exists
-                        # From the first message on: messages may be older than the group.
-                        await redis.xgroup_create(
-                            QUEUE, self.consumer_group_name, "0", mkstream=True
-                        )
+                    await self.startup()  # creates the group
                     has_group = True
-                found = await self._claim(redis) or await self._read(redis)
+                found = await self.claim() or await self._read()
             except (RedisError, OSError, TimeoutError) as error:
                 has_group = False  # Redis may have lost it
                 log.warning("queue unavailable", reason=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(WAIT_SECONDS)
                 continue
             for message_id, fields in found:
-                self._held.add(message_id)
-                yield AckableMessage(data=fields[b"data"], ack=self._acknowledge(message_id))
+                self.held.add(message_id)
+                yield AckableMessage(data=fields[b"data"], ack=partial(self._ack, message_id))
 
-    async def _claim(self, redis: Redis) -> Entries:
-        # XAUTOCLAIM stops after ten messages whose leases are valid.
-        idle_milliseconds = int(LEASE_SECONDS * 1000)
-        left = await redis.xpending_range(
-            QUEUE, self.consumer_group_name, "-", "+", count=1, idle=idle_milliseconds
-        )
+    async def claim(self) -> Entries:
+        """Take a message whose lease has ended. XAUTOCLAIM stops after ten valid leases."""
+        idle = int(LEASE_SECONDS * 1000)
+        left = await self._redis.xpending_range(QUEUE, GROUP, "-", "+", count=1, idle=idle)
         if not left:
             return []
-        found = await redis.xclaim(
-            QUEUE,
-            self.consumer_group_name,
-            self.consumer_name,
-            min_idle_time=idle_milliseconds,  # another worker may have claimed it since
-            message_ids=[left[0]["message_id"]],
+        # Another worker may have claimed it since, so the minimum applies again.
+        return await self._claim([left[0]["message_id"]], min_idle_time=idle)
+
+    async def _claim(self, message_ids: list[Any], **options: Any) -> Entries:
+        found = await self._redis.xclaim(
+            QUEUE, GROUP, self.consumer_name, message_ids=message_ids, **options
         )
         return cast(Entries, found)
 
-    async def _read(self, redis: Redis) -> Entries:
-        streams = await redis.xreadgroup(
-            self.consumer_group_name,
-            self.consumer_name,
-            {QUEUE: ">"},
-            block=int(WAIT_SECONDS * 1000),
-            count=1,
+    async def _read(self) -> Entries:
+        wait = int(WAIT_SECONDS * 1000)
+        streams = await self._redis.xreadgroup(
+            GROUP, self.consumer_name, {QUEUE: ">"}, count=1, block=wait
         )
-        found: Entries = []
-        for _stream, entries in cast(Any, streams) or []:
-            found += entries
-        return found
+        return cast(list[tuple[bytes, Entries]], streams)[0][1] if streams else []
 
-    def _acknowledge(self, message_id: bytes) -> Callable[[], Awaitable[None]]:
-        async def acknowledge() -> None:
-            self._held.discard(message_id)
-            redis = self._redis()
-            await redis.xack(QUEUE, self.consumer_group_name, message_id)
-            await redis.xdel(QUEUE, message_id)
-
-        return acknowledge
+    async def _ack(self, message_id: bytes) -> None:
+        self.held.discard(message_id)
+        await self._redis.xack(QUEUE, GROUP, message_id)
+        await self._redis.xdel(QUEUE, message_id)
 
     async def renew(self) -> None:
         """Renew the leases of the messages that this worker holds.
@@ -119,15 +106,7 @@ class LeasedStreamBroker(RedisStreamBroker):
         await self._set_idle(int(LEASE_SECONDS * 1000))
 
     async def _set_idle(self, milliseconds: int) -> None:
-        redis = self._redis()
-        await redis.ping()
-        if self._held:
-            await redis.xclaim(
-                QUEUE,
-                self.consumer_group_name,
-                self.consumer_name,
-                min_idle_time=0,
-                message_ids=list(self._held),
-                idle=milliseconds,
-                justid=True,
-            )
+        await self._redis.ping()
+        if self.held:
+            held = list(self.held)
+            await self._claim(held, min_idle_time=0, idle=milliseconds, justid=True)

@@ -6,59 +6,47 @@ the message.
 
 import asyncio
 import logging
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
 from redis.exceptions import RedisError
-from taskiq import (
-    AsyncBroker,
-    Context,
-    ScheduledTask,
-    ScheduleSource,
-    TaskiqDepends,
-    TaskiqScheduler,
-)
+from taskiq import Context, TaskiqDepends
 from taskiq.acks import AcknowledgeType
-from taskiq.cli.scheduler.run import SchedulerLoop
-from taskiq.exceptions import SendTaskError
+from taskiq.cli.scheduler.run import is_cron_task_now
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 
 from app.jobs.attempts import attempt_until_settled
-from app.jobs.definition import Job, Message, due_message
-from app.jobs.heartbeat import BEAT_SECONDS, Heartbeat
-from app.jobs.queue import SEND_SECONDS, QueueUnavailable, Send
+from app.jobs.definition import Job, Message
+from app.jobs.process import BEAT_SECONDS, TIMEOUT_SECONDS, heartbeat, stop_on_signals
+from app.jobs.queue import Send
 from app.jobs.registry import find_jobs
 from app.jobs.taskiq_stream import LeasedStreamBroker
 from app.jobs.worker_context import WorkerConfig, WorkerContext
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # of connecting, and of every command
-
 
 @asynccontextmanager
-async def open_sender(redis_url: str) -> AsyncIterator[Send]:
-    broker = LeasedStreamBroker(redis_url, timeout_seconds=SEND_SECONDS)
+async def open_sender(redis_url: str, timeout_seconds: float) -> AsyncIterator[Send]:
+    broker = LeasedStreamBroker(redis_url, timeout_seconds)
 
     async def send(message: Message) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                kicker: AsyncKicker[Any, Any] = AsyncKicker(message.job, broker, {})
-                await kicker.kiq(asdict(message))
-        except (SendTaskError, TimeoutError) as error:
-            reason = error.__cause__ or error
-            raise QueueUnavailable(f"{type(reason).__name__}: {reason}") from error
+        kicker: AsyncKicker[Any, Any] = AsyncKicker(message.job, broker, {})
+        await kicker.kiq(asdict(message))
 
     try:
         yield send
     finally:
-        await broker.connection_pool.disconnect()
+        await broker.shutdown()
+
+
+def is_due(cron: str, minute: datetime) -> bool:
+    return is_cron_task_now(cron, minute)
 
 
 def run_worker(config: WorkerConfig) -> None:
@@ -66,18 +54,12 @@ def run_worker(config: WorkerConfig) -> None:
     asyncio.run(_work(config))
 
 
-def run_scheduler(redis_url: str) -> None:
-    logging.getLogger("taskiq").setLevel(logging.WARNING)
-    asyncio.run(_schedule(redis_url))
-
-
 async def _work(config: WorkerConfig) -> None:
-    stop = _stop_on_signals()
-    broker = LeasedStreamBroker(config.redis_url, timeout_seconds=TIMEOUT_SECONDS)
-    running: set[asyncio.Task[Any]] = set()
+    stop = stop_on_signals()
+    broker = LeasedStreamBroker(config.redis_url, TIMEOUT_SECONDS)
     async with config.open_context(config.concurrency) as context:
         for job in find_jobs().values():
-            _register(broker, job, context, running)
+            _register(broker, job, context)
         receiver = Receiver(
             broker,
             validate_params=False,
@@ -87,28 +69,22 @@ async def _work(config: WorkerConfig) -> None:
             wait_tasks_timeout=config.graceful_timeout_seconds,
         )
         is_over = asyncio.Event()  # until then, leases of running jobs are renewed
-        beating = asyncio.create_task(_beat(Heartbeat("worker"), broker.renew, is_over))
+        beating = asyncio.create_task(_beat(broker, is_over))
         log.info("worker started", jobs=sorted(find_jobs()))
         try:
             await receiver.listen(stop)
         finally:
             is_over.set()
             await beating
-            await _hand_back(broker, running)
-    await broker.connection_pool.disconnect()
+            await _hand_back(broker)
+    await broker.shutdown()
     log.info("worker stopped")
 
 
-def _register(
-    broker: AsyncBroker, job: Job, context: WorkerContext, running: set[asyncio.Task[Any]]
-) -> None:
+def _register(broker: LeasedStreamBroker, job: Job, context: WorkerContext) -> None:
     async def run(message: dict[str, Any], received: Annotated[Context, TaskiqDepends()]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.add(task)
-        task.add_done_callback(running.discard)
         try:
-            await attempt_until_settled(context, job, Message.of(message))
+            await attempt_until_settled(context, job, Message(**message))
         except asyncio.CancelledError:
             return  # not acknowledged: another worker gets the message
         await received.ack()
@@ -116,87 +92,25 @@ def _register(
     broker.register_task(run, job.name)
 
 
-async def _hand_back(broker: LeasedStreamBroker, running: set[asyncio.Task[Any]]) -> None:
-    """Cancel jobs that did not finish in time. Another worker repeats them."""
-    unfinished = list(running)
-    for task in unfinished:
-        task.cancel()
-    await asyncio.gather(*unfinished, return_exceptions=True)
-    if unfinished:
-        log.warning("jobs handed back", jobs=len(unfinished))
-    with suppress(RedisError, OSError, TimeoutError):  # the leases end by themselves
-        await broker.release()
-
-
-async def _schedule(redis_url: str) -> None:
-    stop = _stop_on_signals()
-    broker = LeasedStreamBroker(redis_url, timeout_seconds=TIMEOUT_SECONDS)
-    due = DueJobs()
-    loop = SchedulerLoop(Scheduler(broker, [due]))
-    scheduling = asyncio.create_task(
-        loop.run(update_interval=timedelta(hours=1), loop_interval=None)
-    )
-    beating = asyncio.create_task(_beat(Heartbeat("scheduler"), broker.renew, stop))
-    log.info("scheduler started", jobs={task.task_name: task.cron for task in due.tasks})
-    await asyncio.wait((scheduling, beating), return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    scheduling.cancel()
-    results = await asyncio.gather(scheduling, beating, return_exceptions=True)
-    await broker.connection_pool.disconnect()
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    log.info("scheduler stopped")
-
-
-class DueJobs(ScheduleSource):
-    """The jobs that have a schedule."""
-
-    def __init__(self) -> None:
-        self.tasks = [
-            ScheduledTask(task_name=job.name, labels={}, args=[], kwargs={}, cron=job.cron)
-            for job in find_jobs().values()
-            if job.cron
-        ]
-
-    async def get_schedules(self) -> list[ScheduledTask]:
-        return self.tasks
-
-
-class Scheduler(TaskiqScheduler):
-    """Send each due job with a key for its minute, so that a second scheduler has no effect."""
-
-    async def on_ready(self, source: ScheduleSource, task: ScheduledTask) -> None:
-        message = due_message(task.task_name)
-        task.args = [asdict(message)]
-        try:
-            await super().on_ready(source, task)
-            log.info("job enqueued", job=message.job, job_key=message.key)
-        except SendTaskError as error:
-            reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
-            log.error("job not enqueued", job=message.job, job_key=message.key, reason=reason)  # noqa: TRY400 - a traceback adds nothing to the reason
-
-
-async def _beat(
-    heartbeat: Heartbeat, prove: Callable[[], Awaitable[None]], stop: asyncio.Event
-) -> None:
-    """Touch the heartbeat while Redis answers, until the event is set.
+async def _beat(broker: LeasedStreamBroker, is_over: asyncio.Event) -> None:
+    """Renew the leases, and touch the heartbeat while Redis answers.
 
     The Redis client can lose a cancellation while it waits, so the caller sets an event instead.
     """
-    while not stop.is_set():
-        try:
-            await prove()
-            heartbeat.beat()
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("no heartbeat", reason=f"{type(error).__name__}: {error}")
+    while not is_over.is_set():
+        with heartbeat("worker"):
+            await broker.renew()
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
+            await asyncio.wait_for(is_over.wait(), BEAT_SECONDS)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    return stop
+async def _hand_back(broker: LeasedStreamBroker) -> None:
+    """Cancel jobs that did not finish in time. Another worker repeats them."""
+    if broker.held:
+        log.warning("jobs handed back", jobs=len(broker.held))
+    unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in unfinished:
+        task.cancel()
+    await asyncio.gather(*unfinished, return_exceptions=True)
+    with suppress(RedisError, OSError, TimeoutError):  # the leases end by themselves
+        await broker.release()

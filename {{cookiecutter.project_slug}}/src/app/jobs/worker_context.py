@@ -1,31 +1,20 @@
 """The resources of a process that runs jobs."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from app.db.session import Database
-from app.jobs.definition import Job, Message
+from opentelemetry.trace import Tracer  # option: tracing
 
-# Surrounds each attempt. It yields a function that is called with the error of a failed attempt.
-JobMiddleware = Callable[[Job, Message], AbstractContextManager[Callable[[Exception], None]]]
-# Called with the error of the last attempt, and with the name of the job.
-FailureHook = Callable[[Exception, str], None]
+from app.db.session import Database
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The resources that jobs use.
+    """The resources that jobs use."""
 
-    Args:
-        database: has a connection for each concurrent job.
-        middleware: surrounds each attempt, the first one outermost.
-        on_failure: called when a job has failed for good.
-    """
-
-    database: Database
-    middleware: Sequence[JobMiddleware] = ()
-    on_failure: Sequence[FailureHook] = ()
+    database: Database  # with a connection for each concurrent job
+    tracer: Tracer | None = None  # option: tracing
 
 
 @dataclass(frozen=True)

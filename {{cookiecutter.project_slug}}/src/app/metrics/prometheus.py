@@ -8,19 +8,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from http import HTTPMethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Metric,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
@@ -31,10 +26,6 @@ from app.web.request_summary import RequestSummary
 
 PATH = "/metrics"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by the client library at import
-# Clients choose the method, and each new value of a label is a new series. Others become OTHER.
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-OTHER_METHOD = "OTHER"
-UNMATCHED = "unmatched"  # the route of every path that no route matches
 # Quantiles are as exact as the buckets. The limit of an alert is 2 s, so 2 s is a bucket.
 DURATIONS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
@@ -43,11 +34,13 @@ WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
 class Metrics:
     """The metrics of this process, and the exposition of all server processes."""
 
-    def __init__(self, settings: MetricsSettings) -> None:
+    def __init__(self, settings: MetricsSettings, limiter: ConnectionLimiter) -> None:
         self.settings = settings
         # They would double the number of series, and no dashboard or alert reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
         registry = CollectorRegistry()
+        # The values of the running processes are added up.
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         self._requests = Counter(
             "http_requests", "Requests.", ("method", "route", "status"), registry=registry
         )
@@ -58,15 +51,17 @@ class Metrics:
             registry=registry,
             buckets=DURATIONS,
         )
-        self._in_flight = _gauge("http_requests_in_flight", "Requests being answered.", registry)
-        self._pool_size = _gauge("database_pool_size", "Connections there may be.", registry)
-        self._checked_out = _gauge("database_pool_checked_out", "Connections in use.", registry)
-        self._waits = Histogram(
+        self._in_flight = gauge("http_requests_in_flight", "Requests being answered.")
+        gauge("database_pool_size", "Connections there may be.").set(limiter.size)
+        in_use = gauge("database_pool_checked_out", "Connections in use.")
+        waits = Histogram(
             "database_pool_wait_seconds",
             "From asking for a connection to having one, or to giving up.",
             registry=registry,
             buckets=WAITS,
         )
+        limiter.on_acquire += [waits.observe, lambda _: in_use.set(limiter.in_use)]
+        limiter.on_release.append(lambda: in_use.set(limiter.in_use))
         Gauge(
             "app_build_info",
             "Always 1: the labels are what counts.",
@@ -96,8 +91,9 @@ class Metrics:
         if summary.path == PATH:
             return
         self._in_flight.dec()
-        method = summary.method if summary.method in METHODS else OTHER_METHOD
-        labels = (method, summary.route or UNMATCHED, summary.status)
+        # Clients choose the method and the path, and each new value of a label is a new series.
+        method = summary.method if summary.method in HTTPMethod.__members__ else "OTHER"
+        labels = (method, summary.route or "unmatched", summary.status)
         children = self._children.get(labels)
         if children is None:
             durations = self._durations.labels(*labels[:2])
@@ -105,17 +101,6 @@ class Metrics:
         requests, durations = children
         requests.inc()
         durations.observe(summary.duration_seconds)
-
-    def watch(self, limiter: ConnectionLimiter) -> None:
-        """Measure the connections of this process."""
-        self._pool_size.set(limiter.size)
-
-        def on_acquire(waited_seconds: float) -> None:
-            self._waits.observe(waited_seconds)
-            self._checked_out.set(limiter.in_use)
-
-        limiter.on_acquire.append(on_acquire)
-        limiter.on_release.append(lambda: self._checked_out.set(limiter.in_use))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -136,9 +121,9 @@ class LiveProcesses(Collector):
                     mark_process_dead(int(pid), self._folder)  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
                 continue
             for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
-                family = families.setdefault(metric.name, metric)
-                samples = [s._replace(labels={"pid": pid}) for s in metric.samples]
-                family.samples = samples if family is metric else family.samples + samples
+                empty = Metric(metric.name, metric.documentation, metric.type)
+                family = families.setdefault(metric.name, empty)
+                family.samples += [s._replace(labels={"pid": pid}) for s in metric.samples]
         return families.values()
 
 
@@ -150,11 +135,6 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
-    """Return a gauge whose values are summed over the running processes."""
-    return Gauge(name, documentation, registry=registry, multiprocess_mode="livesum")
 
 
 @contextmanager

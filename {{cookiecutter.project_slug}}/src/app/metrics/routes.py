@@ -36,8 +36,7 @@ async def open_metrics(
         database: the owner of the connections.
         hooks: the list to which the hooks of the metrics are added.
     """
-    metrics = Metrics(settings)
-    metrics.watch(database.limiter)
+    metrics = Metrics(settings, database.limiter)
     hooks.on_start.append(metrics.count_start)
     hooks.on_end.append(metrics.count_end)
     yield metrics

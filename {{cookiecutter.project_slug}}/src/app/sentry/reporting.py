@@ -51,13 +51,10 @@ async def open_error_tracking(settings: SentrySettings, hooks: RequestHooks) -> 
         release=f"{SERVICE_NAME}@{service_version()}+{settings.commit_sha}",
         before_send=_redact,
         default_integrations=False,
-        auto_enabling_integrations=False,
-        auto_session_tracking=False,
         debug=False,
         enable_backpressure_handling=False,
         include_local_variables=False,
         max_breadcrumbs=0,
-        propagate_traces=False,
         send_client_reports=False,
         spotlight=False,
         transport=_transport(),
@@ -110,18 +107,15 @@ def report_job(error: Exception, job: str) -> None:
 
 def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
     import sentry_sdk  # noqa: PLC0415 - the import is slow
+    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - the import is slow
 
+    options = sentry_sdk.get_client().options
+    unhandled = {"type": "generic", "handled": False}
+    event, hint = event_from_exception(error, options, unhandled)
     with sentry_sdk.new_scope() as scope:
         scope.set_transaction_name(transaction)
         scope.set_tags(tags)
-        scope.add_event_processor(_mark_unhandled)
-        scope.capture_exception(error)
-
-
-def _mark_unhandled(event: "Event", _hint: dict[str, Any]) -> "Event":
-    for value in event["exception"]["values"]:
-        value["mechanism"]["handled"] = False
-    return event
+        scope.capture_event(event, hint)
 
 
 def _redact(event: "Event", _hint: dict[str, Any]) -> "Event":

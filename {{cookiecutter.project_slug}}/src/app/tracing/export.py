@@ -10,7 +10,7 @@ import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Tracer
 
@@ -23,28 +23,19 @@ EXPORT_SECONDS = 5.0  # longest wait for the collector, in the thread that expor
 FLUSH_SECONDS = 2.0  # longest wait at the end, for spans that are being sent
 
 
-class LoggingExporter(SpanExporter):
+class LoggingExporter(OTLPSpanExporter):
     """Log once when the collector stops accepting spans, and once when it accepts them again."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-        self._is_failing = False
+    is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
-        is_failing = result is not SpanExportResult.SUCCESS
-        if is_failing and not self._is_failing:
+        result = super().export(spans)
+        was_failing, self.is_failing = self.is_failing, result is not SpanExportResult.SUCCESS
+        if self.is_failing and not was_failing:
             log.warning("traces are lost: the collector does not accept them")
-        elif self._is_failing and not is_failing:
+        elif was_failing and not self.is_failing:
             log.info("traces are accepted again")
-        self._is_failing = is_failing
         return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
 
 
 @asynccontextmanager
@@ -70,8 +61,8 @@ async def open_tracer(settings: TracingSettings, endpoint: str) -> AsyncIterator
         sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
         shutdown_on_exit=False,
     )
-    exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
-    provider.add_span_processor(BatchSpanProcessor(LoggingExporter(exporter)))
+    exporter = LoggingExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         yield provider.get_tracer(SERVICE_NAME)
     finally:

@@ -1,11 +1,12 @@
 """Spans of Redis commands: their names, never their keys or values.
 
 OpenTelemetry's instrumentation of Redis is not used. Its spans contain error messages, which quote
-keys, and it makes spans outside of recorded traces.
+keys, and it makes spans outside of recorded traces. redis-py's own telemetry has metrics only, and
+no hook for commands. So the public methods through which every command passes are overridden.
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry.trace import Tracer
 from redis.asyncio import Redis
@@ -14,21 +15,11 @@ from redis.asyncio.client import Pipeline
 from app.tracing.spans import client_span, is_recording
 
 
-class HasRedis(Protocol):
-    redis: Redis
-
-
-def trace_commands(tracer: Tracer, owner: HasRedis | None) -> None:
-    """Replace the client of its owner by one that shares its connections and traces commands."""
-    if owner is not None:
-        owner.redis = TracedRedis(tracer, connection_pool=owner.redis.connection_pool)
-
-
 class TracedRedis(Redis):
-    """Make a span of each command and each pipeline."""
+    """A client that shares the connections of another one, and traces commands and pipelines."""
 
-    def __init__(self, tracer: Tracer, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, tracer: Tracer, other: Redis) -> None:
+        super().__init__(connection_pool=other.connection_pool)
         self._tracer = tracer
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from opentelemetry.trace import Tracer
 
 from app.tracing.middleware import TracingMiddleware
-from app.tracing.redis import trace_commands  # option: redis
+from app.tracing.redis import TracedRedis  # option: redis
 from app.tracing.settings import TracingSettings
 from app.tracing.sql import trace_statements
 
@@ -38,5 +38,6 @@ async def open_tracing(
     async with open_tracer(settings, endpoint) as tracer:
         trace_statements(tracer, state["database"].engine)
         cache = state.get("cache")  # option: redis
-        trace_commands(tracer, cache and cache.breaker)  # option: redis
+        if cache is not None and cache.breaker is not None:  # option: redis
+            cache.breaker.redis = TracedRedis(tracer, cache.breaker.redis)  # option: redis
         yield tracer

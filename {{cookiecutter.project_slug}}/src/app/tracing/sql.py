@@ -1,6 +1,10 @@
-"""Spans of SQL statements."""
+"""Spans of SQL statements.
 
-from opentelemetry.trace import Span, SpanKind, Tracer
+OpenTelemetry's instrumentation of SQLAlchemy is not used. Its spans contain error messages, which
+quote values of rows. It makes spans outside of traces, and patches SQLAlchemy for the process.
+"""
+
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,16 +29,12 @@ def trace_statements(tracer: Tracer, engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "after_cursor_execute")
     def end(connection: Connection, *_: object) -> None:
-        span: Span | None = connection.info.pop(SPAN, None)
-        if span is not None:
-            span.end()
+        connection.info.pop(SPAN, INVALID_SPAN).end()
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def end_failed(context: ExceptionContext) -> None:
-        if context.connection is None or context.execution_context is None:
-            return  # no statement was running
-        span: Span | None = context.connection.info.pop(SPAN, None)
-        if span is not None:
+        if context.connection is not None and context.execution_context is not None:
+            span: Span = context.connection.info.pop(SPAN, INVALID_SPAN)
             error = context.original_exception
             fail(span, getattr(error, "sqlstate", None) or type(error).__qualname__)
             span.end()

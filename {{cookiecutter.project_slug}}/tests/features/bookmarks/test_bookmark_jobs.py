@@ -31,7 +31,7 @@ async def test_new_bookmark_enqueues_find_duplicates_and_a_refused_one_does_not(
     async def record(_queue: Queue, message: Message) -> None:
         sent.append(message)
 
-    monkeypatch.setattr(Queue, "_enqueue", record)
+    monkeypatch.setattr(Queue, "send", record)
     new = {"url": "https://a.example/x", "title": "A page"}
     created = await client.post("/bookmarks", json=new, headers={"X-Request-Id": "request-7"})
     bookmark_id = created.json()["id"]

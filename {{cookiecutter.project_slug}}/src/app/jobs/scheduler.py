@@ -1,0 +1,46 @@
+"""Enqueue jobs when they are due.
+
+The messages of several schedulers have the same key in a minute, so each job takes effect once.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+from redis.asyncio import Redis
+
+from app.jobs.definition import due_message
+from app.jobs.process import BEAT_SECONDS, TIMEOUT_SECONDS, heartbeat, stop_on_signals
+from app.jobs.queue import Queue, load_backend
+from app.jobs.registry import find_jobs
+
+log = structlog.get_logger()
+
+
+async def run_scheduler(redis_url: str) -> None:
+    """Enqueue due jobs until SIGTERM. At the start, jobs of the current minute are due."""
+    backend = load_backend()
+    jobs = {job.name: job.cron for job in find_jobs().values() if job.cron}
+    last_minute = None
+    stop = stop_on_signals()
+    async with (
+        backend.open_sender(redis_url, TIMEOUT_SECONDS) as send,
+        Redis.from_url(
+            redis_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+        ) as redis,
+    ):
+        log.info("scheduler started", jobs=jobs)
+        queue = Queue(send, TIMEOUT_SECONDS)
+        while not stop.is_set():
+            minute = datetime.now(UTC).replace(second=0, microsecond=0)
+            if minute != last_minute:
+                due = [name for name, cron in jobs.items() if backend.is_due(cron, minute)]
+                await asyncio.gather(*(queue.send(due_message(name)) for name in due))
+                last_minute = minute
+            with heartbeat("scheduler"):
+                await redis.ping()
+            until_next_minute = 60 - datetime.now(UTC).second
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(BEAT_SECONDS, until_next_minute))
+    log.info("scheduler stopped")
