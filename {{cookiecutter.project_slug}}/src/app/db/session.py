@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import structlog
 from sqlalchemy import event, exc, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from app.db.engine import create_engine
@@ -49,6 +49,10 @@ class Database:
         translate_errors(self.engine.sync_engine)
         # A busy pool is not an outage, so probes have a pool of their own.
         self._probe_engine = create_engine(settings, pool_size=PROBE_CONNECTIONS)
+        self._sessions = async_sessionmaker(expire_on_commit=False)
+        self._read_sessions = async_sessionmaker(
+            expire_on_commit=False, sync_session_class=ReadOnlySession
+        )
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -66,7 +70,7 @@ class Database:
             connection.sync_connection.execution_options(
                 isolation_level=level, **{FAILED_STATEMENTS: failed}
             )
-            async with AsyncSession(connection, expire_on_commit=False) as session:
+            async with self._sessions(bind=connection) as session:
                 yield session
                 if failed:
                     # After a failed statement PostgreSQL answers COMMIT with ROLLBACK and reports
@@ -76,7 +80,7 @@ class Database:
         for callback in session.info.get(AFTER_COMMIT, ()):
             try:
                 await callback()
-            except Exception:
+            except Exception:  # the change is committed, so the request succeeds
                 log.exception("after-commit callback failed")
 
     @asynccontextmanager
@@ -90,9 +94,7 @@ class Database:
         """
         async with (
             self._connect() as connection,
-            AsyncSession(
-                connection, expire_on_commit=False, sync_session_class=ReadOnlySession
-            ) as session,
+            self._read_sessions(bind=connection) as session,
         ):
             yield session
 
