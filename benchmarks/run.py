@@ -162,7 +162,7 @@ def add_measured_routes(app: Path) -> None:
     composition = (app / "main.py").read_text("utf-8")
     for line in (
         "from app.features.bookmarks import routes as bookmarks\n",
-        "        bookmarks.router,\n",
+        "    app.include_router(bookmarks.router)\n",
     ):
         if composition.count(line) != 1:
             sys.exit(f"main.py does not have this line once: {line}")

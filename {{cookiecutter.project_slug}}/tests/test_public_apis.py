@@ -17,7 +17,6 @@ FORBIDDEN = {"__signature__", "greenlet_spawn", "setattr"}
 INTERNAL = [r"uvicorn\..+", r".+\.(protocols|supervisors)(\..+)?"]
 INTERNAL += [r"taskiq\.(cli|receiver)(\..+)?"]  # option: taskiq
 ALLOWED_INTERNALS = {
-    "taskiq.cli.scheduler.run": "has the rules of schedules",  # option: taskiq
     "taskiq.receiver": "runs jobs inside a process",  # option: taskiq
     "uvicorn.config": "has the exit code of a process that failed to start",
     "uvicorn.protocols.http.httptools_impl": "lacks the corrections of web/http_protocol.py",

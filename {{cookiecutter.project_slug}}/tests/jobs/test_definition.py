@@ -1,10 +1,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+from cronsim import CronSimError
+
 from app.jobs.definition import (
     MAX_PAUSE_SECONDS,
     Message,
     due_message,
+    is_due,
+    job,
     pause_after,
 )
 from app.jobs.registry import find_jobs
@@ -34,9 +39,32 @@ def test_message_of_another_version_is_parsed() -> None:
     assert Message(**document) == Message("tasks.x", "1", {"word": "a"})
 
 
+MINUTE = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)  # a Sunday
+
+
 def test_due_messages_of_one_minute_have_the_same_key() -> None:
-    before = datetime.now(UTC)
-    keys = {due_message("tasks.x").key, due_message("tasks.x").key}
-    after = datetime.now(UTC)
-    assert keys <= {f"tasks.x:{moment:%Y-%m-%dT%H:%M}" for moment in (before, after)}
-    assert due_message("tasks.y").key.startswith("tasks.y:")
+    assert due_message("tasks.x", MINUTE).key == "tasks.x:2026-03-01T06:30"
+    assert due_message("tasks.x", MINUTE) == due_message("tasks.x", MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("* * * * *", True),
+        ("*/15 * * * *", True),
+        ("30 6 * * *", True),
+        ("30 6 1 * *", True),
+        ("30 6 * * sun", True),
+        ("31 * * * *", False),
+        ("30 7 * * *", False),
+        ("30 6 * * 1-5", False),
+    ],
+)
+def test_schedule_is_due_in_its_minutes_only(cron: str, *, expected: bool) -> None:
+    assert is_due(cron, MINUTE) == expected
+
+
+@pytest.mark.parametrize("cron", ["* * * *", "60 * * * *", "* * * * someday", ""])
+def test_job_with_a_malformed_schedule_is_refused(cron: str) -> None:
+    with pytest.raises(CronSimError):
+        job(cron=cron)

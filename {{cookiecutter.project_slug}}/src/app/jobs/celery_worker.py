@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from threading import Timer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +20,6 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
-from celery.schedules import crontab
 from redis import Redis
 
 from app.jobs.attempts import attempt
@@ -49,6 +47,7 @@ def create_celery_app(url: str, timeout_seconds: float) -> Celery:
             "broker_transport_options": {
                 "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
                 "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
+                "unacked_mutex_expire": 10,  # seconds; its owner may have been killed
                 "unacked_restore_interval": 2,
                 "unacked_restore_throttle": 1,
                 "socket_timeout": timeout_seconds,
@@ -88,11 +87,6 @@ async def open_sender(redis_url: str, timeout_seconds: float) -> AsyncIterator[S
         yield send
     finally:
         app.close()
-
-
-def is_due(cron: str, minute: datetime) -> bool:
-    before = minute - timedelta(seconds=1)
-    return bool(crontab.from_string(cron).is_due(before).is_due)
 
 
 class JobProcess:

@@ -3,9 +3,10 @@
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cronsim import CronSim
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 MAX_PAUSE_SECONDS = 60.0
@@ -42,7 +43,13 @@ def job(
     cron: str | None = None,
     has_own_transactions: bool = False,
 ) -> Callable[[JobFunction], Job]:
-    """Declare a job. The arguments are those of Job. Eight attempts take one to two minutes."""
+    """Declare a job. The arguments are those of Job. Eight attempts take one to two minutes.
+
+    Raises:
+        CronSimError: the schedule is malformed.
+    """
+    if cron is not None:
+        CronSim(cron, datetime.now(UTC))
 
     def decorate(run: JobFunction) -> Job:
         feature = run.__module__.removesuffix(".jobs").rpartition(".")[2]
@@ -66,9 +73,14 @@ class Message:
     trace_context: dict[str, str] = field(default_factory=dict)  # option: tracing
 
 
-def due_message(job: str) -> Message:
-    """Return the message of a job that is due now. Two schedulers return the same in a minute."""
-    return Message(job, f"{job}:{datetime.now(UTC):%Y-%m-%dT%H:%M}")
+def is_due(cron: str, minute: datetime) -> bool:
+    """Return whether a schedule includes the minute, which begins at this time."""
+    return next(CronSim(cron, minute - timedelta(minutes=1)), None) == minute
+
+
+def due_message(job: str, minute: datetime) -> Message:
+    """Return the message of a job that is due. Two schedulers return the same in a minute."""
+    return Message(job, f"{job}:{minute:%Y-%m-%dT%H:%M}")
 
 
 def pause_after(attempt: int) -> float:

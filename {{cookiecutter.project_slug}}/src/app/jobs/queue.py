@@ -7,7 +7,6 @@ that must not be lost to a table, in the transaction.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -43,9 +42,6 @@ class QueueBackend(Protocol):
 
     def run_worker(self, config: WorkerConfig) -> None:
         """Run jobs until SIGTERM. Running jobs then get `graceful_timeout_seconds`."""
-
-    def is_due(self, cron: str, minute: datetime) -> bool:
-        """Return whether a schedule has an occurrence in the current minute, which is given."""
 
 
 def load_backend() -> QueueBackend:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 from redis.asyncio import Redis
 
-from app.jobs.definition import due_message
+from app.jobs.definition import due_message, is_due
 from app.jobs.process import BEAT_SECONDS, TIMEOUT_SECONDS, heartbeat, stop_on_signals
 from app.jobs.queue import Queue, load_backend
 from app.jobs.registry import find_jobs
@@ -20,12 +20,11 @@ log = structlog.get_logger()
 
 async def run_scheduler(redis_url: str) -> None:
     """Enqueue due jobs until SIGTERM. At the start, jobs of the current minute are due."""
-    backend = load_backend()
     jobs = {job.name: job.cron for job in find_jobs().values() if job.cron}
     last_minute = None
     stop = stop_on_signals()
     async with (
-        backend.open_sender(redis_url, TIMEOUT_SECONDS) as send,
+        load_backend().open_sender(redis_url, TIMEOUT_SECONDS) as send,
         Redis.from_url(
             redis_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
         ) as redis,
@@ -35,8 +34,8 @@ async def run_scheduler(redis_url: str) -> None:
         while not stop.is_set():
             minute = datetime.now(UTC).replace(second=0, microsecond=0)
             if minute != last_minute:
-                due = [name for name, cron in jobs.items() if backend.is_due(cron, minute)]
-                await asyncio.gather(*(queue.send(due_message(name)) for name in due))
+                due = [name for name, cron in jobs.items() if is_due(cron, minute)]
+                await asyncio.gather(*(queue.send(due_message(name, minute)) for name in due))
                 last_minute = minute
             with heartbeat("scheduler"):
                 await redis.ping()

@@ -9,14 +9,12 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
 from redis.exceptions import RedisError
 from taskiq import Context, TaskiqDepends
 from taskiq.acks import AcknowledgeType
-from taskiq.cli.scheduler.run import is_cron_task_now
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 
@@ -43,10 +41,6 @@ async def open_sender(redis_url: str, timeout_seconds: float) -> AsyncIterator[S
         yield send
     finally:
         await broker.shutdown()
-
-
-def is_due(cron: str, minute: datetime) -> bool:
-    return is_cron_task_now(cron, minute)
 
 
 def run_worker(config: WorkerConfig) -> None:

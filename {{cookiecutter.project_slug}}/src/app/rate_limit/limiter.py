@@ -57,8 +57,6 @@ class RateLimitStatus:
 
 class TooManyRequests(Problem):
     status = 429
-    title = "Too Many Requests"
-    type = "urn:problem:too-many-requests"
 
 
 class Limiter:
