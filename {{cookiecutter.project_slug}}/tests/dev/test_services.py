@@ -52,6 +52,14 @@ def test_runtime_folder_that_cannot_be_created_fails_with_one_line(project: Path
     assert str(file) in line
 
 
+def test_paths_that_are_too_long_for_a_socket_fail_with_one_line(project: Path) -> None:
+    folder = project / ("long" * 25)
+    (folder / "tmp").mkdir(parents=True)
+    line = failing_line(folder)
+    assert line.startswith("Error: PostgreSQL did not start in .data/postgres: ")
+    assert line.endswith("set TMPDIR to a shorter one.")
+
+
 @pytest.mark.parametrize(
     "name",
     [

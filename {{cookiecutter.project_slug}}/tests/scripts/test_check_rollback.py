@@ -1,4 +1,4 @@
-"""Which earlier commits may be gone back to, in a repository with a history of its own."""
+"""Rollbacks in a repository of the test: which commits the database allows."""
 
 import os
 import shutil
@@ -53,12 +53,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("sql", HARMLESS)
-def test_what_adds_is_harmless(sql: str) -> None:
+def test_statement_that_adds_allows_a_rollback(sql: str) -> None:
     assert refused_statements(f"BEGIN;\n\n-- Running upgrade\n\n{sql};\n\nCOMMIT;\n\n") == []
 
 
 @pytest.mark.parametrize("sql", REFUSED)
-def test_what_takes_away_or_demands_more_is_refused(sql: str) -> None:
+def test_statement_that_removes_or_restricts_refuses_a_rollback(sql: str) -> None:
     assert refused_statements(f"BEGIN;\n\n-- Running upgrade\n\n{sql};\n\nCOMMIT;\n\n") == [sql]
 
 
@@ -101,7 +101,7 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path)
 
 
-def test_the_way_back_is_open_over_migrations_that_add(repository: Repository) -> None:
+def test_rollback_over_migrations_that_add_is_allowed(repository: Repository) -> None:
     first = repository.commit()
     repository.add_migration("ALTER TABLE orders ADD COLUMN note TEXT")
     repository.commit()
@@ -110,7 +110,7 @@ def test_the_way_back_is_open_over_migrations_that_add(repository: Repository) -
     assert result.stdout == f"{first}\n"
 
 
-def test_a_second_statement_does_not_hide_behind_the_first() -> None:
+def test_second_statement_of_a_text_is_checked() -> None:
     assert refused_statements("UPDATE orders SET size = 1; DROP TABLE orders") == [
         "DROP TABLE orders"
     ]
@@ -129,7 +129,7 @@ def test_there_is_no_way_back_over_one_that_takes_away(repository: Repository) -
     assert repository.check(last).returncode == 0, "but it may be deployed again"
 
 
-def test_what_is_not_in_the_history_is_refused(repository: Repository) -> None:
+def test_commit_outside_the_history_is_refused(repository: Repository) -> None:
     repository.commit()
     repository.git("switch", "--quiet", "--create", "elsewhere")
     elsewhere = repository.commit()
@@ -140,9 +140,7 @@ def test_what_is_not_in_the_history_is_refused(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "", "--all"])
-def test_what_is_no_commit_is_refused_without_a_traceback(
-    repository: Repository, name: str
-) -> None:
+def test_unknown_commit_is_refused_without_a_traceback(repository: Repository, name: str) -> None:
     repository.commit()
     result = repository.check(name)
     assert result.returncode == 1

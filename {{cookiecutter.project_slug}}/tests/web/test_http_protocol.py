@@ -65,7 +65,7 @@ async def test_uvicorn_accepts_a_head_and_trailers_of_any_size(start: bytes) -> 
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: a\r\n", CHUNKED])
-async def test_a_head_or_trailers_over_the_limit_return_400(start: bytes) -> None:
+async def test_head_or_trailers_over_the_limit_return_400(start: bytes) -> None:
     async with connect(HttpProtocol) as (reader, writer):
         for part in (start, b"X-A: " + b"a" * MAX_HEAD_BYTES, b"a"):
             writer.write(part)
@@ -87,7 +87,7 @@ async def test_trailers_are_headers_in_uvicorn_only(http: Any, expected: str | N
     ("http", "expected"),
     [("httptools", {}), (HttpProtocol, {TARGET_URL: str({"url": b"http://evil.com/a"})})],
 )
-async def test_the_host_of_an_absolute_target_is_lost_in_uvicorn_only(
+async def test_host_of_an_absolute_target_is_lost_in_uvicorn_only(
     http: Any, expected: dict[str, str]
 ) -> None:
     async with connect(http) as (reader, writer):

