@@ -239,8 +239,11 @@ async def test_jobs_of_killed_workers_are_done_exactly_once(setup: WorkerSetup) 
         await setup.send(key=word, word=word, slow=1000, seconds=0.4)
     for _ in range(2):
         victim = setup.start("worker", WORKER_CONCURRENCY="4")
-        # All four are busy for 0.4 s. Celery loses a message that a killed worker is receiving:
+        # All four are busy for 0.4 s.
+        # option: celery
+        # Celery loses a message that a killed worker is receiving:
         # https://github.com/celery/celery/issues/7950
+        # end option
         await wait_for_message(victim, "counting", times=8)
         os.killpg(victim.process.pid, signal.SIGKILL)
         await asyncio.to_thread(victim.wait)
