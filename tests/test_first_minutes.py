@@ -22,7 +22,7 @@ BARE_PATH = "/usr/bin:/bin"  # has Python and pip, but not uv
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    dropped = {"VIRTUAL_ENV", "DATABASE_URL", "REDIS_URL"}
+    dropped = {"VIRTUAL_ENV", "DATABASE_URL", "REDIS_URL", "PYTEST_DEBUG_TEMPROOT"}
     ours = {k: v for k, v in os.environ.items() if k not in dropped}
     return {**ours, "TMPDIR": str(folder), "PORT": str(free_port()), **variables}
 
