@@ -63,6 +63,21 @@ def test_process_that_is_busy_for_longer_than_5_seconds_is_not_replaced(
         assert workers_of(service) == workers
 
 
+def test_served_app_is_excluded_from_garbage_collection(database_url: str) -> None:
+    program = (
+        "import gc; from app.main import create_served_app; create_served_app(); "
+        "print(gc.get_freeze_count())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(database_url),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(result.stdout) > 10_000
+
+
 def test_output_of_normal_work_is_json_on_stdout_only(database_url: str) -> None:
     with serving(database_url) as service:
         url = service.wait_until_ready()
