@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from app.command_settings import load_command_settings
+from app.command_settings import exit_for_problems, load_command_settings
 from app.jobs.process import heartbeat_problem
 from app.settings import Settings
 
@@ -28,7 +28,7 @@ def worker(*, check: bool) -> None:
 @click.command()
 @check_option
 def scheduler(*, check: bool) -> None:
-    """Enqueue jobs when they are due, until SIGTERM. One is enough, and two do no harm."""
+    """Enqueue jobs when they are due, until SIGTERM. Run one; a second one has no effect."""
     if check:
         sys.exit(heartbeat_problem("scheduler"))
     from app.jobs.scheduler import run_scheduler
@@ -39,6 +39,5 @@ def scheduler(*, check: bool) -> None:
 
 def _require_redis(settings: Settings) -> str:
     if settings.redis_url is None:
-        click.echo("settings: REDIS_URL is missing: jobs wait in Redis", err=True)
-        sys.exit(2)
+        exit_for_problems(["REDIS_URL is missing: set it to the Redis that holds the queue"])
     return settings.redis_url.get_secret_value()

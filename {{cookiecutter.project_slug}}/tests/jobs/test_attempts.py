@@ -98,6 +98,15 @@ async def test_last_failed_attempt_is_logged_as_an_error(database: Database, lin
     assert "ValueError: no a" in line["exception"]
 
 
+async def test_attempt_over_a_reduced_limit_is_the_last(database: Database, lines: Lines) -> None:
+    async def run(_session: AsyncSession, *, word: str) -> None:
+        raise RuntimeError(word)
+
+    assert await attempt(WorkerContext(database), job_of(run, attempts=2), _MESSAGE, 6) is None
+    (line,) = lines()
+    assert (line["message"], line["attempt"]) == ("job failed", 6)
+
+
 async def test_job_over_its_timeout_is_retried(database: Database, lines: Lines) -> None:
     async def run(session: AsyncSession, *, word: str) -> None:  # noqa: ARG001 - passed to every job
         await fetch(session, text("SELECT pg_sleep(4)"))

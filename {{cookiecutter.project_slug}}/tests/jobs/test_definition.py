@@ -64,7 +64,7 @@ def test_schedule_is_due_in_its_minutes_only(cron: str, *, expected: bool) -> No
     assert is_due(cron, MINUTE) == expected
 
 
-@pytest.mark.parametrize("cron", ["* * * *", "60 * * * *", "* * * * someday", ""])
+@pytest.mark.parametrize("cron", ["* * * *", "60 * * * *", "* * * * someday", "", "30 * * * * *"])
 def test_job_with_a_malformed_schedule_is_refused(cron: str) -> None:
     with pytest.raises(CronSimError):
         job(cron=cron)

@@ -67,6 +67,7 @@ async def test_enqueue_without_a_response_from_redis_succeeds_and_logs_the_job(
     assert (line["message"], line["level"]) == ("job not enqueued", "error")
     assert (line["job"], line["job_key"]) == ("test.job", "test.job:1")
     assert line["arguments"] == {"word": "a"}
+    assert "CancelledError" not in line["reason"]
 
 
 async def test_enqueue_that_fails_in_the_library_succeeds_and_logs_the_cause(

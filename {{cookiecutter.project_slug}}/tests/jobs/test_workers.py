@@ -240,10 +240,8 @@ async def test_jobs_of_killed_workers_are_done_exactly_once(setup: WorkerSetup) 
     for _ in range(2):
         victim = setup.start("worker", WORKER_CONCURRENCY="4")
         # All four are busy for 0.4 s.
-        # option: celery
-        # Celery loses a message that a killed worker is receiving:
-        # https://github.com/celery/celery/issues/7950
-        # end option
+        # Celery loses a message that a killed worker is receiving.  # option: celery
+        # https://github.com/celery/celery/issues/7950  # option: celery
         await wait_for_message(victim, "counting", times=8)
         os.killpg(victim.process.pid, signal.SIGKILL)
         await asyncio.to_thread(victim.wait)
@@ -334,4 +332,6 @@ async def test_health_check_without_a_recent_heartbeat_fails(
 async def test_worker_without_redis_url_exits_with_2(database_url: str) -> None:
     with Service([*APP, "worker"], environment(database_url)) as worker:
         assert await asyncio.to_thread(worker.wait) == 2
-        assert worker.stderr == "settings: REDIS_URL is missing: jobs wait in Redis\n"
+        assert worker.stderr == (
+            "settings: REDIS_URL is missing: set it to the Redis that holds the queue\n"
+        )

@@ -36,7 +36,7 @@ async def attempt(context: WorkerContext, job: Job, message: Message, number: in
         context: the resources of the worker.
         job: the job.
         message: its arguments.
-        number: of this attempt, from 1.
+        number: the number of this attempt; the first is 1.
 
     Returns:
         Seconds until the next attempt; None if the job succeeded or has failed for good.
@@ -50,7 +50,7 @@ async def attempt(context: WorkerContext, job: Job, message: Message, number: in
             await _run(context.database, job, message)
         except Exception as error:
             fail(span, type(error).__qualname__)  # option: tracing
-            if number == job.attempts:
+            if number >= job.attempts:  # a new version may allow fewer
                 report_job(error, job.name)  # option: sentry
                 log.exception("job failed", attempt=number, arguments=message.arguments)
                 return None

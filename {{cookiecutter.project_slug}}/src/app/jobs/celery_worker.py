@@ -33,7 +33,9 @@ from app.service_info import SERVICE_NAME
 log = structlog.get_logger()
 
 LEASE_MARGIN_SECONDS = 30.0
-HARD_LIMIT_MARGIN_SECONDS = 10.0  # Celery then kills the process of a job that blocks its loop
+HARD_LIMIT_MARGIN_SECONDS = (
+    10.0  # Celery then kills the process of a job that blocks its loop, and drops the job
+)
 
 
 def create_celery_app(url: str, timeout_seconds: float) -> Celery:
@@ -125,6 +127,15 @@ class JobProcess:
         )
 
 
+async def _check_context(config: WorkerConfig) -> None:
+    """Open and close the resources once.
+
+    Celery ignores an error of `JobProcess.open`, and acknowledges every job without running it.
+    """
+    async with config.open_context(1):
+        pass
+
+
 def run_worker(config: WorkerConfig) -> None:
     logging.getLogger("celery").setLevel(logging.WARNING)  # attempt() logs the same with fields
     app = create_celery_app(config.redis_url, TIMEOUT_SECONDS)
@@ -135,6 +146,7 @@ def run_worker(config: WorkerConfig) -> None:
     signals.setup_logging.connect(lambda **_: None, weak=False)
     for job in find_jobs().values():
         process.register(app, job)
+    asyncio.run(_check_context(config))
     worker = app.Worker(
         concurrency=config.concurrency,
         quiet=True,

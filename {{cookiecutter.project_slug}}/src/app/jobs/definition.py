@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 MAX_PAUSE_SECONDS = 60.0
+CRON_FIELDS = 5
 
 JobFunction = Callable[..., Awaitable[Any]]
 
@@ -49,6 +51,8 @@ def job(
         CronSimError: the schedule is malformed.
     """
     if cron is not None:
+        if len(cron.split()) != CRON_FIELDS:  # cronsim also accepts a field for seconds
+            raise CronSimError(f"the schedule {cron!r} does not have five fields")
         CronSim(cron, datetime.now(UTC))
 
     def decorate(run: JobFunction) -> Job:
@@ -59,7 +63,7 @@ def job(
     return decorate
 
 
-@pydantic_dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
 class Message:
     """The message of a job in the queue, as JSON.
 
@@ -79,7 +83,7 @@ def is_due(cron: str, minute: datetime) -> bool:
 
 
 def due_message(job: str, minute: datetime) -> Message:
-    """Return the message of a job that is due. Two schedulers return the same in a minute."""
+    """Return the message of a job that is due. Every scheduler returns the same for a minute."""
     return Message(job, f"{job}:{minute:%Y-%m-%dT%H:%M}")
 
 

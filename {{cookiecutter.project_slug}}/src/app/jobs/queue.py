@@ -7,6 +7,7 @@ that must not be lost to a table, in the transaction.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -61,32 +62,34 @@ class Queue:
         self._send = send
         self._timeout_seconds = timeout_seconds
 
-    def enqueue(self, session: AsyncSession, job: Job, *, key: str, **arguments: Any) -> None:
+    def enqueue(self, session: AsyncSession, job: Job, /, *, key: str, **arguments: Any) -> None:
         """Put a job into the queue as soon as the session's transaction is committed.
 
         Args:
             session: the transaction that the job belongs to.
             job: the job.
             key: of several messages with the same key, one takes effect.
-            arguments: the arguments of the job, which travel as JSON.
+            arguments: the arguments of the job, sent as JSON. None can be named `key`.
         """
         request_id = get_contextvars().get("request_id")
         message = Message(job.name, f"{job.name}:{key}", arguments, request_id)
         inject(message.trace_context)  # option: tracing
-        after_commit(session, lambda: self.send(message))
+        after_commit(session, partial(self.send, message))
 
-    async def send(self, message: Message) -> None:
-        """Put a message into the queue now. If that fails, log the message."""
+    async def send(self, message: Message) -> bool:
+        """Put a message into the queue now. If that fails, log the message and return False."""
         reason = "REDIS_URL is not set"
         if self._send is not None:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     await self._send(message)
+            except TimeoutError:
+                reason = f"no answer within {self._timeout_seconds:g} s"
             except Exception as error:  # noqa: BLE001 - the response does not depend on the queue
                 cause = error.__cause__ or error  # both libraries wrap the error of the client
                 reason = f"{type(cause).__name__}: {cause}"
             else:
-                return
+                return True
         log.error(
             "job not enqueued",
             job=message.job,
@@ -94,6 +97,7 @@ class Queue:
             arguments=message.arguments,
             reason=reason,
         )
+        return False
 
 
 @asynccontextmanager

@@ -35,8 +35,11 @@ async def run_scheduler(redis_url: str) -> None:
             minute = datetime.now(UTC).replace(second=0, microsecond=0)
             if minute != last_minute:
                 due = [name for name, cron in jobs.items() if is_due(cron, minute)]
-                await asyncio.gather(*(queue.send(due_message(name, minute)) for name in due))
-                last_minute = minute
+                sent = await asyncio.gather(
+                    *(queue.send(due_message(name, minute)) for name in due)
+                )
+                if all(sent):  # otherwise send again soon: a repeated message has no effect
+                    last_minute = minute
             with heartbeat("scheduler"):
                 await redis.ping()
             until_next_minute = 60 - datetime.now(UTC).second

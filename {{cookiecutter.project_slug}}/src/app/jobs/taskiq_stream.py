@@ -23,7 +23,7 @@ QUEUE = f"{SERVICE_NAME}:jobs"
 GROUP = "workers"
 LEASE_SECONDS = 20.0  # renewed four times as often
 WAIT_SECONDS = 1.0  # for a message, then for Redis after it failed
-MOST_WAITING = 100_000  # the oldest messages beyond that are dropped, before Redis is full
+MAX_WAITING = 100_000  # the oldest messages beyond that are dropped, before Redis is full
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]  # ids and fields
 
@@ -41,7 +41,7 @@ class LeasedStreamBroker(RedisStreamBroker):
             queue_name=QUEUE,
             consumer_group_name=GROUP,
             consumer_id="0",  # from the first message on: messages may be older than the group
-            maxlen=MOST_WAITING,
+            maxlen=MAX_WAITING,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
         )
@@ -69,13 +69,13 @@ class LeasedStreamBroker(RedisStreamBroker):
     async def claim(self) -> Entries:
         """Take a message whose lease has ended. XAUTOCLAIM stops after ten valid leases."""
         idle = int(LEASE_SECONDS * 1000)
-        left = await self._redis.xpending_range(QUEUE, GROUP, "-", "+", count=1, idle=idle)
-        if not left:
+        expired = await self._redis.xpending_range(QUEUE, GROUP, "-", "+", count=1, idle=idle)
+        if not expired:
             return []
         # Another worker may have claimed it since, so the minimum applies again.
-        return await self._claim([left[0]["message_id"]], min_idle_time=idle)
+        return await self._xclaim([expired[0]["message_id"]], min_idle_time=idle)
 
-    async def _claim(self, message_ids: list[Any], **options: Any) -> Entries:
+    async def _xclaim(self, message_ids: list[Any], **options: Any) -> Entries:
         found = await self._redis.xclaim(
             QUEUE, GROUP, self.consumer_name, message_ids=message_ids, **options
         )
@@ -109,4 +109,4 @@ class LeasedStreamBroker(RedisStreamBroker):
         await self._redis.ping()
         if self.held:
             held = list(self.held)
-            await self._claim(held, min_idle_time=0, idle=milliseconds, justid=True)
+            await self._xclaim(held, min_idle_time=0, idle=milliseconds, justid=True)

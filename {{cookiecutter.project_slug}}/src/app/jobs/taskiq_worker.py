@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import structlog
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 from taskiq import Context, TaskiqDepends
 from taskiq.acks import AcknowledgeType
@@ -62,14 +63,14 @@ async def _work(config: WorkerConfig) -> None:
             ack_type=AcknowledgeType.MANUAL,
             wait_tasks_timeout=config.graceful_timeout_seconds,
         )
-        is_over = asyncio.Event()  # until then, leases of running jobs are renewed
-        beating = asyncio.create_task(_beat(broker, is_over))
+        stopped = asyncio.Event()  # until then, leases of running jobs are renewed
+        heartbeat_task = asyncio.create_task(_beat(broker, stopped))
         log.info("worker started", jobs=sorted(find_jobs()))
         try:
             await receiver.listen(stop)
         finally:
-            is_over.set()
-            await beating
+            stopped.set()
+            await heartbeat_task
             await _hand_back(broker)
     await broker.shutdown()
     log.info("worker stopped")
@@ -78,7 +79,13 @@ async def _work(config: WorkerConfig) -> None:
 def _register(broker: LeasedStreamBroker, job: Job, context: WorkerContext) -> None:
     async def run(message: dict[str, Any], received: Annotated[Context, TaskiqDepends()]) -> None:
         try:
-            await attempt_until_settled(context, job, Message(**message))
+            parsed = Message(**message)
+        except ValidationError:  # of another version
+            log.exception("job message dropped", job=job.name)
+            await received.ack()
+            return
+        try:
+            await attempt_until_settled(context, job, parsed)
         except asyncio.CancelledError:
             return  # not acknowledged: another worker gets the message
         await received.ack()
@@ -86,16 +93,16 @@ def _register(broker: LeasedStreamBroker, job: Job, context: WorkerContext) -> N
     broker.register_task(run, job.name)
 
 
-async def _beat(broker: LeasedStreamBroker, is_over: asyncio.Event) -> None:
+async def _beat(broker: LeasedStreamBroker, stopped: asyncio.Event) -> None:
     """Renew the leases, and touch the heartbeat while Redis answers.
 
     The Redis client can lose a cancellation while it waits, so the caller sets an event instead.
     """
-    while not is_over.is_set():
+    while not stopped.is_set():
         with heartbeat("worker"):
             await broker.renew()
         with suppress(TimeoutError):
-            await asyncio.wait_for(is_over.wait(), BEAT_SECONDS)
+            await asyncio.wait_for(stopped.wait(), BEAT_SECONDS)
 
 
 async def _hand_back(broker: LeasedStreamBroker) -> None:
