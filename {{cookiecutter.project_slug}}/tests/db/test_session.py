@@ -314,6 +314,18 @@ async def test_outage_is_unavailable_and_recovers_without_a_restart() -> None:
             assert await has_recovered(database)
 
 
+async def test_connections_to_a_frozen_server_are_closed_in_time() -> None:
+    with start_postgres() as server:
+        async with open_database(settings_for(server.url)) as database:
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(3):
+                    await stack.enter_async_context(database.read_connection())
+            server.freeze()
+            started = time.monotonic()
+        assert time.monotonic() - started < 5  # each of the three would take 5.5 s
+        server.thaw()
+
+
 async def test_invalid_statement_is_not_an_outage(database: Database) -> None:
     with pytest.raises(Exception, match="does not exist"):
         await fetch(database, text("SELECT nothing FROM nowhere"))

@@ -87,10 +87,11 @@ def create_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     connect_args = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
     connect_args["server_settings"] |= TCP_SETTINGS | {
         "lock_timeout": f"{settings.migration_lock_timeout_seconds}s",
-        # Services behind a pooler set a limit on the role, which would end long migrations.
+        # Behind a pooler the role has a statement_timeout, which would end long migrations.
         "statement_timeout": "0",
     }
-    # SQLAlchemy closes a cancelled connection cleanly, and asyncpg then cancels its statement.
+    # Connections are not terminated on a timeout here: in a clean close, asyncpg cancels the
+    # running statement on the server.
     return create_async_engine(
         target.url, connect_args=connect_args, poolclass=NullPool, hide_parameters=True
     )

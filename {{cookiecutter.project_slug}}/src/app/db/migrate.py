@@ -1,8 +1,8 @@
 """Migrate the database: one replica at a time, with bounded waits.
 
-Alembic takes no lock. This module polls an advisory lock on a connection of its own, in autocommit.
-CREATE INDEX CONCURRENTLY waits for every open transaction. It would hang if another replica waited
-for the lock in a transaction or in a statement.
+Alembic takes no lock. This module polls an advisory lock, in autocommit on a separate connection.
+CREATE INDEX CONCURRENTLY waits for every open transaction. It would never end if another replica
+waited for the lock in a transaction or in a statement.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
     """Return a configuration that needs no pyproject.toml, which a production image lacks.
 
     Args:
-        connection: `env.py` uses it instead of a connection of its own.
+        connection: used by `env.py`. Without it, `env.py` connects itself.
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "app:migrations")
@@ -114,11 +114,16 @@ async def _connect(settings: DatabaseSettings) -> AsyncConnection:
     """Connect in autocommit. Retry with growing pauses until the database accepts connections."""
     engine = create_migration_engine(settings).execution_options(isolation_level="AUTOCOMMIT")
     deadline = time.monotonic() + settings.database_wait_seconds
+    # SQLAlchemy executes statements of its own after the driver has connected.
+    limit_seconds = (
+        settings.database_connect_timeout_seconds + settings.database_statement_timeout_seconds
+    )
     pause_seconds = 0.1
     while True:
         try:
-            return await engine.connect()
-        except (exc.SQLAlchemyError, OSError) as error:
+            async with asyncio.timeout(limit_seconds):
+                return await engine.connect()
+        except (exc.SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
             reason = first_line(error)
             if time.monotonic() + pause_seconds > deadline:
                 waited = f"{settings.database_wait_seconds:g} s"

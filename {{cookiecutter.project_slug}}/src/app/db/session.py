@@ -3,8 +3,9 @@
 Reads run in autocommit. A statement takes one round trip, or two behind a transaction pooler.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import NoReturn
 
 import structlog
@@ -20,6 +21,7 @@ from app.db.settings import DatabaseSettings
 log = structlog.get_logger()
 
 PROBE_CONNECTIONS = 2  # checks are short, so a third check can wait
+CLOSE_SECONDS = 2.0  # a frozen server confirms the end of no connection
 AFTER_COMMIT = "after_commit"  # a key of session.info
 
 
@@ -134,26 +136,29 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def aclose(self) -> None:
-        await self.engine.dispose()
-        await self._probe_engine.dispose()
+        """Close the connections, or leave them to the end of the process after CLOSE_SECONDS."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.engine.dispose()
+                await self._probe_engine.dispose()
 
 
 def open_database(settings: DatabaseSettings) -> AbstractAsyncContextManager[Database]:
     return aclosing(Database(settings))
 
 
-def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[None]]) -> None:
-    """Call this after the session's transaction is committed, and never if it is rolled back.
+def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[object]]) -> None:
+    """Await a callback after the session's transaction is committed, never after a rollback.
 
     Args:
         session: from `Database.session()`.
-        callback: awaited before the response is sent. The connection is released by then. An error
-            is logged, because the change is committed.
+        callback: awaited before the response is sent, and after the connection is released. Its
+            errors are only logged, because the change is committed.
     """
     session.info.setdefault(AFTER_COMMIT, []).append(callback)
 
 
 def violated_constraint(error: exc.IntegrityError) -> str | None:
     """Return the name of the constraint that a statement violated."""
-    name: str | None = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
+    name: str | None = getattr(error.driver_exception, "constraint_name", None)
     return name

@@ -8,14 +8,14 @@ from pydantic import Field, SecretStr
 from app.settings_base import EnvironmentSettings, production_value, url_of
 
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
-# This checks the scheme. app.db.url parses the rest, in the form of any platform.
+# This checks the scheme only. app.db.url parses the rest.
 PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres", rest=".+")]
 
 
 class DatabaseSettings(EnvironmentSettings):
     database_url: PostgresUrl | None = Field(
         None,
-        description="The URL that the platform shows: postgresql://user:password@host/name. "
+        description="PostgreSQL URL, as platforms show it: postgresql://user:password@host/name. "
         "Without it, development starts an embedded PostgreSQL in .data/.",
         json_schema_extra=production_value(
             "The platform shows it with the database: take the one of the private network.",
@@ -49,10 +49,16 @@ class DatabaseSettings(EnvironmentSettings):
         30, ge=0, le=600, description="How long `app migrate` waits for the database to appear."
     )
     migration_wait_seconds: float = Field(
-        300, ge=0, le=3600, description="How long `app migrate` waits while a replica migrates."
+        300,
+        ge=0,
+        le=3600,
+        description="How long `app migrate` waits for another replica that migrates.",
     )
     migration_lock_timeout_seconds: float = Field(
-        5, gt=0, le=600, description="Longest wait of a migration for a lock. It blocks requests."
+        5,
+        gt=0,
+        le=600,
+        description="Longest wait of a migration for a table lock. Requests wait behind it.",
     )
 
     def insecure_values(self) -> list[str]:

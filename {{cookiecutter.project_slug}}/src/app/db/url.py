@@ -1,4 +1,4 @@
-"""Parse a PostgreSQL URL in any form that platforms hand out."""
+"""Parse PostgreSQL URLs in the forms that hosting platforms use."""
 
 import re
 import ssl
@@ -44,7 +44,7 @@ class PostgresTarget:
 
 
 def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> PostgresTarget:
-    """Parse a URL in any form that a platform hands out.
+    """Parse a PostgreSQL URL.
 
     Args:
         text: `postgres://`, `postgresql://` or with a driver; percent-encoded or not; with
