@@ -16,7 +16,7 @@ Clients depend on the type, so set `type` and `title` yourself before you rename
 import re
 from typing import Any
 
-START_OF_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+START_OF_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class ServiceError(Exception):
@@ -24,7 +24,7 @@ class ServiceError(Exception):
 
     Args:
         detail: the reason, safe to show to the client.
-        extensions: further members of the problem document.
+        extensions: further members of the problem document. They cannot replace the standard ones.
     """
 
     title = "Internal Server Error"
@@ -32,9 +32,11 @@ class ServiceError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "title" not in vars(cls) and "type" not in vars(cls):
-            cls.title = START_OF_WORD.sub(" ", cls.__name__)
-            cls.type = "urn:problem:" + cls.title.lower().replace(" ", "-")
+        own = vars(cls)
+        if "type" in own or "title" not in own:
+            title = START_OF_WORD.sub(" ", cls.__name__)
+            cls.title = own.get("title", title)
+            cls.type = own.get("type", "urn:problem:" + title.lower().replace(" ", "-"))
 
     def __init__(self, detail: str | None = None, **extensions: Any) -> None:
         super().__init__(detail or self.title)

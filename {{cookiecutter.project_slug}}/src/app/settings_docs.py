@@ -62,4 +62,5 @@ def _default(field: FieldInfo) -> str:
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else production_value("Leave it out to begin with.")
+    default = production_value("Leave it out to begin with.")
+    return default | extra if isinstance(extra, dict) else default

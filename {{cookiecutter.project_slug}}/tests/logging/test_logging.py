@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
-from fastapi import BackgroundTasks
+from fastapi import APIRouter, BackgroundTasks
 from httpx import AsyncClient
 from structlog.contextvars import bound_contextvars
 
@@ -171,6 +171,25 @@ def test_log_context_is_on_the_lines_inside_it_only(lines: Lines) -> None:
     own, library, after = lines()
     assert own["request_id"] == library["request_id"] == "r1"
     assert "request_id" not in after
+
+
+async def test_route_of_a_router_with_prefixes_is_logged_with_its_prefix(
+    lines: Lines, settings: Settings
+) -> None:
+    router = APIRouter()
+
+    @router.get("/things/{number}")
+    async def thing(number: int) -> int:
+        return number
+
+    app = create_app(settings)
+    for prefix in ("/v1", "/v2"):
+        app.include_router(router, prefix=prefix)
+    async with running(app) as client:
+        for prefix in ("/v1", "/v2"):
+            await client.get(f"{prefix}/things/1")
+    routes = [line["route"] for line in lines() if line["message"] == "request"]
+    assert routes == ["/v1/things/{number}", "/v2/things/{number}"]
 
 
 async def test_request_is_logged_with_route_status_and_id(lines: Lines, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from fastapi import HTTPException
 from httpx import AsyncClient
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,10 @@ class OutOfStock(Conflict):
 class SoldOut(Conflict):
     type = "urn:problem:out-of-stock"
     title = "Nothing Left"
+
+
+class HTTPProxyDown(Unavailable):
+    type = "urn:problem:moved"
 
 
 # The titles of the infrastructure's problems by type. Clients depend on the types.
@@ -54,6 +59,10 @@ async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
                 raise Unavailable("The warehouse is closed.", retry_after_seconds=60)
             case 3:
                 raise RuntimeError("secret detail")
+            case 4:
+                raise Conflict("Archived.", status="archived", left=0)
+            case 5:
+                raise HTTPException(499)
         return order.count
 
     @app.post("/strict")
@@ -75,6 +84,8 @@ async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
         ("POST", "/orders", b"{", 422, "Unprocessable Content"),
         ("POST", "/orders", b'{"count": 3}', 500, "Internal Server Error"),
         ("POST", "/orders", b'{"count": 2}', 503, "Service Unavailable"),
+        ("POST", "/orders", b'{"count": 4}', 409, "Conflict"),
+        ("POST", "/orders", b'{"count": 5}', 499, "Error"),
     ],
 )
 async def test_every_error_is_a_problem_document_with_the_request_id(
@@ -98,6 +109,7 @@ async def test_error_of_a_feature_has_its_own_type_and_members(client: AsyncClie
 
 def test_type_and_title_of_an_error_are_its_own_or_come_from_the_name_of_its_class() -> None:
     assert (OutOfStock.type, OutOfStock.title) == ("urn:problem:out-of-stock", "Out Of Stock")
+    assert (HTTPProxyDown.type, HTTPProxyDown.title) == ("urn:problem:moved", "HTTP Proxy Down")
     assert (SoldOut.type, SoldOut.title) == ("urn:problem:out-of-stock", "Nothing Left")
 
 

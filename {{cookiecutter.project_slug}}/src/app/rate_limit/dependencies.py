@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import Depends, Request
 from limits import parse
 
+from app.web.routes import route_template
+
 
 def Limit(limit: str) -> Any:  # noqa: N802 - used like Depends()
     """Limit a route: use it in the route's `dependencies`. The default limit applies, too.
@@ -18,7 +20,7 @@ def Limit(limit: str) -> Any:  # noqa: N802 - used like Depends()
     item = parse(limit)
 
     async def check(request: Request) -> None:
-        name = f"{request.method} {request.scope['route'].path}"
+        name = f"{request.method} {route_template(request.scope)}"
         await request.state["limiter"].check(request.scope, name, item)
 
     return Depends(check)

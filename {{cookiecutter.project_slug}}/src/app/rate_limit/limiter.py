@@ -11,6 +11,7 @@ from math import ceil
 
 import structlog
 from limits import RateLimitItem, parse
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
@@ -19,7 +20,7 @@ from app.rate_limit.settings import RateLimitSettings
 from app.service_info import SERVICE_NAME
 from app.web.problems import Problem, render
 from app.web.request_summary import is_probe
-from app.web.routes import ROUTE_TEMPLATE, find_route
+from app.web.routes import ROUTE_TEMPLATE, matching_routes
 
 log = structlog.get_logger()
 
@@ -78,7 +79,7 @@ class Limiter:
         """
         status = await self.count(name, limit, client_of(scope))
         if status is not None:
-            scope["state"]["rate_limit_statuses"].append(status)
+            scope["state"].setdefault("rate_limit_statuses", []).append(status)
             if status.is_exceeded:
                 detail = f"Try again in {status.seconds_left} s."
                 raise TooManyRequests(detail, headers={"Retry-After": str(status.seconds_left)})
@@ -139,6 +140,16 @@ class RateLimitMiddleware:
         try:
             await limiter.check(scope, "default", limiter.default)
         except TooManyRequests as error:
-            scope["state"][ROUTE_TEMPLATE] = find_route(scope)
+            scope["state"][ROUTE_TEMPLATE] = _find_route(scope)
             app = render(error)
         await app(scope, receive, send_with_headers)
+
+
+def _find_route(scope: Scope) -> str | None:
+    """Return the path template of the route that a request would reach, or None."""
+    other_method = None
+    for route, match in matching_routes(scope):
+        if match is Match.FULL:
+            return route.path
+        other_method = other_method or route.path
+    return other_method

@@ -78,7 +78,7 @@ class Health:
         return time.monotonic() - self._since
 
     async def components(self) -> dict[str, Component]:
-        """Run all checks concurrently. Probes that wait meanwhile share the result."""
+        """Run all checks concurrently. Concurrent and immediately following probes share a run."""
         async with self._lock:
             if time.monotonic() >= self._result_expires_at:
                 results = await asyncio.gather(*map(self._run_check, self._checks.values()))

@@ -1,7 +1,7 @@
 """Dependencies for routes: `Session`, `ReadSession`, `ReadConnection` and objects of the lifespan.
 
-A request uses one of the three. Each holds a connection, and requests that hold one while they wait
-for a second one can block each other until the timeout.
+Use one of the three in a request. Each holds a connection, and requests that wait for a second one
+can block each other until the timeout, which is a 503.
 """
 
 from collections.abc import AsyncIterator

@@ -108,7 +108,7 @@ class RequestMiddleware:
         respond: Send = _without_body(send_and_observe) if is_head else send_and_observe
         log_context = bind_contextvars(request_id=request_id)
         try:
-            _run(self._hooks.on_start, summary)
+            _call_hooks(self._hooks.on_start, summary)
             app = self._refusal(scope, headers) or app
             await app(inner, receive, respond)
         except Exception as error:
@@ -124,7 +124,7 @@ class RequestMiddleware:
             summary.duration_seconds = summary.duration_seconds or time.perf_counter() - started
             summary.route = route_template(inner)
             scope.setdefault("state", {})[ROUTE_TEMPLATE] = summary.route  # for outer middleware
-            _run(self._hooks.on_end, summary)
+            _call_hooks(self._hooks.on_end, summary)
             reset_contextvars(**log_context)
         if body is not None:
             await body.finish()
@@ -135,7 +135,7 @@ class RequestMiddleware:
         length = headers.get(b"content-length")
         # int() raises for more than 4,300 digits.
         if length and length.isdigit() and float(length) > limit:
-            problem = ContentTooLarge(f"A request body may have {limit} bytes.")
+            problem = ContentTooLarge(f"The request body must have at most {limit} bytes.")
         return self._as_app(problem) if problem else None
 
     def _as_app(self, problem: Problem) -> ASGIApp:
@@ -157,7 +157,7 @@ def _extra_headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _run(hooks: list[RequestHook], summary: RequestSummary) -> None:
+def _call_hooks(hooks: list[RequestHook], summary: RequestSummary) -> None:
     for hook in hooks:
         hook(summary)
 

@@ -17,7 +17,7 @@ class TokenRequired(NotAuthenticated):
 
 _bearer = HTTPBearer(
     scheme_name="OperatorToken",
-    description="The operator's token: HEALTH_TOKEN of the settings.",
+    description="The operator token: HEALTH_TOKEN in the settings.",
     auto_error=False,  # require_token() raises a problem
 )
 SentToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -41,4 +41,4 @@ def require_token(settings: EnvironmentSettings, token: SecretStr | None, sent: 
         return
     given = sent.credentials if sent else ""
     if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
-        raise TokenRequired("Send the token.")
+        raise TokenRequired("Send the operator token as a bearer token.")

@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457): the response to every error."""
 
+import http.client
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +15,9 @@ from app.errors import ServiceError
 from app.web.routes import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
+_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+# Python before 3.13 has older phrases for two statuses of RFC 9110.
+PHRASES = http.client.responses | {413: "Content Too Large", 422: "Unprocessable Content"}
 MAX_LISTED_ERRORS = 100  # a body of 1 MB can have a hundred thousand validation errors
 STATUS: dict[type[ServiceError], int] = {
     errors.InvalidInput: 422,
@@ -82,15 +85,15 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
 def render(error: ServiceError) -> Response:
     """Return the problem document of an error."""
     context = get_contextvars()
-    document = ProblemDocument(
-        type=error.type,
-        title=error.title,
-        status=error.status if isinstance(error, Problem) else status_of(type(error)),
-        detail=error.detail,
-        request_id=context.get("request_id"),
-        trace_id=context.get("trace_id"),  # option: tracing
-        **error.extensions,
-    )
+    members = error.extensions | {
+        "type": error.type,
+        "title": error.title,
+        "status": error.status if isinstance(error, Problem) else status_of(type(error)),
+        "detail": error.detail,
+        "request_id": context.get("request_id"),
+        "trace_id": context.get("trace_id"),  # option: tracing
+    }
+    document = ProblemDocument.model_validate(members)
     content = document.model_dump_json(exclude_none=True)
     return Response(content, document.status, _headers(error), MEDIA_TYPE)
 
@@ -106,7 +109,6 @@ def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 UNAUTHORIZED = {"description": "Credentials are missing or invalid", "content": _CONTENT}
 EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
     422: {"description": "The request does not fit its schema", "content": _CONTENT},
@@ -129,7 +131,7 @@ def install_error_handlers(app: FastAPI) -> None:
             headers["Allow"] = allowed_methods(request.scope) or headers["Allow"]
         problem = Problem(headers=headers)
         problem.status = error.status_code
-        problem.title = HTTPStatus(error.status_code).phrase
+        problem.title = PHRASES.get(error.status_code, "Error")
         return render(problem)
 
     @app.exception_handler(RequestValidationError)

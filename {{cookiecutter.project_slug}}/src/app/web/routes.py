@@ -1,6 +1,7 @@
-"""Return the path template and the methods of the route that a request matches."""
+"""Path templates and methods of the routes that requests match."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
@@ -17,20 +18,22 @@ def route_template(scope: Scope) -> str | None:
     the state of the request.
     """
     route: APIRoute | None = scope.get("route")
-    if route is not None:
-        return route.path
-    stored: str | None = scope.get("state", {}).get(ROUTE_TEMPLATE)
-    return stored
+    if route is None:
+        stored: str | None = scope.get("state", {}).get(ROUTE_TEMPLATE)
+        return stored
+    inclusions = _inclusions(scope["app"]).get(id(route), [])
+    if len(inclusions) > 1:  # a router that is included with several prefixes
+        inclusions = [found for found in inclusions if found.matches(scope)[0] is Match.FULL]
+    return inclusions[0].path if inclusions else route.path
 
 
-def find_route(scope: Scope) -> str | None:
-    """Return the path template of the route that a request would reach, or None."""
-    partial = None
-    for route, match in _matching_routes(scope):
-        if match is Match.FULL:
-            return route.path
-        partial = partial or route.path  # another method
-    return partial
+@lru_cache(maxsize=8)
+def _inclusions(app: FastAPI) -> dict[int, list[RouteContext]]:
+    """Return the inclusions of each route by its id. `scope["route"]` lacks their prefix."""
+    found: dict[int, list[RouteContext]] = {}
+    for inclusion in iter_route_contexts(app.routes):
+        found.setdefault(id(inclusion.original_route), []).append(inclusion)
+    return found
 
 
 def allowed_methods(scope: Scope) -> str:
@@ -39,12 +42,13 @@ def allowed_methods(scope: Scope) -> str:
     The request middleware answers HEAD where a route answers GET.
     """
     methods: set[str] = set()
-    for route, _ in _matching_routes(scope):
+    for route, _ in matching_routes(scope):
         methods |= route.methods or set()
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-def _matching_routes(scope: Scope) -> Iterator[tuple[RouteContext, Match]]:
+def matching_routes(scope: Scope) -> Iterator[tuple[RouteContext, Match]]:
+    """Yield the routes that match the path, also those of other methods."""
     app: FastAPI = scope["app"]
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute):

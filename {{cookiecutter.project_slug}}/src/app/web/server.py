@@ -23,9 +23,9 @@ log = structlog.get_logger()
 
 # Longer than proxies keep an idle connection (60 s is usual), so that the proxy closes it first.
 KEEP_ALIVE_SECONDS = 75
-# A process that does not respond to its parent for this long is replaced. On a small share of a
-# processor, the first imports take longer than uvicorn's default, 5 s. The parent may need as long
-# to notice a process that has ended.
+# The parent replaces a process that does not respond for this long. With little CPU, the first
+# imports take longer than uvicorn's default of 5 s. The parent may take as long to notice a process
+# that has ended.
 PROCESS_TIMEOUT_SECONDS = 10
 
 
@@ -77,7 +77,7 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         ListenError: the address or port cannot be bound.
     """
     sockets = listen(settings.host, settings.port)
-    # uvicorn raises the signal again after it has stopped. The callers must run their cleanup.
+    # After its shutdown, uvicorn raises the signal again. A normal exit lets the callers clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config(
         factory,
