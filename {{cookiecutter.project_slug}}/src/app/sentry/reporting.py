@@ -1,4 +1,4 @@
-"""Report unhandled errors to Sentry, or to a server that speaks its protocol.
+"""Report unhandled errors to Sentry, or to a server with the same protocol.
 
 The integrations of the SDK stay off: they take more than half of the throughput, and send bodies,
 headers and variables. The request middleware and the workers report errors themselves.
@@ -107,19 +107,22 @@ def report_job(error: Exception, job: str) -> None:
 
 def _report(error: Exception, transaction: str, tags: dict[str, Any]) -> None:
     import sentry_sdk  # noqa: PLC0415 - the import is slow
-    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415 - the import is slow
 
-    options = sentry_sdk.get_client().options
-    unhandled = {"type": "generic", "handled": False}
-    event, hint = event_from_exception(error, options, unhandled)
     with sentry_sdk.new_scope() as scope:
         scope.set_transaction_name(transaction)
         scope.set_tags(tags)
-        scope.capture_event(event, hint)
+        scope.add_event_processor(_mark_unhandled)
+        scope.capture_exception(error)
+
+
+def _mark_unhandled(event: "Event", _hint: dict[str, Any]) -> "Event":
+    for value in event["exception"]["values"]:
+        value["mechanism"]["handled"] = False
+    return event
 
 
 def _redact(event: "Event", _hint: dict[str, Any]) -> "Event":
-    """Redact a report as a log line."""
+    """Redact a report with the rules of the logs."""
     event.pop("server_name", None)  # the name of a machine may be that of a person
     clean = cast("Event", redact(None, "", cast("EventDict", event)))
     clean["release"] = event["release"]  # name@version resembles an e-mail address
