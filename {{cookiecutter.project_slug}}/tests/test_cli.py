@@ -213,7 +213,7 @@ def test_dev_with_data_of_another_major_version_changes_nothing(project: Path) -
         [*APP, "dev"], cwd=project, env=env, capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert "was made by PostgreSQL 12" in result.stderr
-    assert "move it away" in result.stderr
+    assert "was created by PostgreSQL 12" in result.stderr
+    assert "move the folder away" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert [file.name for file in data.iterdir()] == ["PG_VERSION"]

@@ -1,4 +1,4 @@
-"""Settings for commands: their problems are one line each, and development needs none."""
+"""Load the settings of a command. Each problem is one line, and development needs no settings."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
     try:
         settings = load_settings()
     except SettingsError as error:
-        _exit_for(error.problems)
+        exit_for_problems(error.problems)
     if logs:
         configure_logs(settings)
         for problem in unknown_variables():
@@ -41,7 +41,7 @@ def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
     try:
         from app.dev.services import embedded_services
     except ImportError:
-        _exit_for(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
+        exit_for_problems(["DATABASE_URL is missing, and the embedded PostgreSQL is not installed"])
     except OSError as error:
         raise click.ClickException(f"PostgreSQL cannot be embedded: {error}") from error
     with embedded_services() as variables:
@@ -59,10 +59,10 @@ def _check_database_urls(settings: Settings) -> None:
             if url := getattr(settings, name):
                 parse_postgres_url(url.get_secret_value(), variable=name.upper())
     except ValueError as error:
-        _exit_for([str(error)])
+        exit_for_problems([str(error)])
 
 
-def _exit_for(problems: list[str]) -> NoReturn:
+def exit_for_problems(problems: list[str]) -> NoReturn:
     for problem in problems:
         click.echo(f"settings: {problem}", err=True)
     sys.exit(BAD_SETTINGS)

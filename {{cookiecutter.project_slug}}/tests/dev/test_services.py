@@ -57,7 +57,7 @@ def test_paths_that_are_too_long_for_a_socket_fail_with_one_line(project: Path) 
     (folder / "tmp").mkdir(parents=True)
     line = failing_line(folder)
     assert line.startswith("Error: PostgreSQL did not start in .data/postgres: ")
-    assert line.endswith("set TMPDIR to a shorter one.")
+    assert line.endswith("set TMPDIR to a folder with a shorter path.")
 
 
 @pytest.mark.parametrize(

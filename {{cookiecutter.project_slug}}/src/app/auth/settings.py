@@ -1,7 +1,7 @@
 """Settings of accounts and access tokens.
 
-Keys have names, `2026-11:secret,2026-05:older-secret`: the first signs, all verify. To replace a
-key, put a new one before it, and remove it when the tokens that it signed have expired.
+Keys have names: `2026-11:secret,2026-05:older-secret`. The first signs, all verify.
+docs/accounts.md describes the rotation.
 """
 
 import re

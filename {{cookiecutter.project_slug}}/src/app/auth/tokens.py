@@ -1,7 +1,6 @@
 """Access tokens: signed JWTs; `sub` is the account id.
 
-Verifying one needs no database. The price is that a token stays valid until it expires, so its
-lifetime is short.
+Verification needs no database. A token cannot be revoked, so its lifetime is short.
 """
 
 import secrets

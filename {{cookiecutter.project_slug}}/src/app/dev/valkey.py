@@ -29,11 +29,12 @@ def embedded_valkey(data: Path) -> Iterator[str]:
     with TemporaryDirectory(prefix="valkey-") as folder:
         socket = Path(folder, "socket")
         with ValkeyServer(port=0, unix_socket_path=socket, data_dir=data, persist=True, save=""):
-            url_file.write_text(f"unix://{socket}")  # it may stay: without a server it is ignored
+            # A file that stays is ignored: no server answers at its URL.
+            url_file.write_text(f"unix://{socket}")
             yield url_file.read_text()
 
 
 def _answers(url: str) -> bool:
-    with suppress(RedisError), Redis.from_url(url, socket_timeout=1) as redis:
+    with suppress(RedisError, ValueError), Redis.from_url(url, socket_timeout=1) as redis:
         return bool(redis.ping())
     return False

@@ -46,17 +46,17 @@ class Metrics:
         )
         self._durations = Histogram(
             "http_request_duration_seconds",
-            "From a request's arrival to the end of its answer.",
+            "Duration of a request, from its arrival to the end of the response.",
             ("method", "route"),
             registry=registry,
             buckets=DURATIONS,
         )
-        self._in_flight = gauge("http_requests_in_flight", "Requests being answered.")
-        gauge("database_pool_size", "Connections there may be.").set(limiter.size)
+        self._in_flight = gauge("http_requests_in_flight", "Requests in progress.")
+        gauge("database_pool_size", "Maximum number of connections.").set(limiter.size)
         in_use = gauge("database_pool_checked_out", "Connections in use.")
         waits = Histogram(
             "database_pool_wait_seconds",
-            "From asking for a connection to having one, or to giving up.",
+            "Wait for a connection, including waits that timed out.",
             registry=registry,
             buckets=WAITS,
         )
@@ -64,7 +64,7 @@ class Metrics:
         limiter.on_release.append(lambda: in_use.set(limiter.in_use))
         Gauge(
             "app_build_info",
-            "Always 1: the labels are what counts.",
+            "Always 1; the labels have the version and the commit.",
             ("version", "commit"),
             registry=registry,
             multiprocess_mode="livemax",

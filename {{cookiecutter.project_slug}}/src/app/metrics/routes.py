@@ -34,7 +34,7 @@ async def open_metrics(
     Args:
         settings: the token, and the labels of the build.
         database: the owner of the connections.
-        hooks: the list to which the hooks of the metrics are added.
+        hooks: receives the hooks of the metrics.
     """
     metrics = Metrics(settings, database.limiter)
     hooks.on_start.append(metrics.count_start)

@@ -7,7 +7,7 @@ from app.tracing.spans import MAX_TEXT_LENGTH, W3C, client_span, fail, is_record
 
 
 class TracedTransport(httpx.AsyncBaseTransport):
-    """Make a span of each call, and send its id along."""
+    """Make a span of each call, and propagate it in the `traceparent` header."""
 
     def __init__(self, tracer: Tracer, transport: httpx.AsyncBaseTransport) -> None:
         self._tracer = tracer

@@ -166,14 +166,14 @@ async def test_column_with_other_dimensions_than_the_setting_is_not_ready(
     async with open_database(settings) as database:
         with pytest.raises(
             DimensionsMismatch,
-            match=r"^EMBEDDING_DIMENSIONS is 3, and the column passages.embedding has 1536: see",
+            match=r"^EMBEDDING_DIMENSIONS is 3, but the column \S+ has 1536 dimensions: see",
         ):
             await check_column(database, 3)
 
 
 async def test_check_without_the_table_fails(empty_database: str) -> None:
     async with open_database(settings_for(empty_database)) as database:
-        with pytest.raises(DimensionsMismatch, match="has not been made"):
+        with pytest.raises(DimensionsMismatch, match="does not exist"):
             await check_column(database, DIMENSIONS)
 
 
@@ -210,7 +210,7 @@ async def test_dimensions_are_changed_by_the_migration_of_the_docs_page(
     checked = run_app("check", env)
     assert checked.returncode == 1
     (line,) = [line for line in checked.stdout.splitlines() if line.startswith("embeddings")]
-    assert "EMBEDDING_DIMENSIONS is 1536, and the column passages.embedding has 768" in line
+    assert "but the column passages.embedding has 768 dimensions" in line
     assert run_app("check", env | {"EMBEDDING_DIMENSIONS": "768"}).returncode == 0
 
 

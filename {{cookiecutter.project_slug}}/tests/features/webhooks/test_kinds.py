@@ -63,17 +63,17 @@ def test_sources_of_every_kind_are_parsed_with_two_secrets_each() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (SECRETS[0], "entry 2 is not"),
-        (f"WhatsApp:meta:{SECRETS[0]}", "entry 2 is not"),
-        (f"whatsapp:meta:{SECRETS[0]} ", "entry 2 is not"),
-        ("", "entry 2 is not"),
+        (SECRETS[0], "entry 2 is invalid"),
+        (f"WhatsApp:meta:{SECRETS[0]}", "entry 2 is invalid"),
+        (f"whatsapp:meta:{SECRETS[0]} ", "entry 2 is invalid"),
+        ("", "entry 2 is invalid"),
         ("whatsapp:meta:", "entry 2: a secret of the kind standard"),
         (f"whatsapp:{SECRETS[0]}", "entry 2: a secret of the kind standard"),
         (f"whatsapp:Meta:{SECRETS[0]}", "entry 2: a secret of the kind standard"),
         (f"whatsapp:standard:{SECRETS[0]}", "entry 2: a secret of the kind standard"),
         (f"whatsapp:meta:{SECRETS[0][1:]}", "entry 2: a secret must have at least 32 characters"),
-        ("ci:github:" + "change-me-" * 4, "entry 2: replace the placeholder"),
-        ("whatsapp:meta:" + "0123" * 8, "entry 2: replace the placeholder"),
+        ("ci:github:" + "change-me-" * 4, "entry 2: the secret is a placeholder"),
+        ("whatsapp:meta:" + "0123" * 8, "entry 2: the secret is a placeholder"),
         (f"shop:meta:{SECRETS[0]}", "entry 2: an earlier entry of its source has another kind"),
     ],
 )

@@ -253,7 +253,7 @@ def without(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     return arguments | {"headers": headers}
 
 
-HUB, WRONG = "Send X-Hub-Signature-256", "No signature fits."
+HUB, WRONG = "Send X-Hub-Signature-256", "No signature matches."
 REFUSED = {
     "meta, no signature": ("whatsapp", {"content": PING}, HUB),
     "meta, SHA-1": ("whatsapp", by_sha1(PING), HUB),

@@ -25,9 +25,9 @@ def is_signed(
     return KINDS["standard"].is_signed(keys, headers, body)
 
 
-def why_refused(delivery_id: str, timestamp: str, now: float) -> str | None:
+def refusal(delivery_id: str, timestamp: str, now: float) -> str | None:
     headers = SignatureHeaders(webhook_id=delivery_id, webhook_timestamp=timestamp)
-    return KINDS["standard"].why_refused(headers, now)
+    return KINDS["standard"].refusal(headers, now)
 
 
 def test_signature_of_the_standards_example_is_accepted() -> None:
@@ -80,7 +80,7 @@ def test_signature_of_another_version_or_form_is_refused(signatures: str) -> Non
     ],
 )
 def test_malformed_id_or_timestamp_is_refused(delivery_id: str, timestamp: str) -> None:
-    detail = why_refused(delivery_id, timestamp, now=1)
+    detail = refusal(delivery_id, timestamp, now=1)
     assert detail is not None
     assert detail.startswith("Send webhook-id")
 
@@ -88,9 +88,9 @@ def test_malformed_id_or_timestamp_is_refused(delivery_id: str, timestamp: str) 
 def test_timestamp_within_five_minutes_is_fresh() -> None:
     assert TOLERANCE_SECONDS == 300
     for near in (700, 1000, 1300):
-        assert why_refused("a", str(near), 1000) is None
+        assert refusal("a", str(near), 1000) is None
     for far in (699, 1301):
-        detail = why_refused("a", str(far), 1000)
+        detail = refusal("a", str(far), 1000)
         assert detail is not None
         assert detail.startswith("The timestamp")
 

@@ -1,8 +1,8 @@
 """The rules of accounts, log-in and refresh tokens.
 
 A session begins with a log-in and has one valid refresh token at a time. Each refresh replaces it.
-A token that is used twice was stolen, either from the client or by the client's own copy. The
-session then ends for both (RFC 9700, 4.14.2).
+A second use means that the token was copied, and the service cannot distinguish the copy from the
+original. The session then ends for both (RFC 9700, 4.14.2).
 """
 
 import uuid
@@ -38,7 +38,7 @@ class Accounts:
     async def register(self, database: Database, new: Registration) -> AccountRead:
         """Create an account.
 
-        The password is hashed before a connection is taken, and whether or not the address is free.
+        The password is hashed before a connection is acquired, also if the address is in use.
 
         Raises:
             DuplicateAccount: an account has this address.
@@ -79,7 +79,7 @@ class Accounts:
         return tokens
 
     async def refresh(self, database: Database, refresh_token: str) -> Tokens:
-        """Exchange a refresh token for new tokens. Of two concurrent uses one succeeds.
+        """Exchange a refresh token for new tokens. A second use of the token ends the session.
 
         Raises:
             SessionEnded: the token is unknown, expired, or was used before, which ends the session.
@@ -114,7 +114,7 @@ async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRea
     """
     row = (await connection.execute(_FIND, {"id": account_id})).mappings().one_or_none()
     if row is None:
-        raise errors.UnknownAccount("There is no such account any more.")
+        raise errors.UnknownAccount("The account was deleted.")
     return AccountRead.model_validate(row)
 
 

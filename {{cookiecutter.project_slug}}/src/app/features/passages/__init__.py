@@ -1,1 +1,1 @@
-"""Passages of text, found by what they mean: vectors in PostgreSQL, by pgvector."""
+"""Passages of text with embeddings, and vector search with pgvector."""

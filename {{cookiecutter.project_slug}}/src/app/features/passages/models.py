@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.model import GeneratedId, Model
 
-DIMENSIONS = 1536  # of the column; docs/passages.md says how to change it
+DIMENSIONS = 1536  # of the column; to change it, see docs/passages.md
 
 
 class Passage(Model):

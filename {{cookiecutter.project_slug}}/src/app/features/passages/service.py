@@ -43,9 +43,10 @@ async def check_column(database: Database, dimensions: int) -> None:
     async with database.probe() as connection:
         of_column = await connection.scalar(_COLUMN_DIMENSIONS)
     if of_column != dimensions:
+        actual = f"has {of_column} dimensions" if of_column else "does not exist"
         raise DimensionsMismatch(
-            f"EMBEDDING_DIMENSIONS is {dimensions}, and the column passages.embedding has "
-            f"{of_column or 'not been made'}: see docs/passages.md"
+            f"EMBEDDING_DIMENSIONS is {dimensions}, but the column passages.embedding {actual}: "
+            "see docs/passages.md"
         )
 
 

@@ -48,20 +48,20 @@ class NewEvent:
 class Standard:
     success_status = 202
 
-    def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
-        """Return the reason for a refusal before the body is read, or None."""
+    def refusal(self, headers: SignatureHeaders, now: float) -> str | None:
+        """Return the reason to refuse a delivery before its body is read, or None."""
         timestamp = headers.webhook_timestamp
         if not (ID.fullmatch(headers.webhook_id) and TIMESTAMP.fullmatch(timestamp)):
             return "Send webhook-id, webhook-timestamp and webhook-signature."
         if abs(now - int(timestamp)) > TOLERANCE_SECONDS:  # an old one may be a replay
-            return "The timestamp is over five minutes away from this clock."
+            return "The timestamp differs from the server's clock by more than five minutes."
         return None
 
     def is_signed(self, keys: Iterable[bytes], headers: SignatureHeaders, body: bytes) -> bool:
         """Return whether one of the keys signed the body. During a rotation there are two."""
         content = f"{headers.webhook_id}.{headers.webhook_timestamp}.".encode() + body
-        digests = (hmac.digest(key, content, "sha256") for key in keys)
-        expected = [f"v1,{base64.b64encode(digest).decode()}" for digest in digests]
+        macs = (hmac.digest(key, content, "sha256") for key in keys)
+        expected = [f"v1,{base64.b64encode(mac).decode()}" for mac in macs]
         return _has_common(expected, headers.webhook_signature.split())
 
     def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
@@ -74,7 +74,7 @@ class BodySigned:
 
     success_status = 202
 
-    def why_refused(self, headers: SignatureHeaders, _now: float) -> str | None:
+    def refusal(self, headers: SignatureHeaders, _now: float) -> str | None:
         if not BODY_SIGNATURE.fullmatch(headers.x_hub_signature_256):
             return "Send X-Hub-Signature-256: sha256= and 64 hexadecimal digits."
         return None
@@ -92,10 +92,10 @@ class Meta(BodySigned):
 
 
 class GitHub(BodySigned):
-    def why_refused(self, headers: SignatureHeaders, now: float) -> str | None:
+    def refusal(self, headers: SignatureHeaders, now: float) -> str | None:
         if not EVENT_TYPE.fullmatch(headers.x_github_event):
             return "Send X-GitHub-Event and X-Hub-Signature-256."
-        return super().why_refused(headers, now)
+        return super().refusal(headers, now)
 
     def events(self, headers: SignatureHeaders, body: bytes) -> list[NewEvent]:
         # X-GitHub-Delivery is not signed, and a replay could have another one.

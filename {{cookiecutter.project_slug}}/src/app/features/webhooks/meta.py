@@ -18,8 +18,12 @@ LISTS = ("changes", "messaging")  # of updates; Messenger and Instagram use the 
 # of its person: with all contacts of a batch, it would be as large as the batch.
 CONTACT_IDS = ("wa_id", "user_id")
 PERSON_IDS = (
-    *("from", "from_user_id", "recipient_id", "recipient_user_id"),
-    *("recipient_participant_id", "recipient_participant_user_id"),  # in a group
+    "from",
+    "from_user_id",
+    "recipient_id",
+    "recipient_user_id",
+    "recipient_participant_id",  # in a group
+    "recipient_participant_user_id",
 )
 
 

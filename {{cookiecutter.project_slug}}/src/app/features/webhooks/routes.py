@@ -99,17 +99,18 @@ async def verify(
         The events of the delivery.
 
     Raises:
-        InvalidWebhookSignature: the message does not tell which signed part is wrong.
+        InvalidWebhookSignature: a header is missing, the timestamp is too old or too new, or no
+            signature matches.
     """
     kind = KINDS[source.kind]
-    if detail := kind.why_refused(headers, time.time()):
+    if detail := kind.refusal(headers, time.time()):
         raise InvalidWebhookSignature(detail)
     try:
         body = await request.body()
     except ClientDisconnect as error:
         raise InvalidWebhookSignature("The body did not arrive.") from error
     if not kind.is_signed(source.keys, headers, body):
-        raise InvalidWebhookSignature("No signature fits.")
+        raise InvalidWebhookSignature("No signature matches.")
     response.status_code = kind.success_status
     return kind.events(headers, body)
 

@@ -39,15 +39,14 @@ TAKE = (
     .with_for_update(skip_locked=True)
 )
 
-# Processes the due deliveries as soon as the session's transaction is committed. The text is the
-# key of a job: of several jobs with one key, one takes effect.
+# Processes the due deliveries after the session's commit. The text names the delivery.
 ProcessOnCommit = Callable[[AsyncSession, str], None]
 
 
 async def store(session: AsyncSession, source: str, events: Iterable[NewEvent]) -> list[str]:
     """Store the events of a delivery once, and return the ids of the new ones.
 
-    Of several transactions that store the same event at once, the first to commit has it. The
+    If several transactions store the same event at once, only one of them returns its id. The
     events are sorted, so that batches with common events cannot deadlock.
     """
     values = [

@@ -40,8 +40,8 @@ def parse_secrets(text: str) -> dict[str, Source]:
         match = ENTRY.fullmatch(entry)
         if match is None:
             raise ValueError(
-                "it must be source:whsec_..., source:meta:secret or source:github:secret, "
-                f"several with commas between; entry {number} is not"
+                f"entry {number} is invalid: write source:whsec_..., source:meta:secret or "
+                "source:github:secret, separated by commas"
             )
         kind = cast("KindName", match["kind"] or "standard")
         try:
@@ -66,7 +66,7 @@ def _key(secret: str) -> bytes:
     if len(secret) < MIN_SECRET_LENGTH:
         raise ValueError(f"a secret must have at least {MIN_SECRET_LENGTH} characters")
     if PLACEHOLDER.search(secret) or len(set(secret)) < MIN_DISTINCT:
-        raise ValueError("replace the placeholder by a secret")
+        raise ValueError("the secret is a placeholder: replace it")
     return secret.encode()
 
 
@@ -81,7 +81,7 @@ class WebhookSettings(BaseModel):
         description="Sources and their secrets, comma-separated: shop:whsec_... for Standard "
         "Webhooks, name:meta:... and name:github:... for these; a source has two while one "
         "replaces the other.",
-        json_schema_extra=production_value("docs/webhooks.md says where each comes from."),
+        json_schema_extra=production_value("See docs/webhooks.md."),
     )
     webhook_verify_token: Token = Field(
         None,
