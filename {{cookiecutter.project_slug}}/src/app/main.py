@@ -45,7 +45,7 @@ async def open_state(
         health: receives the health checks of the objects.
         hooks: receives the functions of the objects that observe requests.
     """
-    state: dict[str, Any] = {"health": health}
+    state: dict[str, Any] = {"settings": settings, "health": health, "hooks": hooks}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(open_error_tracking(settings, hooks))  # option: sentry
