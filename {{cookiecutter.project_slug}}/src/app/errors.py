@@ -9,7 +9,7 @@
     └── Unavailable           503   a dependency is down; the client may try again
 
 A feature subclasses one of them. The name of the class gives the problem its type and its title:
-`BookmarkNotFound` has the type `urn:problem:bookmark-not-found` and the title `Bookmark Not Found`.
+`OrderNotFound` has the type `urn:problem:order-not-found` and the title `Order Not Found`.
 Clients depend on the type, so set `type` and `title` yourself before you rename a class.
 """
 
