@@ -180,6 +180,22 @@ async def test_finished_job_logs_its_request_id_and_result(setup: WorkerSetup) -
     assert worker.stderr == ""
 
 
+async def test_worker_that_cannot_open_its_resources_exits_and_loses_no_job(
+    setup: WorkerSetup,
+) -> None:
+    await setup.send(word="a")
+    module = setup.folder / "app" / "worker.py"
+    content = module.read_text()
+    line = "        yield WorkerContext("
+    assert content.count(line) == 1
+    module.write_text(content.replace(line, f"        raise RuntimeError\n{line}"))
+    worker = setup.start("worker")
+    assert await asyncio.to_thread(worker.wait) == 1
+    module.write_text(content)
+    other = setup.start("worker")
+    await setup.wait_for(["a"], doing=other)
+
+
 async def test_failed_job_is_retried_and_its_attempts_are_rolled_back(setup: WorkerSetup) -> None:
     await setup.send(word="a", failing=2)
     worker = setup.start("worker")
