@@ -65,8 +65,8 @@ def replace(
 def without_precondition(client: AuthenticatedClient, bookmark: BookmarkRead) -> None:
     """Calls that mypy must refuse: it reports an ignored error that does not occur."""
     new = BookmarkInput(bookmark.url, "changed")
-    replace_bookmark.sync(bookmark.id, client=client, body=new)  # type: ignore[call-arg]
-    delete_bookmark.sync(bookmark.id, client=client)  # type: ignore[call-arg]
+    replace_bookmark.sync(bookmark.id, client=client, body=new)  # type: ignore[call-arg]  # lacks if_match
+    delete_bookmark.sync(bookmark.id, client=client)  # type: ignore[call-arg]  # lacks if_match
 
 
 def main(url: str) -> None:

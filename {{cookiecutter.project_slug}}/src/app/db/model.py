@@ -19,7 +19,7 @@ class Model(DeclarativeBase):
     # otherwise need a query, which an AsyncSession cannot run implicitly.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as declared
 
-    type_annotation_map = {int: BigInteger, str: Text, datetime: TIMESTAMP(timezone=True)}  # noqa: RUF012 - likewise
+    type_annotation_map = {int: BigInteger, str: Text, datetime: TIMESTAMP(timezone=True)}  # noqa: RUF012 - SQLAlchemy reads it as declared
 
     metadata = MetaData(
         naming_convention={

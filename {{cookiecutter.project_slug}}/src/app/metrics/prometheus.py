@@ -123,6 +123,7 @@ class LiveProcesses(Collector):
             for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
                 empty = Metric(metric.name, metric.documentation, metric.type)
                 family = families.setdefault(metric.name, empty)
+                # Samples are named tuples, whose documented method begins with an underscore.
                 family.samples += [s._replace(labels={"pid": pid}) for s in metric.samples]
         return families.values()
 
