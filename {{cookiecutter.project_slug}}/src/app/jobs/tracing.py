@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry.propagate import extract
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer, format_trace_id
+from sqlalchemy import Row
 from structlog.contextvars import bound_contextvars
 
-from app.jobs.definition import Job, Message
 from app.tracing.spans import clean
 
 
 @contextmanager
-def trace_attempt(tracer: Tracer | None, job: Job, message: Message) -> Iterator[Span]:
+def trace_attempt(tracer: Tracer | None, job: Row[Any]) -> Iterator[Span]:
     """Make a span of an attempt, and add its trace id to every log line. No tracer, no span."""
     if tracer is None:
         yield INVALID_SPAN
@@ -20,9 +21,9 @@ def trace_attempt(tracer: Tracer | None, job: Job, message: Message) -> Iterator
     with (
         tracer.start_as_current_span(
             job.name,
-            context=extract(message.trace_context),
+            context=extract(job.trace_context or {}),
             kind=SpanKind.CONSUMER,
-            attributes=clean({"messaging.operation.type": "process", "app.job.key": message.key}),
+            attributes=clean({"messaging.operation.type": "process", "app.job.id": str(job.id)}),
             record_exception=False,
             set_status_on_exception=False,
         ) as span,

@@ -1,19 +1,40 @@
-"""The resources of a process that runs jobs."""
+"""The resources and the configuration of a process that runs jobs."""
 
-from collections.abc import Callable
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from opentelemetry.trace import Tracer  # option: tracing
+from pydantic import SecretStr  # option: celery
 
 from app.db.session import Database
+from app.db.settings import DatabaseSettings
+from app.jobs.definition import Job
+from app.metrics.settings import MetricsSettings  # option: metrics
+from app.web.settings import WebSettings
+
+Count = Callable[[str, str, float], None]
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The resources that jobs use."""
+    """The resources of an attempt.
 
-    database: Database  # with a connection for each concurrent job
+    Args:
+        database: with a connection for each concurrent job, and one for their progress.
+        jobs: by name.
+        worker_id: in the table of workers.
+        count: called with the name, the outcome and the seconds of each attempt.
+    """
+
+    database: Database
+    jobs: Mapping[str, Job]
+    worker_id: uuid.UUID
+    count: Count = lambda _job_name, _outcome, _seconds: None
     tracer: Tracer | None = None  # option: tracing
 
 
@@ -22,13 +43,50 @@ class WorkerConfig:
     """The configuration of a worker.
 
     Args:
-        redis_url: the URL of Redis.
+        id: in the table of workers.
+        jobs: by name.
         concurrency: the number of concurrent jobs.
-        graceful_timeout_seconds: time for running jobs after SIGTERM.
-        open_context: opens the resources, with this many connections to the database.
+        port: of health checks and metrics; 0 is any free one.
+        database: the settings of its connections.
+        web: the address, and the time for running jobs after SIGTERM.
+        open_context: opens the resources for this many concurrent jobs.
     """
 
-    redis_url: str
+    id: uuid.UUID
+    jobs: Mapping[str, Job]
     concurrency: int
-    graceful_timeout_seconds: float
+    port: int
+    database: DatabaseSettings
+    web: WebSettings
+    metrics: MetricsSettings  # option: metrics
+    redis_url: SecretStr | None  # option: celery
     open_context: Callable[[int], AbstractAsyncContextManager[WorkerContext]]
+
+
+class Pulse:
+    """Tells whether the part of a worker that starts jobs is alive.
+
+    Attributes:
+        age_seconds: the time since the last beat.
+        is_stopping: SIGTERM was received, so no job starts.
+    """
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self.beat()
+
+    def beat(self) -> None:
+        self._last = time.monotonic()
+
+    @property
+    def age_seconds(self) -> float:
+        return time.monotonic() - self._last
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop

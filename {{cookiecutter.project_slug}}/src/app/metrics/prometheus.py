@@ -5,12 +5,11 @@ the scrape adds them up: https://prometheus.github.io/client_python/multiprocess
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from http import HTTPMethod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -21,11 +20,11 @@ from prometheus_client.registry import Collector
 
 from app.db.limiter import ConnectionLimiter
 from app.metrics.settings import MetricsSettings
+from app.metrics.shared import FOLDER
 from app.service_info import service_version
 from app.web.request_summary import RequestSummary
 
 PATH = "/metrics"
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by the client library at import
 # Quantiles are as exact as the buckets. The limit of an alert is 2 s, so 2 s is a bucket.
 DURATIONS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5)
@@ -62,13 +61,7 @@ class Metrics:
         )
         limiter.on_acquire += [waits.observe, lambda _: in_use.set(limiter.in_use)]
         limiter.on_release.append(lambda: in_use.set(limiter.in_use))
-        Gauge(
-            "app_build_info",
-            "Always 1; the labels have the version and the commit.",
-            ("version", "commit"),
-            registry=registry,
-            multiprocess_mode="livemax",
-        ).labels(service_version(), settings.commit_sha).set(1)
+        add_build_info(registry, settings.commit_sha)
         # The client library's look-up of a child by its labels costs more than the count.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         folder = os.environ.get(FOLDER)
@@ -107,6 +100,17 @@ class Metrics:
         return generate_latest(self._exposed)
 
 
+def add_build_info(registry: CollectorRegistry, commit: str) -> None:
+    """Add the version and the commit of this process, as labels of a gauge that is 1."""
+    Gauge(
+        "app_build_info",
+        "Always 1; the labels have the version and the commit.",
+        ("version", "commit"),
+        registry=registry,
+        multiprocess_mode="livemax",
+    ).labels(service_version(), commit).set(1)
+
+
 class LiveProcesses(Collector):
     """The resources of each server process. Values of dead processes leave the sums."""
 
@@ -136,18 +140,3 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-@contextmanager
-def shared_metrics(processes: int) -> Iterator[None]:
-    """Let server processes that start inside share their metrics.
-
-    Args:
-        processes: their number. One process shares nothing.
-    """
-    if processes == 1:
-        yield
-        return
-    with TemporaryDirectory(prefix="metrics-") as folder:
-        os.environ[FOLDER] = folder
-        yield

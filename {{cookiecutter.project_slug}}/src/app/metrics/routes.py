@@ -1,7 +1,5 @@
 """The metrics endpoint."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -25,10 +23,7 @@ async def read_metrics(metrics: MetricsDep, token: SentToken) -> Response:
     return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-@asynccontextmanager
-async def open_metrics(
-    settings: MetricsSettings, database: Database, hooks: RequestHooks
-) -> AsyncIterator[Metrics]:
+def create_metrics(settings: MetricsSettings, database: Database, hooks: RequestHooks) -> Metrics:
     """Measure requests and connections.
 
     Args:
@@ -39,6 +34,4 @@ async def open_metrics(
     metrics = Metrics(settings, database.limiter)
     hooks.on_start.append(metrics.count_start)
     hooks.on_end.append(metrics.count_end)
-    yield metrics
-    hooks.on_start.remove(metrics.count_start)
-    hooks.on_end.remove(metrics.count_end)
+    return metrics

@@ -1,6 +1,6 @@
 """The errors of bookmarks."""
 
-from app.errors import Conflict, InvalidInput, NotFound, VersionMismatch
+from app.errors import Conflict, NotFound, VersionMismatch
 
 
 class BookmarkNotFound(NotFound):
@@ -13,7 +13,3 @@ class DuplicateBookmark(Conflict):
 
 class BookmarkChanged(VersionMismatch):
     """The bookmark has another version than the client has read."""
-
-
-class InvalidCursor(InvalidInput):
-    """The cursor is malformed, or belongs to another order."""

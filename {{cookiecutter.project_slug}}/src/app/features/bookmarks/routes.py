@@ -8,14 +8,19 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.auth.dependencies import AccountRequired  # option: auth
 from app.cache.dependencies import CacheDep  # option: redis
-from app.features.bookmarks import errors, service
+from app.db.pagination import InvalidCursor
+from app.features.bookmarks import (
+    errors,
+    imports,  # option: worker
+    service,
+)
 from app.features.bookmarks.schemas import BookmarkInput, BookmarkPage, BookmarkQuery, BookmarkRead
-from app.jobs.dependencies import QueueDep  # option: worker
 from app.web.dependencies import DatabaseDep, ReadSession, Session
 from app.web.problems import Problem, responses
 
 TAG = {"name": "bookmarks", "description": "Bookmarks of web pages, each page once."}
 router = APIRouter(prefix="/bookmarks", tags=[TAG["name"]])
+router.include_router(imports.router)  # option: worker
 # The OpenAPI document says that the header is required. If the parameter were required,
 # FastAPI would respond to a missing header with 422 instead of 428.
 IF_MATCH = {
@@ -62,7 +67,7 @@ def _set_etag(response: Response, bookmark: BookmarkRead) -> None:
     response.headers["ETag"] = f'"{bookmark.version}"'
 
 
-@router.get("", responses=responses(errors.InvalidCursor))
+@router.get("", responses=responses(InvalidCursor))
 async def list_bookmarks(
     session: ReadSession, query: Annotated[BookmarkQuery, Query()]
 ) -> BookmarkPage:
@@ -79,16 +84,11 @@ async def list_bookmarks(
 async def create_bookmark(
     new: BookmarkInput,
     session: Session,
-    queue: QueueDep,  # option: worker
     request: Request,
     response: Response,
 ) -> BookmarkRead:
     """Store a bookmark. Its page must not be bookmarked yet."""
-    bookmark = await service.create(
-        session,
-        new,
-        queue,  # option: worker
-    )
+    bookmark = await service.create(session, new)
     response.headers["Location"] = f"{request.scope['root_path']}/bookmarks/{bookmark.id}"
     _set_etag(response, bookmark)
     return bookmark

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
+from app.db.pagination import Cursor, NextCursor
+
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store NUL
 ONE_LINE = r"^[^\x00-\x1f]*$"  # without control characters
 WORD = r"^[A-Za-z0-9][A-Za-z0-9-]*$"
@@ -18,7 +20,6 @@ def _without_fragment(url: HttpUrl) -> HttpUrl:
 
 PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 SearchText = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
-CursorText = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=ONE_LINE),
@@ -60,12 +61,10 @@ class BookmarkQuery(BaseModel):
         None, description="Only bookmarks whose title contains this text, in upper or lower case."
     )
     sort: SortField = Field("-created_at", description="A minus sign sorts in descending order.")
-    cursor: str | None = Field(
-        None, max_length=2000, description="`next_cursor` of the previous page."
-    )
+    cursor: Cursor = None
     limit: int = Field(50, ge=1, le=1000, description="Maximum number of bookmarks.")
 
 
 class BookmarkPage(BaseModel):
     items: list[BookmarkRead]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page, if any.")
+    next_cursor: NextCursor

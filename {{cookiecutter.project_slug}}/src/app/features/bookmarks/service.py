@@ -3,19 +3,19 @@
 import uuid
 from functools import partial
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.cache.read_through import Cache  # option: redis
+from app.db.pagination import Keyset, fetch_page
 from app.db.session import Database, violated_constraint
-from app.features.bookmarks.cursor import decode_cursor, encode_cursor
 from app.features.bookmarks.errors import BookmarkChanged, BookmarkNotFound, DuplicateBookmark
 from app.features.bookmarks.jobs import find_duplicates  # option: worker
 from app.features.bookmarks.models import Bookmark, BookmarkTag
 from app.features.bookmarks.schemas import BookmarkInput, BookmarkPage, BookmarkQuery, BookmarkRead
-from app.jobs.queue import Queue  # option: worker
+from app.jobs.enqueue import enqueue  # option: worker
 
 # The hot path. A Core statement that is built once costs about a third of loading the object with
 # a session: no statement is built, and no object is tracked.
@@ -25,6 +25,7 @@ _FIND = select(
     func.array(_TAGS).label("tags"),  # ARRAY(SELECT ...): empty without tags
 ).where(Bookmark.id == bindparam("id"))
 CACHE_KEY = "bookmark:{}"  # option: redis
+SORTABLE = {"created_at": Bookmark.created_at, "title": Bookmark.title}
 
 
 async def find(
@@ -54,39 +55,21 @@ async def _load(database: Database, bookmark_id: uuid.UUID) -> BookmarkRead:
 async def find_page(session: AsyncSession, query: BookmarkQuery) -> BookmarkPage:
     """Return one page of a filtered and sorted list.
 
-    A page begins after the last bookmark of the previous page, not at an offset. So bookmarks that
-    are added meanwhile do not shift the pages.
-
     Raises:
         InvalidCursor: the cursor is malformed, or belongs to another order.
     """
-    field = Bookmark.title if query.sort.endswith("title") else Bookmark.created_at
-    position = tuple_(field, Bookmark.id)
-    is_descending = query.sort.startswith("-")
     statement = select(Bookmark).options(selectinload(Bookmark.tag_rows))
     if query.tag is not None:
         statement = statement.where(Bookmark.tag_rows.any(BookmarkTag.name == query.tag))
     if query.text is not None:
         statement = statement.where(Bookmark.title.icontains(query.text, autoescape=True))
-    if query.cursor is not None:
-        last = decode_cursor(query.sort, query.cursor)
-        statement = statement.where(position < last if is_descending else position > last)
-    order = (field.desc(), Bookmark.id.desc()) if is_descending else (field, Bookmark.id)
-    # There is a next page if the query finds one bookmark more than the limit.
-    statement = statement.order_by(*order).limit(query.limit + 1)
-    found = (await session.scalars(statement)).all()
-    items = [BookmarkRead.model_validate(bookmark) for bookmark in found[: query.limit]]
-    has_more = len(found) > query.limit
-    return BookmarkPage(
-        items=items, next_cursor=encode_cursor(query.sort, items[-1]) if has_more else None
-    )
+    keyset = Keyset(query.sort, SORTABLE[query.sort.removeprefix("-")], Bookmark.id)
+    found, next_cursor = await fetch_page(session, statement, keyset, query.cursor, query.limit)
+    items = [BookmarkRead.model_validate(bookmark) for bookmark in found]
+    return BookmarkPage(items=items, next_cursor=next_cursor)
 
 
-async def create(
-    session: AsyncSession,
-    new: BookmarkInput,
-    queue: Queue,  # option: worker
-) -> BookmarkRead:
+async def create(session: AsyncSession, new: BookmarkInput) -> BookmarkRead:
     """Store a bookmark with its tags.
 
     Raises:
@@ -96,8 +79,7 @@ async def create(
     bookmark = Bookmark(url=str(new.url), title=new.title, tag_rows=set(), tags=set(new.tags))
     session.add(bookmark)
     await _flush(session)
-    key = str(bookmark.id)  # option: worker
-    queue.enqueue(session, find_duplicates, key=key, bookmark_id=key)  # option: worker
+    await enqueue(session, find_duplicates, bookmark_id=str(bookmark.id))  # option: worker
     return BookmarkRead.model_validate(bookmark)
 
 

@@ -4,10 +4,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.db.session import Database
-from app.features.webhooks.service import PROCESS_SECONDS, ProcessOnCommit, process_next
+from app.features.webhooks.background import ProcessOnCommit
+from app.features.webhooks.service import PROCESS_SECONDS, process_next
 from app.jobs.definition import job
-from app.jobs.queue import Queue
+from app.jobs.enqueue import enqueue
 
 MAX_SECONDS = 10  # then the job ends, so that other jobs run; the next one continues
 
@@ -27,7 +30,17 @@ async def process_deliveries(database: Database) -> int:
     return count
 
 
+async def process_in_worker(session: AsyncSession, delivery: str) -> None:
+    """Process the due deliveries in a worker, after the session's commit.
+
+    Args:
+        session: the transaction that stores a delivery.
+        delivery: names it.
+    """
+    await enqueue(session, process_deliveries, key=delivery)
+
+
 @asynccontextmanager
-async def open_worker_processor(queue: Queue) -> AsyncIterator[ProcessOnCommit]:
-    """Process deliveries in the worker: after each commit, and every minute."""
-    yield lambda session, key: queue.enqueue(session, process_deliveries, key=key)
+async def open_worker_processor(_database: Database) -> AsyncIterator[ProcessOnCommit]:
+    """Process deliveries in a worker: after each commit, and every minute."""
+    yield process_in_worker

@@ -2,8 +2,8 @@
 
 import hmac
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,8 +13,9 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
 from starlette.requests import ClientDisconnect
 
+from app.db.session import Database
 from app.errors import NotFound
-from app.features.webhooks import service
+from app.features.webhooks import background, service
 from app.features.webhooks.jobs import open_worker_processor  # option: worker
 from app.features.webhooks.kinds import KINDS, NewEvent, SignatureHeaders
 from app.features.webhooks.settings import Source, WebhookSettings, parse_secrets
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 
 TAG = {"name": "webhooks", "description": "Signed deliveries of other services."}
 router = APIRouter(prefix="/webhooks", tags=[TAG["name"]])
+
+OpenProcessor = Callable[[Database], AbstractAsyncContextManager[background.ProcessOnCommit]]
+open_processor: OpenProcessor = background.open_background_processor
+open_processor = open_worker_processor  # option: worker
 
 
 class UnknownWebhookSource(NotFound):
@@ -55,7 +60,7 @@ class Inbox:
 
     sources: dict[str, Source]
     verify_token: SecretStr | None
-    process_on_commit: service.ProcessOnCommit
+    process_on_commit: background.ProcessOnCommit
 
 
 @asynccontextmanager
@@ -68,10 +73,7 @@ async def open_inbox(settings: WebhookSettings, state: Mapping[str, Any]) -> Asy
     """
     secrets = settings.webhook_secrets
     sources = parse_secrets(secrets.get_secret_value()) if secrets else {}
-    processor = service.open_background_processor(state["database"])
-    if state["queue"].is_connected:  # option: worker
-        processor = open_worker_processor(state["queue"])  # option: worker
-    async with processor as process_on_commit:
+    async with open_processor(state["database"]) as process_on_commit:
         yield Inbox(sources, settings.webhook_verify_token, process_on_commit)
 
 
@@ -138,7 +140,7 @@ async def receive_webhook(
         # This line has the request id. Lines about the processing have none.
         log.info("webhook stored", source=source, id=event_id)
     if new_ids:
-        inbox.process_on_commit(session, f"{source}:{new_ids[0]}")
+        await inbox.process_on_commit(session, f"{source}:{new_ids[0]}")
     return Receipt(status="stored" if new_ids else "repeated")
 
 

@@ -1,8 +1,7 @@
 """Store each delivery once, and process it until it succeeds or has failed for good."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
 from datetime import timedelta
 
 import structlog
@@ -10,8 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.session import Database, after_commit
-from app.errors import Unavailable
+from app.db.session import Database
 from app.features.webhooks.kinds import NewEvent
 from app.features.webhooks.models import WebhookDelivery
 from app.features.webhooks.process import Event, process
@@ -21,9 +19,6 @@ log = structlog.get_logger()
 PROCESS_SECONDS = 30  # longest attempt
 MAX_ATTEMPTS = 10
 FIRST_PAUSE_SECONDS = 30  # after a failure; each further pause is twice as long
-START_SECONDS = 2  # from the start of a process to its first sweep
-SWEEP_SECONDS = 60
-STOP_SECONDS = 3  # for the running attempt, when the process stops
 MAX_ERROR_LENGTH = 500
 
 STORE = (
@@ -38,9 +33,6 @@ TAKE = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-
-# Processes the due deliveries after the session's commit. The text names the delivery.
-ProcessOnCommit = Callable[[AsyncSession, str], None]
 
 
 async def store(session: AsyncSession, source: str, events: Iterable[NewEvent]) -> list[str]:
@@ -102,43 +94,3 @@ async def _postpone(database: Database, event: Event, error: Exception) -> None:
         delivery.due_at = None if has_failed else func.now() + pause
     if has_failed:
         log.error("webhook failed", source=event.source, id=event.id, attempts=delivery.attempts)
-
-
-@asynccontextmanager
-async def open_background_processor(database: Database) -> AsyncIterator[ProcessOnCommit]:
-    """Process deliveries in this process: after each commit, and every minute.
-
-    The sweep every minute retries failures, and resumes the work of processes that stopped.
-    """
-    has_work, is_stopping = asyncio.Event(), asyncio.Event()
-
-    async def wake() -> None:
-        has_work.set()
-
-    task = asyncio.create_task(_sweep(database, has_work, is_stopping))
-    try:
-        yield lambda session, _key: after_commit(session, wake)
-    finally:
-        is_stopping.set()
-        has_work.set()
-        await asyncio.wait({task}, timeout=STOP_SECONDS)
-        task.cancel()  # rolls back the attempt; another process, or the next start, repeats it
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _sweep(database: Database, has_work: asyncio.Event, is_stopping: asyncio.Event) -> None:
-    """Process the due deliveries whenever there is work, and every minute."""
-    pause_seconds = START_SECONDS
-    while not is_stopping.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(has_work.wait(), pause_seconds)
-        has_work.clear()
-        pause_seconds = SWEEP_SECONDS
-        try:
-            while not is_stopping.is_set() and await process_next(database):
-                pass
-        except Unavailable:
-            pass  # logged already; the next sweep tries again
-        except Exception:
-            log.exception("webhooks not swept")  # the next sweep tries again

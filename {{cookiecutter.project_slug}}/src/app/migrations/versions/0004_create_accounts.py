@@ -18,7 +18,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_accounts"),
         sa.UniqueConstraint("email", name="uq_accounts_email"),
-        sa.CheckConstraint("email = lower(email)", name="ck_accounts_email_is_lower_case"),
+        sa.CheckConstraint("email = lower(email)", name=op.f("ck_accounts_email_is_lower_case")),
     )
     op.create_table(
         "sessions",

@@ -1,7 +1,6 @@
 """Run jobs with Celery on Redis: one job at a time in each process, which has an event loop.
 
-A message is acknowledged when its job is settled. A message of a killed worker goes to another one
-after a time that is longer than any attempt and pause.
+Redis holds only the ids of jobs. If it loses them, the relay sends them again.
 """
 
 import asyncio
@@ -10,36 +9,40 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
+import uuid
+from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from threading import Timer
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import structlog
-from celery import Celery, Task, signals
-from celery.exceptions import Reject
-from redis import Redis
+from celery import Celery, bootsteps, signals
 
+from app.errors import Unavailable
 from app.jobs.attempts import attempt
-from app.jobs.definition import MAX_PAUSE_SECONDS, Job, Message
-from app.jobs.process import BEAT_SECONDS, TIMEOUT_SECONDS, heartbeat
-from app.jobs.queue import Send
-from app.jobs.registry import find_jobs
-from app.jobs.worker_context import WorkerConfig
+from app.jobs.background import run_in_background
+from app.jobs.celery.relay import Relay
+from app.jobs.worker_context import Pulse, WorkerConfig
 from app.service_info import SERVICE_NAME
 
 log = structlog.get_logger()
 
-LEASE_MARGIN_SECONDS = 30.0
-HARD_LIMIT_MARGIN_SECONDS = (
-    10.0  # Celery then kills the process of a job that blocks its loop, and drops the job
-)
+TASK = "run_job"
+TIMEOUT_SECONDS = 5.0  # of connecting to Redis, and of every command
+PULSE_SECONDS = 1.0
+# Celery then kills the process of a job that blocks its event loop, and the relay sends it again.
+HARD_LIMIT_MARGIN_SECONDS = 10.0
+VISIBILITY_MARGIN_SECONDS = 60.0  # then Redis delivers a message again that has no end
 
 
-def create_celery_app(url: str, timeout_seconds: float) -> Celery:
-    longest = max((job.timeout_seconds for job in find_jobs().values()), default=0)
+def create_celery_app(url: str, longest_seconds: float) -> Celery:
+    """Create the application of Celery.
+
+    Args:
+        url: of Redis.
+        longest_seconds: the largest time limit of all jobs.
+    """
     return Celery(
         SERVICE_NAME,
         broker=_broker_url(url),
@@ -48,19 +51,18 @@ def create_celery_app(url: str, timeout_seconds: float) -> Celery:
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": {
                 "global_keyprefix": f"{SERVICE_NAME}:celery:",  # other services may use this Redis
-                "visibility_timeout": longest + MAX_PAUSE_SECONDS + LEASE_MARGIN_SECONDS,
-                "unacked_mutex_expire": 10,  # seconds; its owner may have been killed
-                "unacked_restore_interval": 2,
-                "unacked_restore_throttle": 1,
-                "socket_timeout": timeout_seconds,
-                "socket_connect_timeout": timeout_seconds,
+                "visibility_timeout": longest_seconds + VISIBILITY_MARGIN_SECONDS,
+                "socket_timeout": TIMEOUT_SECONDS,
+                "socket_connect_timeout": TIMEOUT_SECONDS,
                 "max_retries": 1,
             },
             "broker_use_ssl": url.startswith("rediss") and {"ssl_cert_reqs": ssl.CERT_REQUIRED},
+            # If the process of a job is killed, Celery gives the message to another one at once.
             "task_acks_late": True,
+            "task_reject_on_worker_lost": True,
             "task_default_queue": "jobs",
             "task_ignore_result": True,
-            "task_reject_on_worker_lost": True,
+            "task_time_limit": longest_seconds + HARD_LIMIT_MARGIN_SECONDS,
             "worker_enable_remote_control": False,
             "worker_prefetch_multiplier": 1,
             "worker_proc_alive_timeout": 30.0,
@@ -76,19 +78,6 @@ def _broker_url(url: str) -> str:
         return url
     database = parse_qs(parts.query).get("db", ["0"])[0]
     return f"redis+socket://{parts.path}?virtual_host={database}"
-
-
-@asynccontextmanager
-async def open_sender(redis_url: str, timeout_seconds: float) -> AsyncIterator[Send]:
-    app = create_celery_app(redis_url, timeout_seconds)
-
-    async def send(message: Message) -> None:
-        await asyncio.to_thread(app.send_task, message.job, args=[asdict(message)], retry=False)
-
-    try:
-        yield send
-    finally:
-        app.close()
 
 
 class JobProcess:
@@ -108,23 +97,9 @@ class JobProcess:
         self._runner.run(self._stack.aclose())
         self._runner.close()
 
-    def register(self, app: Celery, job: Job) -> None:
-        def run(task: Task, message: dict[str, Any]) -> None:
-            number = task.request.retries + 1
-            pause = self._runner.run(attempt(self._context, job, Message(**message), number))
-            if pause is not None:
-                try:
-                    task.retry(countdown=pause)
-                except Reject as error:  # Redis is unavailable, and Celery would drop the message
-                    raise Reject(error.reason, requeue=True) from error
-
-        app.task(
-            run,
-            name=job.name,
-            bind=True,
-            max_retries=job.attempts,
-            time_limit=job.timeout_seconds + HARD_LIMIT_MARGIN_SECONDS,
-        )
+    def run_job(self, job_id: str) -> None:
+        with suppress(Unavailable):  # it is logged, and the relay sends the job again
+            self._runner.run(attempt(self._context, uuid.UUID(job_id)))
 
 
 async def _check_context(config: WorkerConfig) -> None:
@@ -138,15 +113,29 @@ async def _check_context(config: WorkerConfig) -> None:
 
 def run_worker(config: WorkerConfig) -> None:
     logging.getLogger("celery").setLevel(logging.WARNING)  # attempt() logs the same with fields
-    app = create_celery_app(config.redis_url, TIMEOUT_SECONDS)
-    process = JobProcess(config)
+    if config.redis_url is None:
+        raise click.ClickException("REDIS_URL is missing: set it to the Redis that Celery uses")
+    longest = max(job.timeout_seconds for job in config.jobs.values())
+    app = create_celery_app(config.redis_url.get_secret_value(), longest)
+    process, pulse = JobProcess(config), Pulse()
+    app.task(process.run_job, name=TASK)
     signals.worker_process_init.connect(process.open, weak=False)
     signals.worker_process_shutdown.connect(process.close, weak=False)
     # Celery configures no logging if this signal has a receiver.
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    for job in find_jobs().values():
-        process.register(app, job)
     asyncio.run(_check_context(config))
+    relay = Relay(config.database, config.jobs, partial(_send, app))
+    stack = ExitStack()
+
+    class Background(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+        """Starts the thread after the processes of the pool, because a fork copies no thread."""
+
+        requires = {"celery.worker.components:Pool"}  # noqa: RUF012 - Celery reads it as declared
+
+        def start(self, _worker: object) -> None:
+            stack.enter_context(run_in_background(config, pulse, relay.run))
+
+    app.steps["worker"].add(Background)
     worker = app.Worker(
         concurrency=config.concurrency,
         quiet=True,
@@ -154,30 +143,28 @@ def run_worker(config: WorkerConfig) -> None:
         without_heartbeat=True,
         without_mingle=True,
     )
-    redis = Redis.from_url(config.redis_url, socket_timeout=TIMEOUT_SECONDS)
-
-    def beat() -> None:
-        with heartbeat("worker"):
-            redis.ping()
 
     def limit_shutdown(how: str, **_: object) -> None:
         # On SIGTERM Celery waits for running jobs, without a limit. Its own limit,
         # `worker_soft_shutdown_timeout`, is always waited for, also if all jobs end before.
+        pulse.is_stopping = True
         if how == "Warm":
-            timer = Timer(config.graceful_timeout_seconds, hand_back)
+            # Celery cancels running jobs on SIGQUIT.
+            end = (os.getpid(), signal.SIGQUIT)
+            timer = Timer(config.web.graceful_timeout_seconds, os.kill, end)
             timer.daemon = True
             timer.start()
 
-    def hand_back() -> None:
-        if jobs := len(worker.state.active_requests):
-            log.warning("jobs handed back", jobs=jobs)
-        os.kill(os.getpid(), signal.SIGQUIT)  # Celery cancels running jobs and requeues them
-
-    worker.timer.call_repeatedly(BEAT_SECONDS, beat)
+    worker.timer.call_repeatedly(PULSE_SECONDS, pulse.beat)
     signals.worker_shutting_down.connect(limit_shutdown, weak=False)
     # Celery's signal handlers print to it, and every line of the log is JSON.
     sys.__stdout__ = None  # type: ignore[misc]  # Python documents that it may be None
-    log.info("worker started", jobs=sorted(find_jobs()))
-    worker.start()
+    log.info("worker started", jobs=sorted(config.jobs))
+    with stack:
+        worker.start()
     log.info("worker stopped")
     sys.exit(worker.exitcode)
+
+
+def _send(app: Celery, job_id: uuid.UUID) -> None:
+    app.send_task(TASK, args=[str(job_id)], retry=False)

@@ -1,0 +1,1 @@
+"""Celery, which distributes jobs through Redis."""

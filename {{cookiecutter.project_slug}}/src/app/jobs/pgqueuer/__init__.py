@@ -1,0 +1,1 @@
+"""PgQueuer, which distributes jobs by LISTEN, NOTIFY and SKIP LOCKED."""
