@@ -7,20 +7,22 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 
 from app.command_settings import load_command_settings
+from app.database_commands import db, migrate, migrate_or_exit, psql, seed
 from app.logging.setup import configure_logs
 from app.settings import Settings, load_settings, unknown_variables
-from app.worker_commands import scheduler, worker  # option: worker
+from app.worker_commands import jobs, worker  # option: worker
 
 FAILED = 1  # exit code
 APP = "app.main:create_served_app"
-COMMANDS: list[click.Command] = []  # of other modules
-COMMANDS += [worker, scheduler]  # option: worker
+COMMANDS: list[click.Command] = [migrate, seed, psql, db]  # of other modules
+COMMANDS += [worker, jobs]  # option: worker
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ def serve(*, migrate_first: bool) -> None:
     """Serve until SIGTERM. It does not migrate the database unless --migrate is given."""
     with load_command_settings() as settings:
         if migrate_first:
-            _migrate(settings)
+            migrate_or_exit(settings)
         _serve(settings, reload=False)
 
 
@@ -54,40 +56,25 @@ def dev(*, reload: bool) -> None:
 
     The port is PORT, 8000 by default. PostgreSQL is embedded if DATABASE_URL is not set.
     """
+    from app.db.libpq import direct_url, without_password
+
     with load_command_settings() as initial_settings:
         for name, value in (("host", "127.0.0.1"), ("drain_seconds", "0")):
             if name not in initial_settings.model_fields_set:
                 os.environ[name.upper()] = value
         settings = load_settings()
-        _migrate(settings)
+        migrate_or_exit(settings)
+        log.info("database", url=without_password(direct_url(settings)), psql="uv run app psql")
         _serve(settings, reload=reload)
 
 
 def _serve(settings: Settings, *, reload: bool) -> None:
-    from app.metrics.prometheus import shared_metrics  # option: metrics
+    from app.metrics.shared import shared_metrics  # option: metrics
     from app.web.server import serve
 
     shared = shared_metrics(settings.web_concurrency)  # option: metrics
     click.get_current_context().with_resource(shared)  # option: metrics
     serve(APP, settings, reload=reload)
-
-
-@main.command()
-def migrate() -> None:
-    """Run `alembic upgrade head` under a lock. Several replicas may run this at once."""
-    with load_command_settings() as settings:
-        _migrate(settings)
-
-
-def _migrate(settings: Settings, *, accept_newer: bool = True) -> None:
-    from app.db.migrate import migrate
-    from app.db.schema_version import MigrationError
-
-    try:
-        asyncio.run(migrate(settings, accept_newer=accept_newer))
-    except MigrationError as error:
-        log.critical("not migrated", reason=str(error))
-        sys.exit(FAILED)
 
 
 @main.command()
@@ -101,26 +88,28 @@ def migration(message: str) -> None:
     if not any(character.isalnum() for character in message):
         raise click.UsageError('MESSAGE describes the change, for example "add notes"')
     with load_command_settings() as settings:
-        _migrate(settings, accept_newer=False)
+        migrate_or_exit(settings, accept_newer=False)
         try:
             command.revision(Config(toml_file="pyproject.toml"), message, autogenerate=True)
         except CommandError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            hint = "in a container, set HOST_UID and HOST_GID to your user"
+            raise click.ClickException(f"the migration was not written: {error}: {hint}") from error
 
 
 @main.command()
-def seed() -> None:
-    """Add the example data of every feature. Existing rows stay."""
-    from app.db.session import open_database
-    from app.discovery import find_modules
+@click.argument("files", nargs=-1, required=True)
+def renumber(files: tuple[str, ...]) -> None:
+    """Give migrations the next numbers, so that they follow all others. FILES are in order."""
+    from app.db.schema_version import MigrationError
+    from app.migrations.renumber import renumber
 
-    async def run(settings: Settings) -> int:
-        async with open_database(settings) as database:
-            return sum([await module.seed(database) for module in find_modules("seed")])
-
-    with load_command_settings() as settings:
-        _migrate(settings)
-        click.echo(f"{asyncio.run(run(settings))} rows added")
+    try:
+        for renamed in renumber([Path(file).name for file in files]):
+            click.echo(renamed.name)
+    except MigrationError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()
@@ -159,10 +148,18 @@ def _report(name: str, status: str, detail: str) -> None:
 @click.option(
     "--production", "form", flag_value="production", help="Print .env.production.template instead."
 )
+@click.option("--write", "form", flag_value="write", help="Write the three files instead.")
 def env(form: str | None) -> None:
     """Print every environment variable and its default."""
-    from app.settings_docs import env_template, production_template, settings_page
+    from app.settings_docs import env_template, production_template, settings_page, write_files
 
+    if form == "write":
+        try:
+            for name, changed in write_files(Path()):
+                click.echo(f"{name:<26}{'changed' if changed else 'unchanged'}")
+        except OSError as error:
+            raise click.ClickException(f"{error}: run this in the folder of the project") from error
+        return
     forms = {"page": settings_page, "production": production_template}
     click.echo(forms.get(form or "", env_template)(), nl=False)
 

@@ -35,7 +35,6 @@ def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
         for problem in unknown_variables():
             log.warning("unknown variable", reason=problem)
     if settings.database_url is not None:
-        _check_database_urls(settings)
         yield settings
         return
     try:
@@ -49,17 +48,6 @@ def load_command_settings(*, logs: bool = True) -> Iterator[Settings]:
             if getattr(settings, name.lower()) is None:
                 os.environ[name] = url
         yield load_settings()
-
-
-def _check_database_urls(settings: Settings) -> None:
-    from app.db.url import parse_postgres_url
-
-    try:
-        for name in ("database_url", "database_unpooled_url"):
-            if url := getattr(settings, name):
-                parse_postgres_url(url.get_secret_value(), variable=name.upper())
-    except ValueError as error:
-        exit_for_problems([str(error)])
 
 
 def exit_for_problems(problems: list[str]) -> NoReturn:

@@ -6,7 +6,9 @@
     ├── NotFound              404
     ├── Conflict              409   the state of the resource does not allow the change
     ├── VersionMismatch       412   the resource has changed since the client read it
-    └── Unavailable           503   a dependency is down; the client may try again
+    ├── BadGateway            502   another service failed, or its response is invalid
+    ├── Unavailable           503   a dependency is down; the client may try again
+    └── GatewayTimeout        504   another service did not answer in time
 
 A feature subclasses one of them. The name of the class gives the problem its type and its title:
 `OrderNotFound` has the type `urn:problem:order-not-found` and the title `Order Not Found`.
@@ -62,6 +64,14 @@ class Conflict(ServiceError):
 
 class VersionMismatch(ServiceError):
     title = "Precondition Failed"
+
+
+class BadGateway(ServiceError):
+    title = "Bad Gateway"
+
+
+class GatewayTimeout(ServiceError):
+    title = "Gateway Timeout"
 
 
 class Unavailable(ServiceError):

@@ -9,15 +9,16 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.cache.read_through import open_cache  # option: redis
+from app.db.development import warn_of_unapplied_migrations
 from app.db.schema_version import check_schema_version
 from app.db.session import open_database
 from app.features.accounts import routes as accounts  # option: auth
 from app.features.bookmarks import routes as bookmarks
 from app.features.passages import routes as passages  # option: pgvector
 from app.features.webhooks import routes as webhooks  # option: webhooks
-from app.jobs.queue import open_queue  # option: worker
+from app.jobs import routes as jobs  # option: worker
 from app.logging.setup import configure_logs
-from app.metrics.routes import metrics_router, open_metrics  # option: metrics
+from app.metrics.routes import create_metrics, metrics_router  # option: metrics
 from app.rate_limit.limiter import Limiter, RateLimitMiddleware  # option: rate_limit
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings, load_settings
@@ -52,13 +53,15 @@ async def open_state(
         state["database"] = database = await enter(open_database(settings))
         health.add(Check("database", database.ping))
         health.add(Check("migrations", partial(check_schema_version, database)))
-        state["metrics"] = await enter(open_metrics(settings, database, hooks))  # option: metrics
+        jobs.add_worker_info(database, health)  # option: worker
+        if settings.is_development:
+            await warn_of_unapplied_migrations(database)
+        state["metrics"] = create_metrics(settings, database, hooks)  # option: metrics
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
         state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
         state |= accounts.create_state(settings)  # option: auth
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
-        state["queue"] = await enter(open_queue(settings.redis_url))  # option: worker
         state["inbox"] = await enter(webhooks.open_inbox(settings, state))  # option: webhooks
         stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
         stack.push_async_callback(health.close)
@@ -91,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics_router)  # option: metrics
     app.include_router(accounts.router)  # option: auth
     app.include_router(bookmarks.router)
+    app.include_router(jobs.router)  # option: worker
     app.include_router(webhooks.router)  # option: webhooks
     app.include_router(passages.router)  # option: pgvector
     return app

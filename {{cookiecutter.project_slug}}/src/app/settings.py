@@ -14,6 +14,7 @@ from app.auth.settings import AuthSettings  # option: auth
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
 from app.discovery import find_modules
+from app.feature_settings import FeatureSettings
 from app.features.passages.settings import PassageSettings  # option: pgvector
 from app.features.webhooks.settings import WebhookSettings  # option: webhooks
 from app.jobs.settings import JobSettings  # option: worker
@@ -26,6 +27,9 @@ from app.tracing.settings import TracingSettings  # option: tracing
 from app.web.settings import WebSettings
 
 ENV_FILE = ".env"
+# No setting reads them. Packages of options have such a list as well.
+COMPOSE_VARIABLES = ["DEBUG_PORT", "HOST_GID", "HOST_UID", "IMAGE_TAG", "POSTGRES_PASSWORD"]
+COMPOSE_VARIABLES += ["POSTGRES_PORT", "VERSION", "WATCHFILES_FORCE_POLLING"]
 
 
 class Settings(
@@ -41,6 +45,7 @@ class Settings(
     JobSettings,  # option: worker
     MetricsSettings,  # option: metrics
     AuthSettings,  # option: auth
+    FeatureSettings,
     EnvironmentSettings,
     BaseSettings,
 ):
@@ -91,9 +96,9 @@ def _explain(location: tuple[int | str, ...], message: str) -> list[str]:
 
 
 def compose_variables() -> set[str]:
-    """Return the variables that only compose.yaml reads. Docker Compose uses the same `.env`."""
+    """Return the variables that only compose*.yaml read. Docker Compose uses the same `.env`."""
     of_packages = (getattr(m, "COMPOSE_VARIABLES", ()) for m in find_modules("settings"))
-    return {"IMAGE_TAG", "POSTGRES_PASSWORD", "VERSION"}.union(*of_packages)
+    return set(COMPOSE_VARIABLES).union(*of_packages)
 
 
 def unknown_variables() -> list[str]:

@@ -14,6 +14,8 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from app.circuit import Circuit
+
 log = structlog.get_logger()
 
 R = TypeVar("R")
@@ -23,11 +25,11 @@ WAIT_SECONDS = 0.5
 CONNECT_SECONDS = 3.0  # for TCP and TLS, in the background; WAIT_SECONDS for each further reply
 LATE_SECONDS = 4.0  # for a command in the background, with waiting and connecting
 POOL_WAIT_SECONDS = 1.0  # for a free connection, when many requests use Redis
-PAUSE_SECONDS = 1.0  # without commands after a failure
+PAUSE_SECONDS = 1.0  # between two requests that try Redis after a failure
 
 
 class RedisUnavailable(Exception):
-    """Redis failed or did not answer in time, now or less than a second ago."""
+    """Redis failed or did not answer in time, for this request or for one before it."""
 
 
 class CircuitBreaker:
@@ -41,7 +43,7 @@ class CircuitBreaker:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._open_until = 0.0
+        self._circuit = Circuit(max_failures=1, pause_seconds=PAUSE_SECONDS)
         self._reason = ""
         self._answered_at = 0.0
         self._running: set[asyncio.Task[object]] = set()
@@ -59,7 +61,7 @@ class CircuitBreaker:
             RedisUnavailable: with the reason.
         """
         started = time.monotonic()
-        if started < self._open_until and not ignore_open_circuit:
+        if not ignore_open_circuit and not self._circuit.allows_call():
             raise RedisUnavailable(self._reason)
         task = asyncio.create_task(_run_with_timeout(command))
         self._running.add(task)
@@ -76,6 +78,7 @@ class CircuitBreaker:
             self._open(f"{type(error).__name__}: {error}".rstrip(": "))
             raise RedisUnavailable(self._reason) from error
         self._answered_at = time.monotonic()
+        self._circuit.record_success()
         return result
 
     async def aclose(self) -> None:
@@ -86,7 +89,7 @@ class CircuitBreaker:
             await asyncio.wait(self._running, timeout=WAIT_SECONDS)
 
     def _open(self, reason: str) -> None:
-        self._open_until = time.monotonic() + PAUSE_SECONDS
+        self._circuit.record_failure()
         self._reason = reason
         log.warning("redis unavailable", reason=reason)
 

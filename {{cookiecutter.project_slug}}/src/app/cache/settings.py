@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field, SecretStr
 
 from app.settings_base import production_value, url_of
 
+COMPOSE_VARIABLES = ["REDIS_PORT"]  # of compose.servers.yaml; no setting reads it
+
 
 class RedisSettings(BaseModel):
     redis_url: Annotated[SecretStr, url_of("redis", "rediss", "unix")] | None = Field(

@@ -4,14 +4,14 @@ import time
 from asyncio import CancelledError
 
 from asyncpg import InterfaceError, InternalClientError, PostgresError
-from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.db.libpq import direct_url
 from app.db.settings import DatabaseSettings
-from app.db.url import PostgresTarget, parse_postgres_url
+from app.db.url import parse_postgres_url
 
 # A connection that was idle for longer is tested at checkout. A test at every checkout would
 # nearly double the cost of a small query.
@@ -37,9 +37,11 @@ def create_engine(settings: DatabaseSettings, *, pool_size: int) -> AsyncEngine:
         pool_size: maximum number of connections; there is no overflow.
 
     Raises:
-        ValueError: the URL is missing or malformed.
+        ValueError: the URL is missing.
     """
-    target = _parse(settings.database_url, "DATABASE_URL")
+    if settings.database_url is None:
+        raise ValueError("DATABASE_URL is missing")
+    target = parse_postgres_url(settings.database_url.get_secret_value())
     limit_seconds = settings.database_statement_timeout_seconds
     connect_args = {
         "timeout": settings.database_connect_timeout_seconds,
@@ -75,15 +77,11 @@ def create_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     Closing a connection ends its session, which releases the session's locks.
 
     Raises:
-        ValueError: the URL is missing or malformed, or that of a transaction pooler.
+        ValueError: the URL is missing, or that of a transaction pooler.
     """
-    unpooled = settings.database_unpooled_url
-    variable = "DATABASE_UNPOOLED_URL" if unpooled else "DATABASE_URL"
-    target = _parse(unpooled or settings.database_url, variable)
+    target = parse_postgres_url(direct_url(settings))
     if target.is_pooled:
-        raise ValueError(
-            f"{variable} is a transaction pooler's: for migrations, set DATABASE_UNPOOLED_URL"
-        )
+        raise ValueError("migrations need a direct connection: set DATABASE_UNPOOLED_URL")
     connect_args = {"timeout": settings.database_connect_timeout_seconds, **target.connect_args}
     connect_args["server_settings"] |= TCP_SETTINGS | {
         "lock_timeout": f"{settings.migration_lock_timeout_seconds}s",
@@ -95,12 +93,6 @@ def create_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     return create_async_engine(
         target.url, connect_args=connect_args, poolclass=NullPool, hide_parameters=True
     )
-
-
-def _parse(url: SecretStr | None, variable: str) -> PostgresTarget:
-    if url is None:
-        raise ValueError("DATABASE_URL is missing")
-    return parse_postgres_url(url.get_secret_value(), variable=variable)
 
 
 def _test_idle_connections(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, MetaData, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import create_migration_engine
+from app.db.migration_target import MigrationTarget, Step, newer_than_code
 from app.db.model import Model
 from app.db.schema_version import (
     MigrationError,
@@ -55,35 +56,51 @@ def load_models() -> MetaData:
     return Model.metadata
 
 
-async def migrate(settings: DatabaseSettings, *, accept_newer: bool = True) -> None:
+async def migrate(
+    settings: DatabaseSettings, *, to: str | None = None, accept_newer: bool = True
+) -> None:
     """Run `alembic upgrade head`, after waiting for the database and for other replicas.
 
     Args:
         settings: the database and the longest waits.
+        to: upgrade or downgrade to this revision, to "head", or to "base", before the first one.
         accept_newer: return if the database has migrations that this code does not have.
 
     Raises:
-        MigrationError: the database did not appear, another replica did not finish, or a
-            migration failed. Migrations that were committed before stay.
+        MigrationError: the database did not appear, another replica did not finish, a migration
+            failed, or `to` cannot be reached. Migrations that were committed before stay.
     """
     revisions = load_revisions()
+    target = None if to in {None, "head", revisions.head} else MigrationTarget(str(to), settings)
+
+    async def find_step(connection: AsyncConnection) -> Step | None:
+        if target is not None:
+            step = target.step_from(await read_revisions(connection))
+            if step is None:
+                log.info("the database is at this migration", revision=to)
+            return step
+        accepts = accept_newer and to is None
+        is_done = await _is_done(connection, revisions, accept_newer=accepts)
+        return None if is_done else (command.upgrade, "head")
+
     wait_seconds = settings.migration_wait_seconds
     limit_seconds = wait_seconds + settings.database_statement_timeout_seconds
     try:
         # Closing the connection releases the lock.
         async with aclosing(await _connect(settings)) as connection:
             async with asyncio.timeout(limit_seconds):
-                if await _is_done(connection, revisions, accept_newer=accept_newer):
+                if await find_step(connection) is None:
                     return
                 await _acquire_lock(connection, wait_seconds)
                 # Another replica may have migrated during the wait.
-                if await _is_done(connection, revisions, accept_newer=accept_newer):
+                if (step := await find_step(connection)) is None:
                     return
-            log.info("migrating", to=revisions.head)
+            goal = revisions.head if to in {None, "head"} else to
+            log.info("migrating", to=goal)
             started = time.monotonic()
-            await _upgrade(settings)
+            await _run(settings, step)
             seconds = round(time.monotonic() - started, 2)
-            log.info("migrated", to=revisions.head, seconds=seconds)
+            log.info("migrated", to=goal, seconds=seconds)
     except TimeoutError as error:
         raise MigrationError("the database does not answer") from error
     except (exc.SQLAlchemyError, OSError, ValueError) as error:
@@ -103,10 +120,7 @@ async def _is_done(
             "the database is newer than this code", database=describe(current), code=revisions.head
         )
     elif state == "ahead":
-        raise MigrationError(
-            f"the database is at {describe(current)}, which this code does not have: get the "
-            "code that has it, or use an empty database (in development, delete .data/)"
-        )
+        raise newer_than_code(current)
     return state != "behind"
 
 
@@ -145,9 +159,10 @@ async def _acquire_lock(connection: AsyncConnection, timeout_seconds: float) -> 
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _upgrade(settings: DatabaseSettings) -> None:
+async def _run(settings: DatabaseSettings, step: Step) -> None:
+    run, revision = step
     try:
         async with create_migration_engine(settings).connect() as connection:
-            await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
+            await connection.run_sync(lambda sync: run(alembic_config(sync), revision))
     except Exception as error:  # a migration is code, which may raise any error
         raise MigrationError(f"a migration failed: {explain(error)}") from error

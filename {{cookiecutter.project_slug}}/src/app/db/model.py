@@ -1,15 +1,32 @@
-"""The declarative base class of every model, and a primary key that most of them have."""
+"""The declarative base class of every model, and primary keys that the server generates."""
 
+import enum
 import uuid
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from sqlalchemy import TIMESTAMP, BigInteger, MetaData, Text, text
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    Identity,
+    MetaData,
+    Text,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 GeneratedId = Annotated[
     uuid.UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
 ]
+
+
+NumberedId = Annotated[int, mapped_column(Identity(), primary_key=True)]
+# Text with the values of the enum. A native enum could not lose a value.
+EnumText = Enum(
+    enum.Enum, native_enum=False, length=None, values_callable=lambda kind: [m.value for m in kind]
+)
 
 
 class Model(DeclarativeBase):
@@ -19,7 +36,13 @@ class Model(DeclarativeBase):
     # otherwise need a query, which an AsyncSession cannot run implicitly.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as declared
 
-    type_annotation_map = {int: BigInteger, str: Text, datetime: TIMESTAMP(timezone=True)}  # noqa: RUF012 - SQLAlchemy reads it as declared
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as declared
+        int: BigInteger,
+        str: Text,
+        datetime: TIMESTAMP(timezone=True),
+        enum.Enum: EnumText,
+        Literal: EnumText,
+    }
 
     metadata = MetaData(
         naming_convention={
@@ -30,3 +53,17 @@ class Model(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Add a check for each column of an enum, with the name of the column."""
+        super().__init_subclass__(**options)
+        table = cls.metadata.tables.get(str(getattr(cls, "__table__", None)))
+        if table is None:
+            return  # an abstract class
+        # A subclass without a table of its own adds columns to that of its base class.
+        checked: set[str] = table.info.setdefault("checked_enums", set())
+        for column in table.columns:
+            if isinstance(column.type, Enum) and column.name not in checked:
+                checked.add(column.name)
+                check = CheckConstraint(column.in_(column.type.enums), name=column.name)
+                table.append_constraint(check)

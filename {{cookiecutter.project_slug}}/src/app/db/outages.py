@@ -1,7 +1,7 @@
 """Translate connection errors and timeouts of PostgreSQL into `Unavailable`."""
 
 import structlog
-from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event, exc
 
 from app.errors import Unavailable
 
@@ -42,7 +42,11 @@ def translate_errors(engine: Engine) -> None:
             failed = context.connection.get_execution_options().get(FAILED_STATEMENTS)
             if failed is not None:
                 failed.append(error)
-                if not context.is_disconnect and not _is_in_transaction(context.connection):
+                if not (
+                    context.is_disconnect
+                    or _is_in_transaction(context.connection)
+                    or _is_unsent(context.sqlalchemy_exception)
+                ):
                     # BEGIN failed. asyncpg would begin later transactions with SAVEPOINT.
                     _invalidate(context)
         if isinstance(error, TimeoutError):
@@ -51,6 +55,11 @@ def translate_errors(engine: Engine) -> None:
         if context.is_disconnect or isinstance(error, OSError) or state.startswith(OUTAGES):
             return unavailable(error)
         return None
+
+
+def _is_unsent(error: Exception | None) -> bool:
+    """Return whether a statement was not sent, because of a parameter that its type refuses."""
+    return isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError)
 
 
 def _invalidate(context: ExceptionContext) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 NUMBER = re.compile(r"[0-9]{4}")  # a merge has a random revision
+REVISION = re.compile(r"""^revision\b.*?=\s*["'](.+?)["']""", re.MULTILINE)  # in a file
 UNDEFINED_TABLE = "42P01"
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 MERGE_COMMAND = 'uv run alembic merge heads -m "merge branches"'
@@ -58,35 +59,46 @@ def load_revisions(folder: Path = MIGRATIONS) -> Revisions:
     """
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - the import takes 50 ms
 
+    refuse_duplicates(folder)
     try:
         scripts = ScriptDirectory(folder)
         known = frozenset(script.revision for script in scripts.walk_revisions())
+    except KeyError as error:
+        raise MigrationError(f"a migration follows {error}, which no file has") from error
     except Exception as error:  # a migration is code, which may raise any error
         raise MigrationError(f"the migrations cannot be read: {explain(error)}") from error
-    refuse_duplicates(scripts)
+    return Revisions(single_head(scripts), known)
+
+
+def single_head(scripts: "ScriptDirectory") -> str | None:
+    """Return the last revision, or None if there are no migrations.
+
+    Raises:
+        MigrationError: the migrations have several heads.
+    """
     heads = sorted(scripts.get_heads())
     if len(heads) > 1:
         names = " and ".join(Path(scripts.get_revision(head).path).name for head in heads)
         raise MigrationError(f"the migrations have several heads, {names}: run `{MERGE_COMMAND}`")
-    return Revisions(heads[0] if heads else None, known)
+    return heads[0] if heads else None
 
 
-def refuse_duplicates(scripts: "ScriptDirectory") -> None:
+def refuse_duplicates(folder: Path = MIGRATIONS) -> None:
     """Refuse two files with the same revision: Alembic would warn, and run only one of them.
 
     Raises:
-        MigrationError: names the files, and the change that lets one follow the other.
+        MigrationError: names the files, and the command that lets one follow the other.
     """
-    loaded = {Path(script.path).name for script in scripts.walk_revisions()}
-    present = {file.name for file in Path(scripts.versions).glob("[!_.]*.py")}
-    for name in sorted(present - loaded):
-        number = name.partition("_")[0]
-        names = " and ".join(sorted(n for n in present if n.partition("_")[0] == number))
-        head, following = max(scripts.get_heads()), next_number(scripts)
-        raise MigrationError(
-            f"two migrations have the same revision ({names}): rename the one that is not deployed "
-            f'to {following}_…, with revision = "{following}" and down_revision = "{head}"'
-        )
+    files: dict[str, list[str]] = {}
+    for file in sorted((folder / "versions").glob("[!_.]*.py")):
+        if found := REVISION.search(file.read_text(encoding="utf-8")):
+            files.setdefault(found[1], []).append(file.name)
+    for names in files.values():
+        if len(names) > 1:
+            raise MigrationError(
+                f"two migrations have the same revision ({' and '.join(names)}): run `uv run app "
+                "renumber FILE` with the one that is not deployed, and with those that follow it"
+            )
 
 
 def next_number(scripts: "ScriptDirectory") -> str:

@@ -3,13 +3,21 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
-from app.settings_base import EnvironmentSettings, production_value, url_of
+from app.settings_base import EnvironmentSettings, production_value
 
 PLACEHOLDER_PASSWORD = re.compile(r":(password|postgres|changeme|change-me|secret|development)@")
-# This checks the scheme only. app.db.url parses the rest.
-PostgresUrl = Annotated[SecretStr, url_of("postgresql", "postgres", rest=".+")]
+
+
+def _check_url(url: SecretStr) -> SecretStr:
+    from app.db.url import parse_postgres_url  # noqa: PLC0415 - the import of SQLAlchemy is slow
+
+    parse_postgres_url(url.get_secret_value())
+    return url
+
+
+PostgresUrl = Annotated[SecretStr, AfterValidator(_check_url)]
 
 
 class DatabaseSettings(EnvironmentSettings):

@@ -33,7 +33,7 @@ class PostgresTarget:
     """A SQLAlchemy URL, and the arguments of asyncpg.connect() that a URL cannot hold.
 
     Attributes:
-        url: host, port, user, password and database.
+        url: host or socket directory, port, user, password and database.
         connect_args: for `create_async_engine`; always with `server_settings`.
         is_pooled: behind a transaction pooler, which breaks prepared statements.
     """
@@ -43,13 +43,8 @@ class PostgresTarget:
     is_pooled: bool
 
 
-def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> PostgresTarget:
-    """Parse a PostgreSQL URL.
-
-    Args:
-        text: `postgres://`, `postgresql://` or with a driver; percent-encoded or not; with
-            libpq's query parameters; IPv4, IPv6, name or socket directory (`?host=/path`).
-        variable: the name of the variable, for the error.
+def split_postgres_url(text: str) -> tuple[URL, dict[str, str]]:
+    """Return a PostgreSQL URL and its parameters. The host may be a socket directory.
 
     Raises:
         ValueError: the URL is malformed. The message does not repeat it.
@@ -57,10 +52,32 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
     matches = (form.fullmatch(text.strip()) for form in _FORMS)
     match = next((match for match in matches if match), None)
     if match is None:
-        raise ValueError(f"{variable} is not of the form postgresql://user:password@host:5432/name")
+        raise ValueError("it is not of the form postgresql://user:password@host:5432/name")
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     host = query.pop("host", None) or unquote(match["host"] or "").strip("[]") or "localhost"
     port = query.pop("port", None) or match["port"]
+    url = URL.create(
+        "postgresql+asyncpg",
+        username=_decode(match["user"]),
+        password=_decode(match["password"]),
+        host=host,
+        port=int(port) if port else None,
+        database=_decode(match["name"]),
+    )
+    return url, query
+
+
+def parse_postgres_url(text: str) -> PostgresTarget:
+    """Parse a PostgreSQL URL.
+
+    Args:
+        text: `postgres://`, `postgresql://` or with a driver; percent-encoded or not; with
+            libpq's query parameters; IPv4, IPv6, name or socket directory (`?host=/path`).
+
+    Raises:
+        ValueError: the URL is malformed. The message does not repeat it.
+    """
+    url, query = split_postgres_url(text)
     is_pooled = query.pop("pgbouncer", "false") == "true"
     ssl_mode, root_certificate = query.pop("sslmode", None), query.pop("sslrootcert", None)
     if ssl_mode is None and query.pop("ssl", None) == "true":
@@ -68,27 +85,16 @@ def parse_postgres_url(text: str, *, variable: str = "DATABASE_URL") -> Postgres
     server_settings = {name: query.pop(name) for name in _SERVER_SETTINGS if name in query}
     connect_args: dict[str, Any] = {"server_settings": server_settings}
     if ssl_mode:
-        connect_args["ssl"] = _ssl(ssl_mode, root_certificate, variable)
+        connect_args["ssl"] = _ssl(ssl_mode, root_certificate)
     for name, value in query.items():
         if name == "connect_timeout":
             if not value.isdigit():
-                raise ValueError(f"{variable} has a connect_timeout that is not a whole number")
+                raise ValueError("its connect_timeout is not a whole number")
             connect_args["timeout"] = float(value) or None  # libpq: 0 is no limit
         elif name == "target_session_attrs":
             connect_args[name] = value.replace("-", "_")
         elif name not in _IGNORED:
-            raise ValueError(
-                f"{variable} has the parameter {name!r}, which this service does not support"
-            )
-    url = URL.create(
-        "postgresql+asyncpg",
-        username=_decode(match["user"]),
-        password=_decode(match["password"]),
-        host=None if host.startswith("/") else host,
-        port=int(port) if port else None,
-        database=_decode(match["name"]),
-        query={"host": host} if host.startswith("/") else {},
-    )
+            raise ValueError(f"this service does not support the parameter {name!r}")
     return PostgresTarget(url, connect_args, is_pooled)
 
 
@@ -96,9 +102,9 @@ def _decode(part: str | None) -> str | None:
     return unquote(part) if part else None
 
 
-def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SSLContext:
+def _ssl(mode: str, root_certificate: str | None) -> str | ssl.SSLContext:
     if mode not in _SSL_MODES:
-        raise ValueError(f"{variable} has sslmode={mode}; it can be {', '.join(_SSL_MODES)}")
+        raise ValueError(f"sslmode={mode} is none of {', '.join(_SSL_MODES)}")
     if not mode.startswith("verify") and not (mode == "require" and root_certificate):
         return mode
     # With a root certificate, "require" verifies the certificate and not the name, as in libpq.
@@ -106,8 +112,7 @@ def _ssl(mode: str, root_certificate: str | None, variable: str) -> str | ssl.SS
     try:
         context = ssl.create_default_context(cafile=file)
     except OSError as error:
-        raise ValueError(
-            f"{variable}: sslrootcert={root_certificate} cannot be read: {error.strerror}"
-        ) from error
+        reason = f"sslrootcert={root_certificate} cannot be read: {error.strerror}"
+        raise ValueError(reason) from error
     context.check_hostname = mode == "verify-full"
     return context

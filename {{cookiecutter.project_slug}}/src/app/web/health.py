@@ -40,6 +40,7 @@ class Summary(BaseModel):
 class Details(Summary):
     environment: str
     components: dict[str, Component]
+    info: dict[str, dict[str, float | None] | None]  # option: worker
 
 
 def add_health_routes(app: FastAPI, settings: WebSettings, health: Health) -> None:
@@ -86,4 +87,5 @@ def add_health_routes(app: FastAPI, settings: WebSettings, health: Health) -> No
             **summary.model_dump(),
             environment=settings.environment,
             components=await health.components(),
+            info={name: await read() for name, read in health.info.items()},  # option: worker
         )

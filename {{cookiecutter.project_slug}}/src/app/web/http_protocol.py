@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 protocol, with three corrections that uvicorn lacks.
 
-No other module subclasses a class of uvicorn. `tests/web/test_http_protocol.py` runs uvicorn
+No other module subclasses a class of uvicorn. `test_http_protocol.py` runs uvicorn
 without this module, and fails when uvicorn has made one of the corrections: then remove it here.
 
 1. uvicorn accepts a head, and trailers, of any size and keeps them in memory.

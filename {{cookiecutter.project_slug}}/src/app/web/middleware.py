@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from app.db.development import log_undefined
 from app.web.checks import Health
 from app.web.cors import allow_origins
 from app.web.hosts import HostCheck
@@ -115,7 +116,7 @@ class RequestMiddleware:
             summary.error = error
             # Starlette calls a handler of Exception outside of all middleware, where request id
             # and CORS headers are missing, and raises the error again.
-            log.exception("unhandled exception")
+            _log_unhandled(error, self._settings)
             if summary.status:
                 raise  # part of the response is sent: the server closes the connection
             await self._as_app(Problem())(inner, receive, respond)
@@ -141,6 +142,11 @@ class RequestMiddleware:
     def _as_app(self, problem: Problem) -> ASGIApp:
         """Return an application that responds with a problem, and with CORS headers."""
         return allow_origins(render(problem), self._settings)
+
+
+def _log_unhandled(error: Exception, settings: WebSettings) -> None:
+    if not (settings.is_development and log_undefined(error)):
+        log.error("unhandled exception", exc_info=error)
 
 
 def _request_id(sent: str) -> str:

@@ -7,12 +7,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from structlog.contextvars import get_contextvars
 
 from app import errors
 from app.errors import ServiceError
 from app.web.routes import allowed_methods
+from app.web.unstorable_values import refuse_unstorable_value
 
 MEDIA_TYPE = "application/problem+json"
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -25,7 +27,9 @@ STATUS: dict[type[ServiceError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.VersionMismatch: 412,
+    errors.BadGateway: 502,
     errors.Unavailable: 503,
+    errors.GatewayTimeout: 504,
 }
 
 
@@ -132,6 +136,12 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = Problem(headers=headers)
         problem.status = error.status_code
         problem.title = PHRASES.get(error.status_code, "Error")
+        return render(problem)
+
+    @app.exception_handler(DBAPIError)
+    async def on_database_error(request: Request, error: DBAPIError) -> Response:
+        if (problem := await refuse_unstorable_value(request, error)) is None:
+            raise error
         return render(problem)
 
     @app.exception_handler(RequestValidationError)

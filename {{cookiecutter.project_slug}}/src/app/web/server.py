@@ -95,7 +95,7 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
         timeout_worker_healthcheck=PROCESS_TIMEOUT_SECONDS,
         workers=settings.web_concurrency,
     )
-    url = f"http://{_host_for_url(settings.host)}:{sockets[0].getsockname()[1]}"
+    url = url_of(sockets[0])
     log.info("listening", url=url, **({"docs": f"{url}/docs"} if settings.serves_docs else {}))
     with suppress(KeyboardInterrupt):
         if reload:
@@ -111,11 +111,12 @@ def serve(factory: str, settings: WebSettings, *, reload: bool = False) -> None:
             uvicorn.Server(config).run(sockets=sockets)
 
 
-def _host_for_url(host: str) -> str:
-    """Return the host part of a URL that a browser on this machine can open."""
-    if host in {"", "0.0.0.0", "127.0.0.1", "::", "::1"}:  # noqa: S104 - only compared
-        return "localhost"
-    return f"[{host}]" if ":" in host else host
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of a socket, for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "127.0.0.1", "::", "::1"}:  # noqa: S104 - only compared
+        return f"http://localhost:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
