@@ -1,111 +1,167 @@
 """Fixtures with a real PostgreSQL, real migrations and real processes.
 
-Without DATABASE_URL, an embedded PostgreSQL is started for the whole run. Each worker of
-pytest-xdist creates its own database and drops it. Tests use no other database.
+Without DATABASE_URL, an embedded PostgreSQL is started for the whole run, and its data stay in
+`.data/test`. Each worker of pytest-xdist creates its own databases and drops them.
 """
 
-import asyncio
+import gc
 import json
 import logging
 import os
 import shutil
-import tempfile
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+import uuid  # option: auth
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory  # option: redis
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
-from sqlalchemy import text
+from pydantic import ValidationError
+from sqlalchemy import delete, text
 from starlette.types import Receive, Scope, Send
 
 import app
-from app.db.engine import create_engine, create_migration_engine
-from app.db.migrate import load_models, migrate
-from app.dev.services import embedded_services
+from app.db.engine import create_engine
+from app.db.migrate import load_models
+from app.dev.services import DataFolderError, embedded_postgres
+from app.dev.valkey import embedded_valkey  # option: redis
 from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
+from clusters import copy_cluster, create_cluster
+from databases import Databases, open_databases
 
-pytest_plugins: list[str] = []
+pytest_plugins = ["postgres_server"]
 pytest_plugins += ["authentication"]  # option: auth
 pytest_plugins += ["valkey_server"]  # option: redis
 
-SERVERS = pytest.StashKey[ExitStack]()
-AUTH_KEYS = f"tests:{uuid.uuid4().hex}"  # option: auth
+DATA = Path(__file__).parents[1] / ".data" / "test"
+# Variables for every test, such as {"PAYMENT_KEY": "a-test-key"}: settings without a default.
+TEST_VALUES: dict[str, str] = {}
+# pytest and the tests import this module under two names, so the key is not random.  # option: auth
+AUTH_KEYS = "tests:" + uuid.uuid5(uuid.NAMESPACE_DNS, "tests").hex  # option: auth
 Lines = Callable[[], list[dict[str, Any]]]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers once, and pass their URLs to the workers of pytest-xdist.
+class Servers:
+    """The embedded servers of a run. They start while the tests are imported."""
 
-    The other variables of the service are removed: they must not change the tests.
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._executor = ThreadPoolExecutor(1)
+        self._start_result = self._executor.submit(self._start)
+
+    def wait(self) -> None:
+        """Wait until the servers run, and set the variables with their URLs."""
+        try:
+            urls = self._start_result.result()
+        except DataFolderError as error:
+            raise pytest.UsageError(error.message) from error
+        for name, url in urls.items():
+            os.environ.setdefault(name, url)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._stack.close()
+
+    def _start(self) -> dict[str, str]:
+        create_cluster()
+        try:
+            postgres = self._stack.enter_context(self._postgres())
+        except DataFolderError:  # of another version, or damaged: nothing in it is needed
+            shutil.rmtree(DATA, ignore_errors=True)
+            postgres = self._stack.enter_context(self._postgres())
+        urls = {"TEST_DATABASE_URL": postgres, "TEST_KEEP_TEMPLATE": "yes"}
+        folder = Path(self._stack.enter_context(TemporaryDirectory()))  # option: redis
+        valkey = self._stack.enter_context(embedded_valkey(folder))  # option: redis
+        urls["TEST_REDIS_URL"] = valkey  # option: redis
+        return {name: url for name, url in urls.items() if url}
+
+    def _postgres(self) -> AbstractContextManager[str]:
+        if not DATA.exists():
+            copy_cluster(DATA)
+        return embedded_postgres(DATA)
+
+
+SERVERS = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers once, unless DATABASE_URL names one. Remove the service's variables.
+
+    Workers of pytest-xdist inherit the URLs. No variable of the service changes a test.
     """
-    if "TEST_DATABASE_URL" not in os.environ:
-        names = ["DATABASE_URL"]
-        names += ["REDIS_URL"]  # option: redis
-        given = {name: os.environ[name] for name in names if os.environ.get(name)}
-        if "DATABASE_URL" not in given:
-            folder = Path(tempfile.mkdtemp(prefix="test-servers-"))
-            stack = config.stash[SERVERS] = ExitStack()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            given = stack.enter_context(embedded_services(folder)) | given
-            asyncio.run(_disable_durability(given["DATABASE_URL"]))
-        os.environ.update({f"TEST_{name}": url for name, url in given.items() if url})
+    names = ["DATABASE_URL"]
+    names += ["REDIS_URL"]  # option: redis
+    given = {f"TEST_{name}": os.environ[name] for name in names if os.environ.get(name)}
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
+    os.environ.update(given)
+    if "TEST_DATABASE_URL" in given:
+        os.environ.pop("TEST_KEEP_TEMPLATE", None)  # of tests that run these tests
+    set_test_values()
+    if "TEST_DATABASE_URL" not in os.environ and not config.option.collectonly:
+        config.stash[SERVERS] = Servers()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Run the slow tests first: those that start processes take seconds."""
-    items.sort(key=lambda item: not hasattr(item.module, "Service"))
+def set_test_values() -> None:
+    """Set the variables of TEST_VALUES. Processes that tests start inherit them.
+
+    Raises:
+        pytest.UsageError: a setting has no default and no value here, or a value is invalid.
+    """
+    os.environ.update(TEST_VALUES)
+    try:
+        settings_for("postgresql:///of-no-test")
+    except ValidationError as error:
+        problems = [
+            (".".join(map(str, item["loc"])).upper(), item["msg"]) for item in error.errors()
+        ]
+        found = "; ".join(f"{variable}: {problem}" for variable, problem in problems)
+        raise pytest.UsageError(f"{found} (see TEST_VALUES in tests/conftest.py)") from error
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    wait_for_servers(config)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # a full collection skips the imported modules: it takes 0.2 s with them
+    wait_for_servers(session.config)
+
+
+def wait_for_servers(config: pytest.Config) -> None:
+    if servers := config.stash.get(SERVERS, None):
+        servers.wait()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if stack := config.stash.get(SERVERS, None):
-        stack.close()
+    if servers := config.stash.get(SERVERS, None):
+        servers.close()
 
 
-async def _disable_durability(server: str) -> None:
-    """Make writes faster: the data of a test need not survive a power cut."""
-    engine = create_engine(settings_for(server), pool_size=1)
-    async with engine.connect() as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
-        await connection.execute(text("SELECT pg_reload_conf()"))
-    await engine.dispose()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests first: those that start processes take seconds."""
+    items.sort(key=lambda item: item.path.parent.name != "processes")
 
 
 def settings_for(database_url: str, **values: object) -> Settings:
-    """Return settings for a test; every other setting has its default."""
+    """Return settings for a test; every other setting has its default.
+
+    On a busy machine, connecting to the database takes longer than the default limits.
+    """
+    waits = ("database_connect_timeout_seconds", "database_pool_timeout_seconds")
+    values = dict.fromkeys(waits, 60) | values
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
     values = {"auth_keys": AUTH_KEYS} | values  # option: auth
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
-
-
-@asynccontextmanager
-async def new_database() -> AsyncIterator[str]:
-    """Create an empty database, yield its URL, and drop it."""
-    server = os.environ["TEST_DATABASE_URL"]
-    name = f"test_{uuid.uuid4().hex}"
-    # Without a limit on the time of a statement: on a busy machine, DROP DATABASE takes seconds.
-    engine = create_migration_engine(settings_for(server))
-    administration = engine.execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        async with administration.connect() as connection:
-            await connection.execute(text(f'CREATE DATABASE "{name}"'))
-            try:
-                yield urlsplit(server)._replace(path=f"/{name}").geturl()
-            finally:
-                await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager
@@ -140,9 +196,23 @@ def is_problem(response: Response, status: int, name: str) -> bool:
     )
 
 
+@pytest.fixture(scope="session")
+async def databases() -> AsyncIterator[Databases]:
+    server, keep_template = os.environ["TEST_DATABASE_URL"], "TEST_KEEP_TEMPLATE" in os.environ
+    async with open_databases(server, settings_for, keep_template=keep_template) as databases:
+        yield databases
+
+
 @pytest.fixture
-async def empty_database() -> AsyncIterator[str]:
-    async with new_database() as url:
+async def empty_database(databases: Databases) -> AsyncIterator[str]:
+    async with databases.new() as url:
+        yield url
+
+
+@pytest.fixture
+async def migrated_database(databases: Databases) -> AsyncIterator[str]:
+    """Yield the URL of a migrated database for one test."""
+    async with databases.new_migrated() as url:
         yield url
 
 
@@ -154,10 +224,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def database_url() -> AsyncIterator[str]:
+async def database_url(databases: Databases) -> AsyncIterator[str]:
     """Yield the URL of a migrated database, one for each worker of pytest-xdist."""
-    async with new_database() as url:
-        await migrate(settings_for(url))
+    async with databases.new_migrated() as url:
         yield url
 
 
@@ -198,13 +267,24 @@ async def client(
     return service
 
 
+@pytest.fixture(scope="session")
+async def delete_rows(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Return a function that deletes all rows of the service, in one statement."""
+    tables = reversed(load_models().sorted_tables)
+    statements = " ".join(f"{delete(table)};" for table in tables)
+    statements += " DELETE FROM pgqueuer;"  # option: postgres
+    engine = create_engine(settings, pool_size=1)
+    async with engine.connect() as connection:
+
+        async def run() -> None:
+            await connection.execute(text(f"DO $$ BEGIN {statements} END $$"))
+
+        yield run
+    await engine.dispose()
+
+
 @pytest.fixture
-async def clean_tables(settings: Settings) -> AsyncIterator[None]:
-    """Truncate the tables after the test: requests commit, so a rollback would not suffice."""
+async def clean_tables(delete_rows: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Delete the rows after the test: requests commit, so a rollback would not suffice."""
     yield
-    tables = ", ".join(load_models().tables)
-    if tables:
-        engine = create_engine(settings, pool_size=1)
-        async with engine.begin() as connection:
-            await connection.execute(text(f"TRUNCATE {tables}"))
-        await engine.dispose()
+    await delete_rows()

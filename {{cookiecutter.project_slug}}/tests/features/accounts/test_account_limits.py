@@ -1,4 +1,3 @@
-import os
 import time
 from typing import Any
 
@@ -7,9 +6,7 @@ from httpx import AsyncClient
 
 from conftest import is_problem
 
-pytestmark = pytest.mark.skipif(
-    "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
-)
+pytestmark = pytest.mark.usefixtures("redis_url")
 
 ACCOUNT = {"email": "grace@navy.example", "password": "a nanosecond is 30 cm"}
 FORM = {"username": "grace@navy.example", "password": "guessed"}

@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 from httpx import AsyncClient
@@ -7,17 +6,17 @@ from redis.asyncio import Redis
 
 from app.service_info import SERVICE_NAME
 
-pytestmark = pytest.mark.skipif(
-    "TEST_REDIS_URL" not in os.environ, reason="there is no embedded Valkey here: set REDIS_URL"
-)
+pytestmark = pytest.mark.usefixtures("redis_url")
 
 
-async def test_bookmark_is_read_from_the_cache_until_it_changes(client: AsyncClient) -> None:
+async def test_bookmark_is_read_from_the_cache_until_it_changes(
+    client: AsyncClient, redis_url: str
+) -> None:
     new = {"url": "https://a.example/x", "title": "A"}
     location = (await client.post("/bookmarks", json=new)).headers["Location"]
     bookmark = (await client.get(location)).json()
     key = f"{SERVICE_NAME}:bookmark:{bookmark['id']}"
-    async with Redis.from_url(os.environ["TEST_REDIS_URL"]) as redis:
+    async with Redis.from_url(redis_url) as redis:
         await redis.set(key, json.dumps(bookmark | {"title": "from the cache"}))
     assert (await client.get(location)).json()["title"] == "from the cache"
 
