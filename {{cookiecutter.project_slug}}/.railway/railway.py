@@ -24,7 +24,6 @@ PGVECTOR = "pgvector/pgvector:pg18"  # option: pgvector
 # Not railway.redis(), which sets no REDIS_URL. A full Redis evicts expiring keys.  # option: redis
 REDIS = "docker-entrypoint.sh redis-server --protected-mode no"  # option: redis
 REDIS += " --maxmemory 256mb --maxmemory-policy volatile-lru"  # option: redis
-REDIS += " --appendonly yes"  # option: worker
 
 
 @railway.define_railway
@@ -42,13 +41,8 @@ def main() -> railway.Project:
     resources = [database, app]
 
     cache = {"source": railway.image("redis:8"), "start": REDIS}  # option: redis
-    jobs = railway.volume("jobs")  # option: worker
-    cache["volumeMounts"] = {"/data": jobs}  # option: worker
     resources += [railway.service("cache", **cache)]  # option: redis
-    resources += [jobs]  # option: worker
-    unasked = {k: v for k, v in DEPLOY.items() if not k.startswith("health")}  # option: worker
-    like_app = {"build": BUILD, "deploy": unasked}  # option: worker
+    like_app = {"build": BUILD, "deploy": DEPLOY}  # option: worker
     like_app["env"] = {name: app.env[name] for name in variables}  # option: worker
     resources += [railway.service("worker", start="app worker", **like_app)]  # option: worker
-    resources += [railway.service("scheduler", start="app scheduler", **like_app)]  # option: worker
     return railway.project(PROJECT, resources=resources)

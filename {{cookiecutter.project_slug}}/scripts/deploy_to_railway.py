@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SERVICES = ["app"]  # first: it migrates the database, which the others use
-SERVICES += ["worker", "scheduler"]  # option: worker
+SERVICES += ["worker"]  # option: worker
 
 
 def deploy(commit: str, folder: Path) -> None:

@@ -17,7 +17,7 @@ import urllib.request
 from typing import Any
 
 SERVICES = ["example-service"]  # first: it migrates the database, which the others use
-SERVICES += ["example-service-worker", "example-service-scheduler"]  # option: worker
+SERVICES += ["example-service-worker"]  # option: worker
 
 API = "https://api.render.com/v1"
 TIMEOUT_SECONDS = 30  # of one request
