@@ -6,18 +6,25 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import engine
 import pytest
+import results_page
 from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "{{cookiecutter.project_slug}}"
+# A make that a test runs would inherit the options of `make test`, and print its directory.
+for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+    os.environ.pop(name, None)
+LONGEST = "test_every_combination"  # a minute
 QUESTIONS: dict[str, object] = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
@@ -52,6 +59,25 @@ def tracked_files() -> list[str]:
     return [name for name in names if (ROOT / name).exists()]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def folder_of_inner_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the pytest of a baked service another temporary folder than that of this run.
+
+    Each start of pytest closes its folder to other users. Projects are in the folder of this run,
+    and PostgreSQL, which root starts as another user, must read its extensions there.
+    """
+    tmp_path_factory.getbasetemp()  # reads the variable for this run
+    with TemporaryDirectory(prefix="inner-", ignore_cleanup_errors=True) as folder:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let mypy check only the differences between projects. Each worker has a folder of its own."""
+    os.environ["MYPY_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "mypy")
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Provide the repository as a fresh clone has it."""
@@ -80,6 +106,8 @@ def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory)
         key = json.dumps([lock, answers], sort_keys=True)
         if key not in made:
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+                # cookiecutter leaves a copy of each hook in the temporary folder.
+                patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("hooks")))
                 if not lock:
                     patch.setenv("PATH", "")
                 path = cookiecutter(
@@ -98,17 +126,35 @@ def bake(repository: Path, home: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker ends long after the other."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (not item.name.startswith(LONGEST), -slow[item.path]))
     if os.name == "nt":
         for item in items:
             if item.get_closest_marker("posix"):
                 item.add_marker(pytest.mark.skip(reason="Windows has no sh, make or signals"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--measurements",
+        type=Path,
+        metavar="PAGE",
+        help="write the measurements into a section of this page, if every test passes",
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
     if engine.MEASUREMENTS:
         terminalreporter.section("measurements")
         for line in engine.MEASUREMENTS:
             terminalreporter.line(line)
+        page: Path | None = config.getoption("--measurements")
+        if page and exitstatus == pytest.ExitCode.OK:
+            text = results_page.containers_section(engine.MEASUREMENTS)
+            results_page.write_section(page, results_page.CONTAINERS, text)
 
 
 def default_answers() -> dict[str, object]:

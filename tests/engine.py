@@ -161,6 +161,7 @@ class Stack:
         mine = {
             "COMPOSE_PROJECT_NAME": self.name,
             "COMPOSE_FILE": os.pathsep.join(self.files),
+            "COMPOSE_PATH_SEPARATOR": os.pathsep,
             "IMAGE_TAG": "test",
             "PORT": str(self.port),
         }

@@ -103,6 +103,7 @@ class Machine:
             "FAILS": self.fails,
             "CI": "true",
             "PYTEST_DEBUG_TEMPROOT": str(self.folder),
+            "MYPY_CACHE_DIR": os.environ["MYPY_CACHE_DIR"],
         }
         merged = base | self.environment
         for variables in more:

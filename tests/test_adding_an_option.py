@@ -108,10 +108,10 @@ def write_the_service(copy: Copy) -> None:
     (app / "greeting" / "__init__.py").write_text(PACKAGE)
     (app / "greeting" / "routes.py").write_text(ROUTES)
     (app / "greeting" / "settings.py").write_text(SETTINGS)
-    (copy.service / "tests" / "greeting").mkdir()
-    (copy.service / "tests" / "greeting" / "test_greeting.py").write_text(TESTS)
+    (copy.service / "tests" / "infrastructure" / "greeting").mkdir()
+    (copy.service / "tests" / "infrastructure" / "greeting" / "test_greeting.py").write_text(TESTS)
     marker = "  # option: greeting\n"
-    copy.before(app / "main.py", "from app.jobs.queue",
+    copy.before(app / "main.py", "from app.jobs import routes",
                 f"from app.greeting.routes import greeting_router{marker}")  # fmt: skip
     copy.before(app / "main.py", "    app.include_router(bookmarks.router)",
                 f"    app.include_router(greeting_router){marker}")  # fmt: skip
@@ -143,7 +143,7 @@ def tell_the_hook(copy: Copy) -> None:
     owned = (
         "docs/greeting.md",
         "src/app/greeting",
-        "tests/greeting",
+        "tests/infrastructure/greeting",
     )
     lines = "".join(f'        "{path}",\n' for path in owned)
     copy.before(copy.root / "hooks" / "post_gen_project.py", '    "rate_limit": (',
@@ -250,8 +250,9 @@ from test_bake import EVERY_OPTION, NO_OPTION, WORDS
 def test_few(hook, repository, tmp_path, monkeypatch, capsys):
     rows = [row | {"greeting": g} | WORDS[0] for row in (NO_OPTION, EVERY_OPTION) for g in (0, 1)]
     monkeypatch.setattr(test_bake, "COMBINATIONS", rows)
+    monkeypatch.setattr(test_bake, "PARTS", 1)
     test_bake.test_every_combination_has_no_residue_and_passes_ruff(
-        hook, repository, tmp_path, monkeypatch, capsys
+        0, hook, repository, tmp_path, monkeypatch, capsys
     )
 """
 # Of all tests those that look at options, on few combinations of them.
@@ -285,7 +286,8 @@ def test_option_added_by_the_docs_page_passes_all_checks(added: Copy) -> None:
 def test_the_service_with_it_passes(added: Copy) -> None:
     """Its own tests, the comparison of settings and pages, and the import contract."""
     for command in (
-        ("pytest", "-q", "tests/greeting", "tests/test_settings_docs.py"),
+        ("pytest", "-q", "tests/infrastructure/greeting"),
+        ("pytest", "-q", "tests/infrastructure/test_settings_docs.py"),
         ("lint-imports", "--no-cache"),
     ):
         result = added.run("uv", "run", *command, folder=added.service)

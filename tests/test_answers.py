@@ -102,9 +102,11 @@ def test_suggested_name_is_accepted(name: str) -> None:
 def test_needed_option_is_asked_before_and_checked_right_after(option: str) -> None:
     questions = list(QUESTIONS)
     needed, _ = answers.NEEDS[option]
-    assert questions.index(needed) < questions.index(option)
-    assert questions[questions.index(option) + 1] == f"__{option}"
-    assert "accept_together" in str(QUESTIONS[f"__{option}"])
+    question, _, answer = option.partition("=")
+    assert not answer or answer in QUESTIONS[question]
+    assert questions.index(needed) < questions.index(question)
+    assert questions[questions.index(question) + 1] == f"__{question}"
+    assert "accept_together" in str(QUESTIONS[f"__{question}"])
 
 
 @pytest.mark.parametrize(
@@ -129,21 +131,21 @@ def test_rate_limit_is_accepted_only_with_redis(chosen: dict[str, object], refus
     )
 
 
-@pytest.mark.parametrize("worker", ["taskiq", "celery"])
 @pytest.mark.parametrize("without_redis", [{"redis": False}, {}])
-def test_worker_without_redis_is_refused(worker: str, without_redis: dict[str, object]) -> None:
+def test_celery_without_redis_is_refused(without_redis: dict[str, object]) -> None:
     with pytest.raises(answers.FailedHookException) as caught:
-        answers.accept_together({"worker": worker, **without_redis})
+        answers.accept_together({"worker": "celery", **without_redis})
     assert str(caught.value) == (
-        "worker needs redis, because its queue is in Redis: "
-        "choose redis as well, or leave worker out."
+        "worker=celery needs redis, because it sends jobs to workers through Redis: "
+        "choose redis as well, or leave worker=celery out."
     )
 
 
 @pytest.mark.parametrize("redis", [True, False])
-def test_worker_none_with_any_redis_answer_is_accepted(redis: bool) -> None:
-    assert answers.accept_together({"worker": "none", "redis": redis}) == ""
-    assert answers.accept_together({"worker": "taskiq", "redis": True}) == ""
+@pytest.mark.parametrize("worker", ["none", "postgres"])
+def test_other_worker_with_any_redis_answer_is_accepted(worker: str, redis: bool) -> None:
+    assert answers.accept_together({"worker": worker, "redis": redis}) == ""
+    assert answers.accept_together({"worker": "celery", "redis": True}) == ""
 
 
 def run(
@@ -156,7 +158,7 @@ def run(
         [*command, *arguments],
         cwd=folder,
         input=typed,
-        env={**os.environ, "PATH": ""},
+        env={**os.environ, "PATH": "", "TMPDIR": str(folder.parent)},
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -42,7 +43,7 @@ WORDS = [
 OPTIONS = [name for name in CHOICES if name not in WORDS[0]]
 NO_OPTION = {name: "none" if "none" in CHOICES[name] else False for name in OPTIONS}
 EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {
-    "worker": "taskiq",
+    "worker": "postgres",
     "ci": "github",
     "deploy": "railway",
 }
@@ -51,16 +52,17 @@ EVERY_COMBINATION = [
     for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
 ]
 COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
-COUNTS = (4032, 6912)  # valid combinations, all combinations
+COUNTS = (4608, 6912)  # valid combinations, all combinations
+PARTS = 2  # of the valid combinations, for two workers; most files of one are not in the other
 # Words that a project without the option must not contain.
 RESIDUE = {
-    "redis": re.compile(r"\bredis\b|valkey|hiredis", re.IGNORECASE),
+    "redis": re.compile(r"\bredis(_|\b)|valkey|hiredis", re.IGNORECASE),
     "worker": re.compile(
-        r"app worker|app scheduler|app[./](jobs|worker)|finished.job|enqueue|heartbeat"
-        r"|worker.concurrency|\bjobs\.",
+        r"app (worker|jobs)|app[./](jobs|worker)|enqueue|heartbeat|worker.(concurrency|port)"
+        r"|\bjobs\.",
         re.IGNORECASE,
     ),
-    "taskiq": re.compile(r"taskiq", re.IGNORECASE),
+    "postgres": re.compile(r"pgqueuer|croniter|typer\b", re.IGNORECASE),
     "celery": re.compile(r"celery|kombu|billiard", re.IGNORECASE),
     "webhooks": re.compile(r"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(r"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
@@ -118,26 +120,51 @@ def remember_texts(hook: ModuleType, patch: pytest.MonkeyPatch) -> None:
         lines = (hook.BEGIN.fullmatch(x) or hook.TRAILING.fullmatch(x) for x in text.split("\n"))
         return {name for line in lines if line for name in line["names"].split(", ")}
 
-    drop = functools.cache(hook.drop_options)
-    fill = functools.cache(lambda text, words: fill_in(text, dict(words)))
-    fill_in = hook.fill_in
-    words = (*hook.WORDS.values(), "python_version", "license", "pgvector", "_version")
+    patterns = {
+        hook.ANY_WORD: hook.WORDS.values(),
+        hook.PYTHON_VERSION: ["python_version"],
+        hook.VERSION: ["_version"],
+        hook.PGVECTOR_IMAGE: ["pgvector"],
+        hook.LICENSE: ["license"],
+    }
+
+    @functools.cache
+    def answers_in(text: str) -> list[str]:
+        found = (answers for pattern, answers in patterns.items() if pattern.search(text))
+        return list(itertools.chain.from_iterable(found))
+
+    drop, fill_in = functools.cache(hook.drop_options), hook.fill_in
+
+    @functools.cache
+    def fill(text: str, used: tuple[tuple[str, object], ...]) -> str:
+        return fill_in(text, default_answers() | dict(used))
+
     patch.setattr(
         hook, "drop_options", lambda text, of: drop(text, frozenset(of & options_in(text)))
     )
     patch.setattr(
-        hook, "fill_in", lambda text, of: fill(text, tuple((word, of[word]) for word in words))
+        hook,
+        "fill_in",
+        lambda text, of: fill(text, tuple((name, of[name]) for name in answers_in(text))),
     )
+
+
+@functools.cache
+def options_named_in(line: str) -> frozenset[str]:
+    return frozenset(option for option, words in RESIDUE.items() if words.search(line))
 
 
 def test_combinations_cover_every_answer_and_option(hook: ModuleType) -> None:
     assert set(RESIDUE) == set(hook.OWNED)
     assert all(any(words.items() <= row.items() for row in COMBINATIONS) for words in WORDS)
     assert (len(COMBINATIONS), len(EVERY_COMBINATION)) == COUNTS
+    assert len(COMBINATIONS) % PARTS == 0
 
 
 @pytest.mark.posix
+@pytest.mark.parametrize("part", range(PARTS))
 def test_every_combination_has_no_residue_and_passes_ruff(
+    part: int,
     hook: ModuleType,
     repository: Path,
     tmp_path: Path,
@@ -149,7 +176,9 @@ def test_every_combination_has_no_residue_and_passes_ruff(
     template = read_template(repository)
     remember_texts(hook, monkeypatch)
     words_in: dict[tuple[str, str], set[str]] = {}
-    for number, combination in enumerate(COMBINATIONS):
+    size = math.ceil(len(COMBINATIONS) / PARTS)
+    combinations = COMBINATIONS[part * size : (part + 1) * size]
+    for number, combination in enumerate(combinations):
         files = hook.rewrite(template, default_answers() | combination)
         chosen = hook.chosen_options(combination)
         new = {file: text for file, text in files.items() if (file, text) not in words_in}
@@ -159,9 +188,9 @@ def test_every_combination_has_no_residue_and_passes_ruff(
             assert not JINJA.search(text), file
             words_in[file, text] = {
                 option
-                for option, words in RESIDUE.items()
-                if (words.search(text) or words.search(file))
-                and not (option in OTHER_MEANING and OTHER_MEANING[option].search(file))
+                for line in (file, *text.splitlines())
+                for option in options_named_in(line)
+                if not (option in OTHER_MEANING and OTHER_MEANING[option].search(file))
             }
         for file in files.items():
             left = words_in[file] - chosen
@@ -176,7 +205,7 @@ def test_every_combination_has_no_residue_and_passes_ruff(
     lint(tmp_path, "--config", f"lint.isort.known-first-party = {modules}")
     with capsys.disabled():
         print(
-            f"\n{len(COMBINATIONS)} combinations of {', '.join(OPTIONS)}: "
+            f"\n{len(combinations)} combinations of {', '.join(OPTIONS)}: "
             f"{len(words_in)} different files in {time.monotonic() - started:.0f} s",
             file=sys.stderr,  # pytest-xdist shows it
         )
@@ -195,11 +224,12 @@ def test_cookiecutter_writes_the_files_of_the_hook(
 
 
 def check_words(files: Texts, combination: dict[str, object]) -> None:
-    project = tomllib.loads(files["pyproject.toml"])
-    assert project["tool"]["mypy"]["python_version"] == combination["python_version"]
+    (version,) = re.findall(r'^python_version = "(.*)"$', files["pyproject.toml"], re.MULTILINE)
+    assert version == combination["python_version"]
+    (license_name,) = re.findall(r'^license = "(.*)"$', files["pyproject.toml"], re.MULTILINE)
     bases = re.findall(r"^FROM python:(.*)-slim", files["Dockerfile"], re.MULTILINE)
     assert set(bases) == {combination["python_version"]}
-    assert str(combination["license"]).removeprefix("BSD-") in project["project"]["license"]
+    assert str(combination["license"]).removeprefix("BSD-") in license_name
     assert ("Apache License" in files["LICENSE"]) == (combination["license"] == "Apache-2.0")
     assert not any(file.startswith("licenses/") for file in files)
 
@@ -228,7 +258,7 @@ def parse(files: Texts) -> None:
             case ".json":
                 json.loads(text)
             case ".yml" | ".yaml":
-                yaml.safe_load(text)
+                yaml.load(text, yaml.CSafeLoader)
             case ".sh":
                 subprocess.run(["sh", "-n"], input=text, text=True, check=True)
         if path == "Makefile":
@@ -342,7 +372,7 @@ def cookiecutter(
     values = [argument for argument in arguments if not argument.startswith("-")]
     return subprocess.run(
         [*COMMAND, "--config-file", home, "--no-input", "-o", output, *options, template, *values],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "TMPDIR": str(output.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -468,7 +498,7 @@ def test_interrupted_bake_leaves_a_complete_project_or_none(
         output.mkdir()
         process = subprocess.Popen(
             [*COMMAND, "--config-file", home, "--no-input", "-o", output, repository],
-            env={**os.environ, "PATH": ""},
+            env={**os.environ, "PATH": "", "TMPDIR": str(tmp_path)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ from fastapi_service_answers import NEEDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
+TEMPLATE_FOLDER = Path(__file__).parent.parent / TEMPLATE
+# What a test file uses whose outcome may depend on the options: a marked line, the application with
+# all routes and middleware, or the models and migrations of every feature.
+OF_OPTIONS = re.compile(
+    r"# option: |\b(create_app|client|service|app\.main)\b|\b(load_models|load_revisions)\(\)"
+)
+QUICK_ROWS = 2  # together they have each option on and off
 LAST_LINE = re.compile(r"\d+ passed.* in [\d.]+s")
 
 
@@ -93,9 +101,6 @@ def find_python(version: str) -> str | None:
 def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a project, without the environment of these tests."""
     env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "DATABASE_URL"}}
-    # Each start of pytest closes its folder to other users. Projects are in that folder, and
-    # PostgreSQL, which root starts as another user, must read its extensions there.
-    env["PYTEST_DEBUG_TEMPROOT"] = str(project.parent)
     result = subprocess.run(
         command, cwd=project, env=env, capture_output=True, text=True, check=False
     )
@@ -110,13 +115,12 @@ Install = Callable[[Path, str], None]
 def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
     """install(project, python) into an environment that projects with the same Python share.
 
-    uv installs only the differences, and mypy checks only the differences.
+    uv installs only the differences.
     """
 
     def sync(project: Path, python: str) -> None:
         shared = tmp_path_factory.getbasetemp() / f"environment-{abs(hash(python))}"
         monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(shared))
-        monkeypatch.setenv("MYPY_CACHE_DIR", f"{shared}-mypy")
         run(
             project, "uv", "sync", "--quiet", "--locked", "--no-python-downloads",
             "--python", python,
@@ -131,9 +135,29 @@ def check(project: Path) -> str:
 
 
 def run_tests(project: Path, *only: str) -> str:
-    """Run these tests, or all by `make test`, and return the summary line of pytest."""
-    command = ["uv", "run", "pytest", "-n", "4", *only] if only else ["make", "test"]
-    output = run(project, *command).stdout
+    """Run these tests, or all, and return the summary line of pytest."""
+    if not only:
+        return run_make(project, "test")
+    return summary_of(run(project, "uv", "run", "pytest", "-n", "4", *only).stdout)
+
+
+def check_and_test(project: Path, *only: str) -> str:
+    """Check a project while its tests run, and return both outcomes."""
+    return at_once(lambda: check(project), lambda: run_tests(project, *only))
+
+
+def at_once(*steps: Callable[[], str]) -> str:
+    """Run steps at the same time, and return their outcomes: none of them uses both cores."""
+    with ThreadPoolExecutor(len(steps)) as executor:
+        return ", ".join([*executor.map(lambda step: step(), steps)])
+
+
+def run_make(project: Path, target: str) -> str:
+    """Run a target of the service's Makefile, and return the summary line of pytest."""
+    return f"make {target}: {summary_of(run(project, 'make', target).stdout)}"
+
+
+def summary_of(output: str) -> str:
     match = LAST_LINE.search(output)
     assert match, output
     return match[0]
@@ -153,39 +177,80 @@ def code_of(baked: Baked) -> str:
     return digest.hexdigest()
 
 
-def rows_of_pairs() -> list[Any]:
-    """Return the rows for a test. `make test quick=yes` runs two, with each option on and off."""
-    return [
-        pytest.param(
-            row,
-            id="-".join(str(answer) for answer in row.values()),
-            marks=[pytest.mark.thorough] * (number >= 2),
+def option_tests(project: Path) -> list[str]:
+    """Return the tests of features, and the tests of infrastructure that depend on options.
+
+    A file in the folder of a package with marked lines depends on them, too.
+    """
+    tests = TEMPLATE_FOLDER / "tests" / "infrastructure"
+    found = [
+        file.relative_to(TEMPLATE_FOLDER).as_posix()
+        for file in sorted(tests.rglob("test_*.py"))
+        if OF_OPTIONS.search(file.read_text(encoding="utf-8"))
+        or any(
+            "# option: " in source.read_text(encoding="utf-8")
+            for source in (TEMPLATE_FOLDER / "src/app" / file.parent.relative_to(tests)).glob(
+                "*.py"
+            )
         )
-        for number, row in enumerate(covering_rows())
     ]
+    return ["tests/features", *(file for file in found if (project / file).exists())]
 
 
-@pytest.mark.parametrize("row", rows_of_pairs())
+def rows_of_pairs() -> list[Any]:
+    """Return the rows for a test, each with the tests that its service runs.
+
+    A row with an answer that no earlier row has runs every test. Processes behave alike in the
+    other rows: the first of these runs `make test-fast`, and the others only tests of options.
+    """
+    targets = iter(["test-fast"])
+    rows, known = [], set[tuple[str, object]]()
+    for number, row in enumerate(covering_rows()):
+        target = next(targets, "") if known.issuperset(row.items()) else "test"
+        known.update(row.items())
+        name = "-".join(str(answer) for answer in row.values())
+        marks = [pytest.mark.thorough] * (number >= QUICK_ROWS)
+        rows.append(pytest.param(row, target, id=name, marks=marks))
+    return rows
+
+
+@pytest.mark.parametrize(("row", "target"), rows_of_pairs())
 def test_every_pair_of_answers_passes_checks_and_tests(
-    bake: Bake, install: Install, report: Report, row: dict[str, object]
+    bake: Bake, install: Install, report: Report, row: dict[str, object], target: str
 ) -> None:
     baked = bake(lock=True, **row)
     assert (baked.path / "uv.lock").exists()
     code, wanted = code_of(baked), str(row["python_version"])
     python = find_python(wanted) or sys.executable
     install(baked.path, python)
-    outcome = report.once("checked", (code, wanted), lambda: check(baked.path))
-    outcome += ", " + report.once("tested", (code, python), lambda: run_tests(baked.path))
+
+    def test() -> str:
+        if target:
+            return run_make(baked.path, target)
+        return f"tests of options: {run_tests(baked.path, *option_tests(baked.path))}"
+
+    outcome = at_once(
+        lambda: report.once("checked", (code, wanted), lambda: check(baked.path)),
+        lambda: report.once("tested", (code, python), test),
+    )
     version = run(baked.path, "uv", "run", "--no-sync", "python", "-V").stdout.strip()
     note = "" if wanted in version else f" (no {wanted} on this machine)"
     report.lines.append(f"{row} on {version}{note}: {outcome}")
+
+
+def test_tests_of_options_are_all_but_those_of_code_without_options() -> None:
+    tests = set(option_tests(TEMPLATE_FOLDER))
+    assert "tests/infrastructure/db/test_migrate.py" in tests, "migrations are those of the options"
+    assert "tests/infrastructure/jobs/test_attempts.py" in tests, "the package has marked lines"
+    assert "tests/infrastructure/test_settings.py" in tests
+    assert "tests/infrastructure/db/test_url.py" not in tests
 
 
 ONE_OPTION = {
     f"{option}={answer}": {
         **NO_OPTION,
         option: answer,
-        **dict.fromkeys(NEEDS.get(option, ())[:1], True),
+        **dict.fromkeys(NEEDS.get(option, NEEDS.get(f"{option}={answer}", ()))[:1], True),
     }
     for option in OPTIONS
     for answer in CHOICES[option]
@@ -223,49 +288,10 @@ def test_template_folder_passes_checks_and_tests(
     run(project, "uv", "add", "--no-sync", "--constraints", "constraints.txt", "fastapi")
     install(project, sys.executable)
     # Baked services run the other tests. Only here both queue libraries are installed.
-    outcome = run_tests(
-        project, "tests/jobs", "tests/features/webhooks", "tests/tracing/test_tracing_jobs.py"
+    outcome = check_and_test(
+        project,
+        "tests/infrastructure/jobs",
+        "tests/features/webhooks",
+        "tests/infrastructure/tracing/test_tracing_jobs.py",
     )
-    report.lines.append(f"the template folder itself: {check(project)}, {outcome}")
-
-
-@pytest.mark.parametrize(
-    ("answers", "tests"),
-    [({}, []), ({"auth": True}, ["tests/features/accounts", "tests/auth/test_tokens.py"])],
-    ids=["defaults", "auth"],
-)
-def test_example_deleted_by_the_docs_page_passes_all_checks(
-    bake: Bake,
-    tmp_path: Path,
-    install: Install,
-    report: Report,
-    answers: dict[str, object],
-    tests: list[str],
-) -> None:
-    project = bake(lock=True, **answers).copy_to(tmp_path / "project")
-    page = (project / "docs" / "delete-the-example.md").read_text()
-    blocks = [
-        [line.strip() for line in block.splitlines() if line.strip()]
-        for block in re.findall(r"```\n(.*?)```", page, re.DOTALL)
-    ]
-    to_delete, to_edit = blocks
-    for name in to_delete:
-        path = project / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in to_edit:
-        lines = (project / name).read_text().splitlines(keepends=True)
-        assert any("bookmarks" in line for line in lines), name
-        (project / name).write_text("".join(x for x in lines if "bookmarks" not in x))
-    assert "the next one becomes the first: `down_revision = None`" in page
-    for path in project.glob("src/app/migrations/versions/0002_*.py"):
-        path.write_text(path.read_text().replace('down_revision = "0001"', "down_revision = None"))
-    left = [
-        str(path.relative_to(project))
-        for folder in ("src", "tests")
-        for path in (project / folder).rglob("*.py")
-        if "bookmark" in path.read_text().lower()
-    ]
-    assert left == []
-    install(project, sys.executable)
-    outcome = f"{check(project)}, {run_tests(project, *tests)}"
-    report.lines.append(f"{answers} without the example: {outcome}")
+    report.lines.append(f"the template folder itself: {outcome}")

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import engine
 import pytest
@@ -111,7 +112,8 @@ def test_image_size_is_below_the_limit(image: str, project: Path, tmp_path: Path
 
 def test_build_after_source_change_uses_cached_dependencies(image: str, project: Path) -> None:
     assert image
-    (project / "src" / "app" / "changed.py").write_text("")
+    # The engine keeps its build cache: a second run with the same content would find this build.
+    (project / "src" / "app" / "changed.py").write_text(f"CHANGE = {uuid4().hex!r}\n")
     try:
         build = attempt("build", "--progress", "plain", "-t", f"{image}-changed", str(project))
     finally:
@@ -234,7 +236,7 @@ def test_stop_with_unfinished_requests_ends_before_sigkill(
         ),
         (
             {"DATABASE_URL": "mysql://app:s3cr3t@db/app", "ALLOWED_HOSTS": "api.example.com"},
-            "settings: DATABASE_URL: it must begin with postgresql:// or postgres://",
+            "settings: DATABASE_URL: it is not of the form postgresql://",
         ),
     ],
     ids=["missing", "placeholder", "other database"],
@@ -527,6 +529,11 @@ def test_restore_after_data_loss_gives_the_same_rows(running_stack: Stack, tmp_p
 
     result = stack.make("db-dump", f"file={dump}")
     assert result.returncode == 0, result.stderr
+    result = stack.make("db-reset", "seed=yes")
+    assert result.returncode == 0, result.stderr
+    seeded = stack.psql(everything)
+    assert seeded
+    assert "Größe" not in seeded
     result = stack.make("db-reset")
     assert result.returncode == 0, result.stderr
     assert stack.psql(everything) == ""
@@ -745,20 +752,27 @@ def test_volume_too_small_for_a_database_is_reported(
 # --- the files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "files",
-    [("compose.yaml",), ("compose.yaml", "compose.dev.yaml"), ("compose.test.yaml",)],
-    ids="+".join,
-)
+# Services that publish a port, by compose files.
+PUBLISHED = {
+    ("compose.yaml",): {"grafana", "prometheus", "proxy"},
+    ("compose.yaml", "compose.dev.yaml"): {"grafana", "prometheus", "proxy"},
+    ("compose.yaml", "compose.dev.yaml", "compose.debug.yaml"): {
+        *("app", "grafana", "prometheus", "proxy")
+    },
+    ("compose.servers.yaml",): {"cache", "database"},
+    ("compose.test.yaml",): set(),
+}
+
+
+@pytest.mark.parametrize(("files", "published"), PUBLISHED.items(), ids="+".join)
 def test_compose_files_are_valid_and_publish_loopback_only(
-    project: Path, files: tuple[str, ...]
+    project: Path, files: tuple[str, ...], published: set[str]
 ) -> None:
     config = json.loads(
         Stack(project, files).compose("--profile", "*", "config", "--format", "json")
     )
+    assert {name for name, one in config["services"].items() if "ports" in one} == published
     for name, service in config["services"].items():
-        for port in service.get("ports", []):
-            assert name in {"grafana", "prometheus", "proxy"}
-            assert port["host_ip"] == "127.0.0.1"
+        assert all(port.get("host_ip") == "127.0.0.1" for port in service.get("ports", []))
         assert "privileged" not in service, name
         assert "container_name" not in service, "a fixed name prevents scaling"

@@ -28,7 +28,8 @@ ANSWERS = [
     {},
     NO_OPTION,
     EVERY_OPTION,
-    {"worker": "taskiq"},
+    {"worker": "postgres"},
+    {"worker": "postgres", "redis": False},
     {"worker": "celery"},
     {"pgvector": True},
     {"auth": True},
@@ -100,14 +101,12 @@ def required_by(baked: Baked) -> set[str]:
 def expected_services(baked: Baked) -> set[str]:
     names = {"app", "database"}
     names |= {"cache"} if baked.answers["redis"] else set()
-    return names | ({"worker", "scheduler"} if baked.answers["worker"] != "none" else set())
+    return names | ({"worker"} if baked.answers["worker"] != "none" else set())
 
 
 def test_railway_has_the_chosen_services(on_railway: Baked) -> None:
     named = resources(on_railway)
-    volumes = {name for name, one in named.items() if one["type"] == "volume"}
-    assert set(named) - volumes == expected_services(on_railway)
-    assert volumes == ({"jobs"} if on_railway.answers["worker"] != "none" else set())
+    assert set(named) == expected_services(on_railway)
     image = named["database"]["source"]["image"]
     assert ("pgvector" in image) == bool(on_railway.answers["pgvector"])
     assert image.endswith("18"), "the version of compose.yaml"
@@ -121,10 +120,9 @@ def test_railway_py_and_railway_json_agree(on_railway: Baked) -> None:
     assert named["app"]["build"] == config["build"]
     assert named["app"]["deploy"] == config["deploy"]
     assert (on_railway.path / config["build"]["dockerfilePath"]).exists()
-    for name in {"worker", "scheduler"} & set(named):
-        unasked = {k: v for k, v in config["deploy"].items() if not k.startswith("healthcheck")}
-        assert named[name]["build"] == config["build"]
-        assert named[name]["deploy"] == {**unasked, "startCommand": f"app {name}"}
+    if "worker" in named:
+        assert named["worker"]["build"] == config["build"]
+        assert named["worker"]["deploy"] == {**config["deploy"], "startCommand": "app worker"}
 
 
 def test_railway_sets_or_preserves_every_variable(on_railway: Baked) -> None:
@@ -133,10 +131,10 @@ def test_railway_sets_or_preserves_every_variable(on_railway: Baked) -> None:
     assert set(variables) == set(settings_of(on_railway))
     given = {name for name, value in variables.items() if value["type"] != "preserve"}
     assert required_by(on_railway) - given <= {"AUTH_KEYS"}
-    for name in {"worker", "scheduler"} & set(named):
+    if "worker" in named:
         app = named["app"]["address"]
         expected = {v: {"type": "reference", "resource": app, "output": v} for v in variables}
-        assert named[name]["variables"] == expected
+        assert named["worker"]["variables"] == expected
 
 
 def test_railway_references_have_targets(on_railway: Baked) -> None:
@@ -153,7 +151,7 @@ def test_railway_references_have_targets(on_railway: Baked) -> None:
             assert attachment["volume"] in addresses
 
 
-def test_redis_on_platforms_has_the_eviction_of_compose_and_persists_jobs(
+def test_redis_on_platforms_has_the_eviction_of_compose(
     on_railway: Baked, on_render: Baked
 ) -> None:
     if not on_railway.answers["redis"]:
@@ -163,15 +161,11 @@ def test_redis_on_platforms_has_the_eviction_of_compose_and_persists_jobs(
     compose = yaml.safe_load((on_railway.path / "compose.yaml").read_text())
     cache = compose["services"]["cache"]
     policy = cache["command"][cache["command"].index("--maxmemory-policy") + 1]
-    has_jobs = on_railway.answers["worker"] != "none"
     railway = resources(on_railway)["cache"]
     assert railway["source"]["image"] == cache["image"]
     assert f"--maxmemory-policy {policy}" in railway["deploy"]["startCommand"]
-    assert ("--appendonly yes" in railway["deploy"]["startCommand"]) == has_jobs
-    assert ("/data" in str(railway.get("volumeAttachments"))) == has_jobs
     render = blueprint(on_render)["cache"]
     assert render["maxmemoryPolicy"] == policy
-    assert ("persistenceMode" in render) == has_jobs
 
 
 def test_render_has_the_chosen_services(on_render: Baked) -> None:
@@ -183,8 +177,9 @@ def test_render_has_the_chosen_services(on_render: Baked) -> None:
     assert [named[name]["ipAllowList"] for name in {"cache", "database"} & set(named)] == [
         [] for _ in {"cache", "database"} & set(named)
     ]
-    for name in {"worker", "scheduler"} & set(named):
-        assert named[name]["dockerCommand"] == f"app {name}"
+    if "worker" in named:
+        assert named["worker"]["type"] == "pserv", "a background worker has no port"
+        assert named["worker"]["dockerCommand"] == "app worker"
     triggers = {one.get("autoDeployTrigger") for one in named.values() if "runtime" in one}
     assert triggers == ({None} if on_render.answers["ci"] == "none" else {"off"}), (
         "each commit is deployed once"
@@ -195,7 +190,7 @@ def test_render_variables_are_settings_with_a_source(on_render: Baked) -> None:
     named = blueprint(on_render)
     slug = on_render.answers["project_slug"]
     keys = {v["key"] for v in named["app"]["envVars"]}
-    for name in {"app", "worker", "scheduler"} & set(named):
+    for name in {"app", "worker"} & set(named):
         variables = {v["key"]: v for v in named[name]["envVars"]}
         assert set(variables) <= set(settings_of(on_render))
         assert required_by(on_render) <= set(variables)
@@ -216,12 +211,30 @@ def test_shutdown_times_increase_from_service_to_platform(
     compose = yaml.safe_load((on_railway.path / "compose.yaml").read_text())["services"]
     grace = float(compose["app"]["stop_grace_period"].removesuffix("s"))
     named = resources(on_railway)
-    apps = {"app", "worker", "scheduler"}
+    apps = {"app", "worker"}
     draining = {named[name]["deploy"]["drainingSeconds"] for name in apps & set(named)}
     render = blueprint(on_render)
     draining |= {render[name]["maxShutdownDelaySeconds"] for name in apps & set(render)}
     assert all(isinstance(seconds, int) for seconds in draining), "a string is ignored"
     assert needed + CLOSING_SECONDS < grace < min(draining)
+
+
+@pytest.mark.parametrize("worker", ["none", "postgres", "celery"])
+def test_prometheus_and_health_checks_of_compose_reach_every_process(
+    bake: Bake, worker: str
+) -> None:
+    folder = bake(worker=worker).path
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    ours = {n: one for n, one in services.items() if one["image"].startswith("example-service:")}
+    assert set(ours) == {"app"} | ({"worker"} if worker != "none" else set())
+    config = yaml.safe_load((folder / "observability" / "prometheus.yml").read_text())
+    found = [one for scrape in config["scrape_configs"] for one in scrape["dns_sd_configs"]]
+    assert {name for one in found for name in one["names"]} == set(ours)
+    ports = {one["environment"]["PORT"] for one in ours.values()} | {one["port"] for one in found}
+    assert ports == {8000}
+    assert not any("healthcheck" in one for one in ours.values()), "that of the image"
+    needed = set(services.get("worker", {}).get("depends_on", {}))
+    assert ("cache" in needed) == (worker == "celery")
 
 
 def test_health_check_timeouts_exceed_the_longest_start(on_railway: Baked) -> None:
@@ -262,11 +275,11 @@ def test_redis_start_command_of_railway_works(bake: Bake) -> None:
         wait_until(
             lambda: attempt("exec", name, "redis-cli", "ping").stdout == "PONG\n", seconds=20
         )
-        asked = ("maxmemory-policy", "maxmemory", "appendonly", "protected-mode")
+        asked = ("maxmemory-policy", "maxmemory", "protected-mode")
         answers = docker("exec", name, "redis-cli", "CONFIG", "GET", *asked).split()
         config = dict(zip(answers[::2], answers[1::2], strict=True))
         assert config["maxmemory-policy"] == "volatile-lru"
-        assert (config["appendonly"], config["protected-mode"]) == ("yes", "no")
+        assert config["protected-mode"] == "no"
         assert int(config["maxmemory"]) == 256 * 2**20
     finally:
         docker("rm", "--force", "--volumes", name)
@@ -338,7 +351,7 @@ def given_by_render(baked: Baked, name: str) -> dict[str, str]:
 def test_service_accepts_the_variables_of_the_platform(
     bake: Bake, tmp_path: Path, platform: str
 ) -> None:
-    baked = bake(lock=True, auth=True, worker="taskiq", deploy=platform)
+    baked = bake(lock=True, auth=True, worker="postgres", deploy=platform)
     project = baked.copy_to(tmp_path / "project")
     given = given_by_railway if platform == "railway" else given_by_render
     commit = {"railway": "RAILWAY_GIT_COMMIT_SHA", "render": "RENDER_GIT_COMMIT"}[platform]
@@ -348,7 +361,7 @@ def test_service_accepts_the_variables_of_the_platform(
         "print(s.environment, s.allowed_hosts, s.redis_url is not None, s.commit_sha)",
     ]  # fmt: skip
     settings = settings_of(baked)
-    for name in ("app", "worker", "scheduler"):
+    for name in ("app", "worker"):
         env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", *settings}}
         result = subprocess.run(
             command, cwd=project,

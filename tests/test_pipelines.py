@@ -52,8 +52,8 @@ def new_machine(bake: Bake, tmp_path: Path) -> NewMachine:
         machine = Machine(tmp_path / "machine", repository, python)
         machine.git("init", "--quiet", "--initial-branch", "main")
         machine.commit()
-        for name in ("gh", "npm"):
-            machine.stand_in(name)
+        machine.stand_in("gh")
+        machine.stand_in("npm")
         machine.stand_in("railway", UPLOAD)
         machine.overrides["HEALTH_SECONDS"] = "3"
         return machine
@@ -220,7 +220,7 @@ def railway_calls(commit: str, *services: str) -> list[str]:
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("worker", ["none", "taskiq"])
+@pytest.mark.parametrize("worker", ["none", "postgres"])
 def test_tested_commit_is_deployed_to_railway_once(
     new_machine: NewMachine, ci: str, worker: str
 ) -> None:
@@ -228,7 +228,7 @@ def test_tested_commit_is_deployed_to_railway_once(
     with running_production(machine) as production:
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
-    services = ["app", "worker", "scheduler"] if worker == "taskiq" else ["app"]
+    services = ["app", "worker"] if worker == "postgres" else ["app"]
     assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(commit, *services)
     assert production.messages == []
@@ -236,12 +236,12 @@ def test_tested_commit_is_deployed_to_railway_once(
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_tested_commit_is_deployed_to_render_once(new_machine: NewMachine, ci: str) -> None:
-    machine = new_machine(ci=ci, deploy="render", worker="taskiq")
+    machine = new_machine(ci=ci, deploy="render", worker="postgres")
     with running_production(machine) as production:
         jobs = deploy(machine, production, ci)
     commit = machine.git("rev-parse", "HEAD")
     assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
-    names = ["example-service", "example-service-worker", "example-service-scheduler"]
+    names = ["example-service", "example-service-worker"]
     assert production.deploys == [(name, commit) for name in names]
     assert machine.calls == []
 
@@ -359,6 +359,8 @@ def test_rollback_from_another_branch_is_skipped(new_machine: NewMachine, ci: st
 DOCKER = """case "$*" in *RepoDigests*) echo "ghcr.io/acme/example-service@sha256:d1" ;; esac
 test "$1" != login || printf 'password: %s\\n' "$(cat)" >> "$CALLS" """
 
+TRIVY = 'case "$*" in *--output*) touch sbom.cdx.json ;; esac'
+
 
 @pytest.mark.parametrize("is_private", [True, False])
 def test_tested_image_is_published_by_github(new_machine: NewMachine, is_private: bool) -> None:
@@ -393,6 +395,21 @@ def test_tested_image_is_published_by_gitlab(new_machine: NewMachine) -> None:
     assert f"docker push {name}" in machine.calls
     assert "password: of-the-job" in machine.calls
     assert results(GitLab(machine, branch="elsewhere").run("publish")) == {"publish": "skipped"}
+
+
+@pytest.mark.parametrize("is_vulnerable", [False, True])
+def test_image_is_scanned_by_gitlab(new_machine: NewMachine, *, is_vulnerable: bool) -> None:
+    machine = new_machine(ci="gitlab")
+    machine.stand_in("trivy", TRIVY)
+    machine.fails = "trivy*--exit-code 1*" if is_vulnerable else "nothing"
+    jobs = GitLab(machine).run("scan")
+    assert results(jobs) == {"scan": "failure" if is_vulnerable else "success"}, logs_of(jobs)
+    checked, listed = "--severity HIGH,CRITICAL --ignore-unfixed --exit-code 1", "sbom.cdx.json"
+    calls = [f"trivy image --input image.tar {checked}"]
+    if not is_vulnerable:
+        calls.append(f"trivy image --input image.tar --format cyclonedx --output {listed}")
+    assert machine.calls == calls
+    assert (machine.folder / "artifacts" / listed).exists() == (not is_vulnerable)
 
 
 # --- expressions ----------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ TAG = "example-service:test-second-user"
 
 @pytest.fixture(scope="module")
 def machine(project: Path) -> Iterator[str]:
-    """Run a container of the development image, with a project folder for each user."""
-    docker("build", "--quiet", "--target", "development", "--tag", TAG, str(project))
+    """Run a container of the image of the tests, with a project folder for each user."""
+    docker("build", "--quiet", "--target", "tests", "--tag", TAG, str(project))
     with container(TAG, "sleep", "infinity", options=("--init", "--user", "root")) as name:
         for user in (*USERS, NO_ACCOUNT):
             docker("exec", name, "install", "-d", "-m", "700", "-o", user, f"/projects/{user}")

@@ -23,6 +23,8 @@ EXAMPLES = {
     "hunter2": "in tests of redaction",
     "password": "a placeholder that is refused, and an example in the docs",
     "changeme": "a placeholder that is refused",
+    "p%40ss": "in tests that parse URLs",
+    "development": "of the database in compose.yaml, which is published on localhost at most",
     "test": "of a temporary database",
     "f8Zk2q": "in examples of URLs",
     "Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo": "in tests of the settings",

@@ -1,4 +1,4 @@
-"""`make soak`: the comparison, the page, and a short run."""
+"""`make soak`: the comparison, the section, and a short run."""
 
 import subprocess
 import sys
@@ -36,11 +36,11 @@ def test_growth_beyond_the_limit_is_reported(values: dict[str, float], expected:
     assert soak.excesses(START, replace(START, **values)) == expected
 
 
-def test_page_has_a_row_for_every_count() -> None:
+def test_section_has_a_row_for_every_count() -> None:
     end = replace(START, resident_mib=101.0)
-    page = soak.page(START, end, minutes=10, answers=36_000, python="Python 3.14.0")
-    assert "| resident MiB | 100.0 | 101.0 | 1.0% |" in page
-    assert page.count("\n| ") == len(vars(START)) + 1
+    section = soak.section(START, end, minutes=10, answers=36_000, python="Python 3.14.0")
+    assert "| resident MiB | 100.0 | 101.0 | 1.0% |" in section
+    assert section.count("\n| ") == len(vars(START)) + 1
 
 
 def test_long_run_has_every_option() -> None:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,7 +178,6 @@ def env(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "UV_PROJECT_ENVIRONMENT": str(bin_folder / "environment"),
         "UV_PYTHON": sys.executable,
         "UV_PYTHON_DOWNLOADS": "never",
-        "MYPY_CACHE_DIR": str(bin_folder / "mypy"),
     }
 
 
@@ -198,7 +196,7 @@ def create(template: Path, env: dict[str, str], tmp_path_factory: pytest.TempPat
         if moment + given not in made:
             command = [sys.executable, "-m", "cruft", "create", "--no-input", "--checkout", moment]
             command += ["--output-dir", str(folder), "--extra-context", given, str(template)]
-            without_uv = {**env, "PATH": BARE_PATH}
+            without_uv = {**env, "PATH": BARE_PATH, "TMPDIR": str(folder)}
             subprocess.run(command, env=without_uv, check=True, capture_output=True)
             made[moment + given] = folder / "example-service"
         shutil.copytree(made[moment + given], folder / "copy")
@@ -214,7 +212,7 @@ def update(env: dict[str, str]) -> Update:
     def bring(project: Path, moment: str, **answers: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cruft", "update", "--skip-apply-ask"]
         command += ["--checkout", moment, "--variables-to-update", json.dumps(answers)]
-        without_uv = {**env, "PATH": BARE_PATH}
+        without_uv = {**env, "PATH": BARE_PATH, "TMPDIR": str(project.parent)}
         return subprocess.run(
             command, cwd=project, env=without_uv, check=False, capture_output=True, text=True
         )
@@ -285,34 +283,28 @@ OLD_TAGS = TAGS.replace("app.db.model import Model", "app.database import Base")
 )
 
 
-def replace_line(project: Path, number: str, beginning: str, replacement: str) -> None:
-    """Replace the line of a migration that has the operation on the index of titles."""
-    (migration,) = (project / MIGRATIONS).glob(f"{number}_*.py")
-    text = migration.read_text(encoding="utf-8")
-    line = re.compile(
-        rf'^    op\.{beginning}\((op\.f\()?"ix_bookmarks_title_id".*\)\n', re.MULTILINE
-    )
-    assert len(line.findall(text)) == 1, text
-    migration.write_text(line.sub(lambda _: replacement, text), encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_service_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
     create: Create, update: Update, env: dict[str, str]
 ) -> None:
-    project = create("first")
+    project = create("first", auth=True)
     (project / "src" / "app" / "tags").mkdir()
     (project / "src" / "app" / "tags" / "__init__.py").write_text('"""Tags."""\n')
     (project / "src" / "app" / "tags" / "models.py").write_text(OLD_TAGS)
-    (project / MIGRATIONS / "0002_add_tags.py").write_text(ADD_TAGS)
+    follows_accounts = ADD_TAGS.replace("0002", "0003").replace("0001", "0002")
+    (project / MIGRATIONS / "0003_add_tags.py").write_text(follows_accounts)
     begin(project)
     result = update(project, "here")
     assert result.returncode == 0, result.stdout + result.stderr
     assert unmerged(project) == []
     own = {"src/app/tags/__init__.py", "src/app/tags/models.py"}
-    expected = files(create("here"))
+    expected = files(create("here", auth=True))
     assert {path: text for path, text in files(project).items() if path not in own} == expected
-    assert set(migrations(project)) == {"0001_create_bookmarks.py", "0002_add_tags.py"}
+    assert sorted(migrations(project)) == [
+        "0001_create_bookmarks.py",
+        "0002_create_accounts.py",
+        "0003_add_tags.py",
+    ]
 
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     move, write = (
@@ -330,16 +322,99 @@ def test_service_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
     assert text == TAGS
     models.write_text(text, encoding="utf-8")
     run_block(f"make lock\nuv run {write}", project, env)
-    replace_line(project, "0003", "create_index", "")
-    replace_line(project, "0003", "drop_index", "")
-    (second,) = re.findall(r"`uv run (app migration \"index the titles\")`", changelog)
-    run_block(f"uv run app migrate\nuv run {second}", project, env)
-    (block,) = re.findall(r"^   ```python\n(.*?)^   ```$", changelog, re.MULTILINE | re.DOTALL)
-    block = textwrap.indent(textwrap.dedent(block), "    ")
-    replace_line(project, "0004", "create_index", block)
     run_block("uv run app migrate", project, env)
     assert "bookmark_tags" in "".join(map(bytes.decode, migrations(project).values()))
-    run_block("uv run pytest tests/db/test_migrate.py tests/features/bookmarks", project, env)
+    run_block(
+        "uv run pytest tests/infrastructure/db/test_migrate.py tests/features/bookmarks",
+        project,
+        env,
+    )
+
+
+OLD_JOB = '''"""Work on tags."""
+
+from app.database import Transaction
+from app.tasks.definition import job
+
+
+@job()
+async def count_tags(transaction: Transaction) -> int:
+    """Return no number."""
+    return 0
+'''
+OLD_SERVICE = '''"""The rules of tags."""
+
+from app.database import Transaction
+from app.tags.jobs import count_tags
+from app.tasks.queue import QueueOfService
+
+
+async def create(transaction: Transaction, queue: QueueOfService) -> None:
+    queue.enqueue(transaction, count_tags, key="tags")
+'''
+ENQUEUE = """
+import asyncio
+from app.command_settings import load_command_settings
+from app.db.session import open_database
+from app.features.tags.service import create
+
+async def run():
+    with load_command_settings() as settings:
+        async with open_database(settings) as database, database.session() as session:
+            await create(session)
+
+asyncio.run(run())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["taskiq", "celery"])
+def test_worker_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
+    create: Create, update: Update, env: dict[str, str], before: str
+) -> None:
+    project = create("first", worker=before)
+    tags = project / "src" / "app" / "tags"
+    tags.mkdir()
+    (tags / "__init__.py").write_text('"""Tags."""\n')
+    (tags / "jobs.py").write_text(OLD_JOB)
+    (tags / "service.py").write_text(OLD_SERVICE)
+    begin(project)
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    answers = {}
+    if before == "taskiq":
+        (given,) = re.findall(r"--variables-to-update '(.+)'`", changelog)
+        answers = json.loads(given)
+        refused = update(project, "here")
+        assert refused.returncode != 0
+        choices = "the choices are ['none', 'postgres', 'celery']"
+        assert choices in " ".join((refused.stdout + refused.stderr).split())
+        assert git(project, "status", "--short") == ""
+    result = update(project, "here", **answers)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert unmerged(project) == []
+    worker = answers.get("worker", before)
+    own = {f"src/app/tags/{path.name}" for path in tags.iterdir()}
+    expected = files(create("here", worker=worker))
+    assert {path: text for path, text in files(project).items() if path not in own} == expected
+
+    run_block("git mv src/app/tags src/app/features/tags", project, env)
+    renamed = dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", changelog, re.MULTILINE))
+    for name in ("jobs", "service"):
+        module = project / "src" / "app" / "features" / "tags" / f"{name}.py"
+        text = module.read_text(encoding="utf-8").replace("app.tags", "app.features.tags")
+        text = text.replace(", queue: QueueOfService", "")
+        for old, new in renamed.items():
+            text = text.replace(old, new)
+        module.write_text(text, encoding="utf-8")
+    run_block('make lock\nuv run app migration "add what 1.1 adds"', project, env)
+    run_block("uv run app migrate", project, env)
+    written = "".join(map(bytes.decode, migrations(project).values()))
+    assert "DROP TABLE finished_jobs" in written
+    (project / "enqueue.py").write_text(ENQUEUE)
+    run_block("uv run python enqueue.py", project, env)
+    listed = run_block("uv run app jobs list", project, env)
+    assert re.search(r"  queued .*  tags\.count_tags\n$", listed)
+    run_block("uv run pytest tests/infrastructure/db/test_migrate.py", project, env)
 
 
 @pytest.mark.slow
@@ -488,7 +563,8 @@ def test_update_page_brings_new_files_and_the_tested_versions(
     block = block_of(project, "uvx cruft update --skip-apply-ask\n")
     assert block.endswith("\nmake check\nmake test\n")
     some = (
-        "uv run pytest tests/features/bookmarks tests/test_settings_docs.py tests/test_settings.py"
+        "uv run pytest tests/features/bookmarks tests/infrastructure/test_settings_docs.py "
+        "tests/infrastructure/test_settings.py"
     )
     run_block(block.replace("make test", some), project, env)
     assert locked(project) == pins(project)
@@ -508,11 +584,11 @@ def test_update_page_brings_new_files_and_the_tested_versions(
 def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations(
     used: Path, update: Update, env: dict[str, str]
 ) -> None:
-    with_tables = {"worker": "taskiq", "pgvector": True, "webhooks": True, "auth": True}
+    with_tables = {"worker": "postgres", "pgvector": True, "webhooks": True, "auth": True}
     assert update(used, "here", **with_tables).returncode == 0
     assert unmerged(used) == []
     run_block("make lock", used, env)
-    assert "finished_jobs" in failing(used, env, "models_compared_with_migrations")
+    assert "jobs" in failing(used, env, "models_compared_with_migrations")
     write, *apply = block_of(used, "uv run app migration").splitlines()
     run_block(write, used, env)
     (making,) = (used / MIGRATIONS).glob("0003_*.py")
@@ -521,29 +597,41 @@ def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations
     change(making, ("def upgrade() -> None:\n", f"def upgrade() -> None:\n    {first}\n"))
     run_block("\n".join(apply), used, env)
     style = "uv run ruff check && uv run ruff format --check"
-    tests = "uv run pytest tests/db/test_migrate.py tests/jobs/test_attempts.py"
+    tests = (
+        "uv run pytest tests/infrastructure/db/test_migrate.py "
+        "tests/infrastructure/jobs/test_attempts.py"
+    )
     run_block(f"{style}\n{tests}", used, env)
     commit(used)
 
+    page = (used / "docs" / "jobs.md").read_text(encoding="utf-8")
     assert update(used, "here", worker="none").returncode == 0
-    run_block('uv run app migration "drop what the option left"', used, env)
-    assert "ban-drop-table" in failing(used, env, "migrations_checked_by_squawk")
-    page = (used / "docs" / "updating.md").read_text(encoding="utf-8")
-    meant = re.search(r"```python\n(op\.execute.*)\n```", page)
+    (write,) = re.findall(r"`(uv run alembic revision .+?)`", page)
+    body = page.partition("## Remove the option")[2].split("```python\n")[1].split("```")[0]
+    run_block(write, used, env)
     (dropping,) = (used / MIGRATIONS).glob("0004_*.py")
-    head, upgrade, downgrade = re.split(r"(?=def \w+\(\))", dropping.read_text())
-    assert meant
-    upgrade = f"def upgrade() -> None:\n    {meant[1].replace('orders', 'finished_jobs')}\n\n\n"
-    dropping.write_text(head + upgrade + downgrade)
-    run_block("make fix\nuv run ruff check\nuv run pytest tests/db/test_migrate.py", used, env)
+    head, upgrade, rest = dropping.read_text(encoding="utf-8").partition("def upgrade() -> None:\n")
+    indented = "".join(f"    {line}\n" for line in body.splitlines())
+    rest = rest[rest.index("\n\n\ndef downgrade") + 1 :]
+    dropping.write_text(head + upgrade + indented + rest, encoding="utf-8")
+    run_block("uv run app migrate", used, env)
+    run_block('uv run app migration "drop what the option left"', used, env)
+    (dropping,) = (used / MIGRATIONS).glob("0005_*.py")
+    assert "DROP TABLE jobs" in dropping.read_text()
+    run_block(
+        "uv run ruff check\nuv run pytest tests/infrastructure/db/test_migrate.py",
+        used,
+        env,
+    )
     rows = run_block("uv run app migrate\nuv run app seed", used, env)
     assert rows.endswith("0 rows added\n"), "they are all there"
-    assert len(migrations(used)) == 4
+    assert len(migrations(used)) == 5
 
 
 def failing(project: Path, env: dict[str, str], test: str) -> str:
+    file = "tests/infrastructure/db/test_migrate.py"
     result = subprocess.run(
-        ["uv", "run", "--quiet", "pytest", "-vv", "tests/db/test_migrate.py", "-k", test],
+        ["uv", "run", "--quiet", "pytest", "-vv", file, "-k", test],
         cwd=project, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr

