@@ -29,10 +29,10 @@ RESERVED = {
 }
 
 
-# The option that an option needs, and the reason.
+# The option that an option needs, and the reason. `worker=celery` is one answer of a question.
 NEEDS = {
     "rate_limit": ("redis", "its counters are in Redis"),
-    "worker": ("redis", "its queue is in Redis"),
+    "worker=celery": ("redis", "it sends jobs to workers through Redis"),
 }
 
 
@@ -115,7 +115,9 @@ def accept(answer: object, question: str) -> str:
 
 
 def is_chosen(answers: Mapping[str, object], option: str) -> bool:
-    return answers.get(option) not in {None, False, "none"}
+    question, _, answer = option.partition("=")
+    given = answers.get(question)
+    return given == answer if answer else given not in {None, False, "none"}
 
 
 def accept_together(answers: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 """Compare baked services with baselines: minimal FastAPI, and FastAPI with the driver alone.
 
-    make bench            about nine minutes; writes results.md and results.svg
+    make bench            about nine minutes; writes its sections of results.md, and results.svg
     make bench rounds=1   about five minutes
     make bench before=v1  also measures the services of this commit or tag
 
@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import report
+import results_page
 from growth import measure_growth, measure_outage
+from jobs import JobBench, measure_jobs
 from load import load
 from measurements import Measurements
 from services import (
@@ -54,7 +56,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "auth": (*NO_OPTION, "auth=yes"),
     "webhooks": (*NO_OPTION, "webhooks=yes"),
     "pgvector": (*NO_OPTION, "pgvector=yes"),
-    "worker": ("metrics=no", "worker=taskiq"),
+    "worker": (*NO_OPTION, "worker=postgres"),
     "all telemetry": ("redis=no", "metrics=yes", "tracing=yes", "sentry=yes"),
 }
 MEASURED = ("default", "no options")
@@ -87,6 +89,7 @@ class Bench:
     folder: Path
     template: Path
     projects: dict[str, Path]
+    servers: dict[str, str]  # their URLs by variable
     env: dict[str, str]
     some_id: str
     core: int
@@ -150,7 +153,7 @@ def prepare(stack: ExitStack, python: str, before: str) -> Bench:
         [interpreter, "-c", FILL], env={**os.environ, **urls, "ROWS": str(ROWS)}, check=True,
         capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
-    return Bench(folder, template, projects, env, some_id, core, set(others))
+    return Bench(folder, template, projects, urls, env, some_id, core, set(others))
 
 
 def add_measured_routes(app: Path) -> None:
@@ -341,11 +344,14 @@ def main() -> None:
         bare = bench.projects["no options"]
         measure_growth(measured, bare, bench.env, bench.one, bench.core, bench.rest)
         measure_outage(measured, bare, bench.env, bench.one, bench.core, bench.rest)
+        job_bench = JobBench(bench.folder, bench.template, python, bench.servers)
+        measured.jobs = measure_jobs(job_bench, given.rounds)
         measure_bakes(measured, bench)
         measure_suite(measured, bench)
-    (HERE / "results.md").write_text(report.page(measured, given.rounds, given.seconds), "utf-8")
+    page, text = HERE / "results.md", report.page(measured, given.rounds, given.seconds)
+    page.write_text(results_page.with_kept_sections(text, page.read_text("utf-8")), "utf-8")
     (HERE / "results.svg").write_text(report.plot(measured), "utf-8")
-    print((HERE / "results.md").read_text("utf-8"))
+    print(page.read_text("utf-8"))
 
 
 if __name__ == "__main__":

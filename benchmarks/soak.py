@@ -1,6 +1,6 @@
 """Compare memory, files, connections and tasks before and after mixed load, with every option.
 
-    make soak              ten minutes; writes soak.md
+    make soak              ten minutes; writes its section of results.md
     make soak minutes=1    a short run
 
 The run starts a service, a worker, PostgreSQL and Valkey. It counts twice while both are idle:
@@ -15,7 +15,6 @@ import asyncio
 import json
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -26,10 +25,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import mix
+import results_page
 from services import (
     bake,
     copy_of_repository,
@@ -43,7 +42,7 @@ from services import (
 HERE = Path(__file__).parent
 EVERY_OPTION = (
     *("redis=yes", "metrics=yes", "rate_limit=yes", "sentry=yes", "tracing=yes"),
-    *("webhooks=yes", "pgvector=yes", "auth=yes", "worker=taskiq"),
+    *("webhooks=yes", "pgvector=yes", "auth=yes", "worker=postgres"),
 )
 GROWTH = 0.02  # counts are rounded up
 CONNECTIONS = 4  # a pool without a limit opens at most this many
@@ -171,7 +170,8 @@ def running() -> Iterator[Running]:
             "ENVIRONMENT": "test",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}",
             "SENTRY_DSN": f"http://key@{address}/1",
-            "TMPDIR": str(folder),  # for the heartbeat of the worker
+            "TMPDIR": str(folder),  # for the metrics of the worker
+            "WORKER_PORT": "0",
         }
         python = project / ".venv/bin/python"
         app = [str(python), "-m", "app.cli"]
@@ -200,15 +200,13 @@ def excesses(start: Held, end: Held) -> list[str]:
     return found
 
 
-def page(start: Held, end: Held, minutes: float, answers: int, python: str) -> str:
+def section(start: Held, end: Held, minutes: float, answers: int, python: str) -> str:
     lines = [
-        "# Soak test",
-        "",
-        f"Written by `make soak minutes={minutes:g}` on {datetime.now(UTC):%Y-%m-%d}; "
+        f"Written by `make soak minutes={minutes:g}` on {results_page.today()}; "
         "`soak.py` describes the method.",
         f"{answers} responses in {minutes:g} minutes on {CONNECTIONS} connections, each with the "
         "expected status; every option, one worker.",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {python}.",
+        f"{results_page.machine()}, {python}.",
         f"The run fails if a value grows by more than {GROWTH:.0%}; counts are rounded up.",
         "",
         "| idle service and worker | after the warm-up | after the load | growth |",
@@ -228,7 +226,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--warm-up", type=float, default=2, help="minutes before the first count")
     parser.add_argument("--rate", type=float, default=60, help="requests per second")
-    parser.add_argument("--page", type=Path, help="file for the results")
+    parser.add_argument("--page", type=Path, help="page with the section to write")
     given = parser.parse_args()
     with running() as service:
         service.load(given.warm_up * 60, given.rate)
@@ -242,10 +240,10 @@ def main() -> None:
         version = subprocess.run(
             [service.python, "-V"], capture_output=True, text=True, check=True
         ).stdout.strip()
-    text = page(start, end, given.minutes, answers, version)
+    text = section(start, end, given.minutes, answers, version)
     print(text)
     if given.page:
-        given.page.write_text(text, encoding="utf-8")
+        results_page.write_section(given.page, results_page.SOAK, text)
     if found := excesses(start, end):
         sys.exit("; ".join(found))
 
