@@ -28,6 +28,7 @@ test-anywhere: .venv  ## run the service's tests at many times, in random order,
 
 bench: .venv  ## run the benchmark; needs wrk (minutes): make bench rounds=1 before=v1.0.0
 	.venv/bin/python benchmarks/run.py --rounds $(or $(rounds),3) $(if $(before),--before $(before))
+	.venv/bin/python benchmarks/jobs.py --rounds $(or $(rounds),3) --page benchmarks/results.md
 
 soak: .venv  ## run mixed load with every option; fails if memory or connections grow (minutes): make soak minutes=1
 	.venv/bin/python benchmarks/soak.py --minutes $(or $(minutes),10) --page benchmarks/results.md

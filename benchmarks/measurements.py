@@ -35,8 +35,6 @@ class Measurements:
     suite: list[str] = field(default_factory=list)
     growth: dict[str, list[tuple[int, Sample]]] = field(default_factory=lambda: defaultdict(list))
     outage: Outage | None = None
-    # Jobs per second of a worker and of its library, by option and concurrency.
-    jobs: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
 
     def rate(self, work: str, name: str) -> float:
         return statistics.median(sample.rate for sample in self.samples[work, name])

@@ -8,7 +8,6 @@ from pathlib import Path
 from measurements import Measurements
 
 HERE = Path(__file__).parent
-JOBS_TARGET = 0.5
 WIDTH, BAR, LEFT = 820, 18, 420
 NAMES = {"orm": "service written by hand"}
 
@@ -81,7 +80,6 @@ def page(measured: Measurements, rounds: int, seconds: float) -> str:
         _start(measured),
         _growth(measured),
         _outage(measured),
-        _jobs(measured),
         _bakes(measured),
         _suite(measured),
     ]
@@ -185,24 +183,6 @@ def _outage(measured: Measurements) -> list[str]:
         f"Meanwhile `/health/live` took at most {outage.live_ms:.0f} ms.",
         f"Afterwards {outage.rate_after:.0f} responses per second, {outage.errors_after} errors.",
     ]
-
-
-def _jobs(measured: Measurements) -> list[str]:
-    lines = [
-        "## Jobs",
-        "",
-        "Empty jobs of one worker on one core, and the same number of empty jobs of its queue "
-        "library alone, with the same concurrency. `jobs.py` describes the method.",
-        f"A worker stores each start and each result in the database. Target: {JOBS_TARGET:.2f}.",
-        "",
-        *_table("option", "concurrency", "jobs/s", "library alone", "ratio"),
-    ]
-    for (option, concurrency), rates in measured.jobs.items():
-        worker, library = (statistics.median(column) for column in zip(*rates, strict=True))
-        lines.append(
-            f"| {option} | {concurrency} | {worker:.0f} | {library:.0f} | {worker / library:.2f} |"
-        )
-    return lines
 
 
 def _bakes(measured: Measurements) -> list[str]:

@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-CONTAINERS, SOAK = "Failure tests and containers", "Soak test"
-OF_OTHER_COMMANDS = (CONTAINERS, SOAK)  # all other sections are those of make bench
+JOBS, CONTAINERS, SOAK = "Jobs", "Failure tests and containers", "Soak test"
+OF_OTHER_COMMANDS = (JOBS, CONTAINERS, SOAK)  # all other sections are those of run.py
 
 
 def section_of(page: str, title: str) -> str:
@@ -26,7 +26,7 @@ def with_section(page: str, title: str, text: str) -> str:
 
 
 def with_kept_sections(new: str, page: str) -> str:
-    """Return a new page of `make bench`, with the sections that other commands wrote."""
+    """Return a new page of run.py, with the sections that other commands wrote."""
     for title in OF_OTHER_COMMANDS:
         if old := section_of(page, title):
             new = with_section(new, title, old.partition("\n")[2])

@@ -26,7 +26,6 @@ from pathlib import Path
 import report
 import results_page
 from growth import measure_growth, measure_outage
-from jobs import JobBench, measure_jobs
 from load import load
 from measurements import Measurements
 from services import (
@@ -344,8 +343,6 @@ def main() -> None:
         bare = bench.projects["no options"]
         measure_growth(measured, bare, bench.env, bench.one, bench.core, bench.rest)
         measure_outage(measured, bare, bench.env, bench.one, bench.core, bench.rest)
-        job_bench = JobBench(bench.folder, bench.template, python, bench.servers)
-        measured.jobs = measure_jobs(job_bench, given.rounds)
         measure_bakes(measured, bench)
         measure_suite(measured, bench)
     page, text = HERE / "results.md", report.page(measured, given.rounds, given.seconds)

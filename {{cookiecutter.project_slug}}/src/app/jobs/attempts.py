@@ -54,9 +54,7 @@ async def attempt(context: WorkerContext, job_id: uuid.UUID) -> float | None:
         Seconds until the next attempt; None if the job has ended.
     """
     database = context.database
-    values = {"worker_id": context.worker_id, "job_id": job_id}
-    async with database.read_connection() as connection:
-        record = (await connection.execute(states.START, values)).one_or_none()
+    record = await context.starts.add(job_id)
     if record is None:
         log.info("job was done before", job_id=str(job_id))
         return None
@@ -74,7 +72,7 @@ async def attempt(context: WorkerContext, job_id: uuid.UUID) -> float | None:
         outcome = "retried"  # also of an attempt that the worker ends
         stack.callback(lambda: context.count(job.name, outcome, time.perf_counter() - started))
         try:
-            await _run(database, job, record)
+            await _run(context, job, record)
             outcome = "succeeded"
         except NotRunning:
             outcome = "repeated"
@@ -108,7 +106,8 @@ async def hand_back(database: Database, job_id: uuid.UUID, pause_seconds: float 
     await _update(database, states.HAND_BACK, job_id, pause=pause)
 
 
-async def _run(database: Database, job: Job, record: Row[Any]) -> None:
+async def _run(context: WorkerContext, job: Job, record: Row[Any]) -> None:
+    database = context.database
     if record.attempts > job.attempts:
         raise WorkerEnded
     started = time.perf_counter()
@@ -125,10 +124,17 @@ async def _run(database: Database, job: Job, record: Row[Any]) -> None:
                 has_begun = session.in_transaction()
                 if has_begun and await session.scalar(states.SUCCEED, values) is None:
                     raise NotRunning
-        if not (has_begun or await _update(database, states.SUCCEED, record.id, result=result)):
+        if not (has_begun or await _succeed(context, record.id, result)):
             raise NotRunning
     duration_ms = round((time.perf_counter() - started) * 1000, 2)
     log.info("job done", result=result, duration_ms=duration_ms)
+
+
+async def _succeed(context: WorkerContext, job_id: uuid.UUID, result: object) -> bool:
+    """End a job that has no transaction, and return whether it was running."""
+    if result is None:
+        return await context.successes.add(job_id) is not None
+    return await _update(context.database, states.SUCCEED, job_id, result=result)
 
 
 async def _update(

@@ -9,8 +9,8 @@ transaction of an attempt ends with SUCCEED. If another attempt has finished fir
 canceled, SUCCEED finds no row, and the transaction is rolled back.
 """
 
-from sqlalchemy import bindparam, func, null, update
-from sqlalchemy.dialects.postgresql import INTERVAL, JSONB
+from sqlalchemy import Uuid, bindparam, func, null, update
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from app.jobs.models import JOBS, UNFINISHED
 
@@ -19,22 +19,33 @@ _RUNNING = update(JOBS).where(_ID, JOBS.c.status == "running").returning(JOBS.c.
 _IN_PAUSE = func.now() + bindparam("pause", type_=INTERVAL)
 _PROBLEM = bindparam("problem", type_=JSONB)
 
+_IDS = JOBS.c.id == func.any(bindparam("job_ids", type_=ARRAY(Uuid)))
 START = (
     update(JOBS)
-    .where(_ID, JOBS.c.status.in_(UNFINISHED))
+    .where(_IDS, JOBS.c.status.in_(UNFINISHED))
     .values(
         status="running",
         attempts=JOBS.c.attempts + 1,
         started_at=func.now(),
         worker_id=bindparam("worker_id"),
     )
-    .returning(JOBS)
+    .returning(
+        *(JOBS.c[name] for name in ("id", "name", "attempts", "arguments", "request_id")),
+        JOBS.c.trace_context,  # option: tracing
+    )
 )
-SUCCEED = _RUNNING.values(
-    status="succeeded",
-    result=bindparam("result", type_=JSONB),
-    problem=null(),
-    finished_at=func.clock_timestamp(),  # now() is the start of the job's transaction
+_SUCCEEDED = {
+    "status": "succeeded",
+    "problem": null(),
+    "finished_at": func.clock_timestamp(),  # now() is the start of the job's transaction
+}
+SUCCEED = _RUNNING.values(_SUCCEEDED | {"result": bindparam("result", type_=JSONB)})
+# For jobs without a transaction and without a result.
+SUCCEED_ALL = (
+    update(JOBS)
+    .where(_IDS, JOBS.c.status == "running")
+    .values(_SUCCEEDED | {"result": null()})
+    .returning(JOBS.c.id)
 )
 FAIL = _RUNNING.values(status="failed", problem=_PROBLEM, finished_at=func.now())
 RETRY = _RUNNING.values(

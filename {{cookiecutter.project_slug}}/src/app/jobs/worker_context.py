@@ -7,13 +7,18 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 from opentelemetry.trace import Tracer  # option: tracing
 from pydantic import SecretStr  # option: celery
+from sqlalchemy import Row, Update
 
 from app.db.session import Database
 from app.db.settings import DatabaseSettings
+from app.jobs.batches import Batches
 from app.jobs.definition import Job
+from app.jobs.states import START, SUCCEED_ALL
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.web.settings import WebSettings
 
@@ -29,6 +34,10 @@ class WorkerContext:
         jobs: by name.
         worker_id: in the table of workers.
         count: called with the name, the outcome and the seconds of each attempt.
+
+    Attributes:
+        starts: sets jobs to running, and counts the attempt.
+        successes: ends jobs that are running.
     """
 
     database: Database
@@ -36,6 +45,21 @@ class WorkerContext:
     worker_id: uuid.UUID
     count: Count = lambda _job_name, _outcome, _seconds: None
     tracer: Tracer | None = None  # option: tracing
+
+    @cached_property
+    def starts(self) -> Batches:
+        return Batches(partial(self._execute, START, worker_id=self.worker_id))
+
+    @cached_property
+    def successes(self) -> Batches:
+        return Batches(partial(self._execute, SUCCEED_ALL))
+
+    async def _execute(
+        self, statement: Update, job_ids: list[uuid.UUID], **values: object
+    ) -> dict[uuid.UUID, Row[Any]]:
+        async with self.database.read_connection() as connection:
+            rows = await connection.execute(statement, {"job_ids": job_ids, **values})
+            return {row.id: row for row in rows}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Executable, text, update
+from sqlalchemy import Executable, event, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bound_contextvars
 
@@ -60,6 +60,25 @@ async def test_finished_job_has_its_result(database: Database, lines: Lines) -> 
         str(job_id),
         "request-7",
     )
+
+
+async def test_concurrent_jobs_start_in_one_statement(database: Database) -> None:
+    async def run(session: AsyncSession) -> None: ...
+
+    job = job_of(run)
+    job_ids = [await store(database, job) for _ in range(3)]
+    context, statements = context_of(database, job), list[str]()
+
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", record)
+    await asyncio.gather(*(attempt(context, job_id) for job_id in job_ids))
+    assert sum("SET status=$1, attempts=" in statement for statement in statements) == 1
+    for job_id in job_ids:
+        row = await stored(database, job_id)
+        assert (row["status"], row["attempts"], row["result"]) == ("succeeded", 1, None)
+        assert row["worker_id"] == context.worker_id
 
 
 async def test_concurrent_attempts_at_a_job_take_effect_once(
