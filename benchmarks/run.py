@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tracing": (*NO_OPTION, "tracing=yes"),
     "sentry": (*NO_OPTION, "sentry=yes"),
     "rate_limit": ("metrics=no", "rate_limit=yes"),
-    "auth": (*NO_OPTION, "auth=yes"),
+    "auth": (*NO_OPTION, "auth=accounts"),
     "webhooks": (*NO_OPTION, "webhooks=yes"),
     "pgvector": (*NO_OPTION, "pgvector=yes"),
     "worker": (*NO_OPTION, "worker=postgres"),

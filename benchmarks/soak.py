@@ -42,7 +42,7 @@ from services import (
 HERE = Path(__file__).parent
 EVERY_OPTION = (
     *("redis=yes", "metrics=yes", "rate_limit=yes", "sentry=yes", "tracing=yes"),
-    *("webhooks=yes", "pgvector=yes", "auth=yes", "worker=postgres"),
+    *("webhooks=yes", "pgvector=yes", "auth=accounts", "worker=postgres"),
 )
 GROWTH = 0.02  # counts are rounded up
 CONNECTIONS = 4  # a pool without a limit opens at most this many

@@ -18,17 +18,23 @@ from pathlib import Path
 # of other files have markers.
 OWNED = {
     "auth": (
-        "docs/accounts.md",
-        "scripts/smoke_account.py",
         "src/app/auth",
-        "src/app/features/accounts",
-        "src/app/migrations/versions/0004_create_accounts.py",
+        "tests/features/bookmarks/test_bookmark_access.py",
+        "tests/features/passages/test_passage_access.py",
         "tests/infrastructure/auth",
         "tests/infrastructure/jobs/test_job_access.py",
         "tests/support/authentication.py",
+    ),
+    "accounts": (
+        "docs/accounts.md",
+        "scripts/smoke_account.py",
+        "src/app/auth/settings.py",
+        "src/app/auth/tokens.py",
+        "src/app/features/accounts",
+        "src/app/migrations/versions/0004_create_accounts.py",
         "tests/features/accounts",
-        "tests/features/bookmarks/test_bookmark_access.py",
-        "tests/features/passages/test_passage_access.py",
+        "tests/infrastructure/auth/test_auth_settings.py",
+        "tests/infrastructure/auth/test_tokens.py",
     ),
     "metrics": (
         "docs/monitoring.md",
@@ -167,7 +173,7 @@ OWNED = {
     ),
 }
 
-CHOICES = ("worker", "ci", "deploy")  # questions with other answers than yes and no
+CHOICES = ("auth", "worker", "ci", "deploy")  # questions with other answers than yes and no
 
 # Text of the template, and the answer that replaces it.
 WORDS = {

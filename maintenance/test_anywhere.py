@@ -77,7 +77,7 @@ def answers(row: Row) -> dict[str, str]:
     """Return the answers for every option."""
     questions = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
     options = [name for name, value in questions.items() if isinstance(value, bool)]
-    return dict.fromkeys(options, "true") | {"worker": row.worker}
+    return dict.fromkeys(options, "true") | {"auth": "accounts", "worker": row.worker}
 
 
 def find_python() -> str:

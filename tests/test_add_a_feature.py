@@ -42,7 +42,7 @@ def write_files(project: Path, page: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "answers",
-    [{}, {"auth": True, "worker": "postgres"}, {"redis": False, "metrics": False}],
+    [{}, {"auth": "accounts", "worker": "postgres"}, {"redis": False, "metrics": False}],
     ids=["defaults", "accounts and jobs", "no option"],
 )
 def test_feature_of_the_docs_page_passes_all_checks(

@@ -179,6 +179,17 @@ def test_invalid_slug_writes_nothing(
     assert list(tmp_path.rglob("*")) == [folder]
 
 
+@pytest.mark.parametrize("answer", ["yes", "no", "true"])
+def test_yes_or_no_to_a_choice_is_refused_with_the_choices(
+    repository: Path, home: Path, tmp_path: Path, answer: str
+) -> None:
+    result = run(repository, home, tmp_path, f"auth={answer}")
+    assert result.returncode == 1
+    refused = f"{answer} provided for choice variable auth, but the choices are {QUESTIONS['auth']}"
+    assert refused in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_typed_invalid_answer_is_refused_before_the_next_question(
     repository: Path, home: Path, tmp_path: Path
 ) -> None:

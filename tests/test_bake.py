@@ -43,6 +43,7 @@ WORDS = [
 OPTIONS = [name for name in CHOICES if name not in WORDS[0]]
 NO_OPTION = {name: "none" if "none" in CHOICES[name] else False for name in OPTIONS}
 EVERY_OPTION = dict.fromkeys(OPTIONS, True) | {
+    "auth": "accounts",
     "worker": "postgres",
     "ci": "github",
     "deploy": "railway",
@@ -81,8 +82,12 @@ RESIDUE = {
         r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
     ),
     "auth": re.compile(
-        r"(?<!is no )\baccounts?\b|auth_keys|app[./]auth\b|refresh.token|\bsessions?_|"
-        r"\blog(ged)?_in\b|argon2|pwdlib|pyjwt|multipart",
+        r"(?<!is no )\baccounts?(_id)?\b|app[./]auth\b|\bowner_id\b|\blogged_in\b|pyjwt",
+        re.IGNORECASE,
+    ),
+    "accounts": re.compile(
+        r"features[./]accounts|\baccounts[./]|auth_keys|refresh.token|\bsessions?_|\blog_in\b"
+        r"|argon2|pwdlib|multipart",
         re.IGNORECASE,
     ),
 }

@@ -76,7 +76,7 @@ def test_plot_has_a_bar_for_every_ratio_and_a_mark_for_every_target() -> None:
 def test_every_runtime_option_is_measured() -> None:
     measured_options = {answer.partition("=")[0] for kind in run.KINDS.values() for answer in kind}
     options = {name for name, value in QUESTIONS.items() if isinstance(value, bool)}
-    assert options | {"worker"} == measured_options
+    assert options | {"auth", "worker"} == measured_options
 
 
 PAGE = "# Benchmark\n\nBy bench.\n\n## Soak test\n\nOld.\n"

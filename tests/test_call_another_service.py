@@ -36,7 +36,7 @@ def add_lines(project: Path, page: str) -> None:
 
 @pytest.mark.parametrize(
     "answers",
-    [{}, {"auth": True, "redis": False, "pgvector": True}],
+    [{}, {"auth": "accounts", "redis": False, "pgvector": True}],
     ids=["defaults", "accounts and vectors without Redis"],
 )
 def test_client_of_the_docs_page_passes_all_checks(

@@ -63,7 +63,7 @@ def removed_lines(project: Path) -> list[str]:
     [
         ({}, []),
         (
-            {"auth": True},
+            {"auth": "accounts"},
             [
                 *("tests/features", "tests/infrastructure/auth/test_tokens.py"),
                 "tests/infrastructure/db/test_migrate.py",

@@ -32,8 +32,8 @@ ANSWERS = [
     {"worker": "postgres", "redis": False},
     {"worker": "celery"},
     {"pgvector": True},
-    {"auth": True},
-    {"auth": True, "worker": "celery"},
+    {"auth": "accounts"},
+    {"auth": "accounts", "worker": "celery"},
     {"redis": False},
     {"project_name": "Order Service", "project_slug": "order-service"},
 ]
@@ -351,7 +351,7 @@ def given_by_render(baked: Baked, name: str) -> dict[str, str]:
 def test_service_accepts_the_variables_of_the_platform(
     bake: Bake, tmp_path: Path, platform: str
 ) -> None:
-    baked = bake(lock=True, auth=True, worker="postgres", deploy=platform)
+    baked = bake(lock=True, auth="accounts", worker="postgres", deploy=platform)
     project = baked.copy_to(tmp_path / "project")
     given = given_by_railway if platform == "railway" else given_by_render
     commit = {"railway": "RAILWAY_GIT_COMMIT_SHA", "render": "RENDER_GIT_COMMIT"}[platform]

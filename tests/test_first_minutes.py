@@ -119,7 +119,7 @@ def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> Non
 
 
 def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> None:
-    project = bake(lock=True, auth=True).copy_to(tmp_path / "project")
+    project = bake(lock=True, auth="accounts").copy_to(tmp_path / "project")
     by_hand, make_secret = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     env = environment(tmp_path)

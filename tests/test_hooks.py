@@ -192,6 +192,8 @@ def test_choice_adds_its_question_and_its_answer_as_options(
 ) -> None:
     answers = ANSWERS | {"worker": worker, "project_name": "celery", "description": "metrics"}
     assert hook.chosen_options(answers) == options
+    with_accounts = hook.chosen_options(answers | {"auth": "accounts"})
+    assert with_accounts == options | {"auth", "accounts"}
 
 
 @pytest.fixture

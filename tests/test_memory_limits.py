@@ -25,7 +25,7 @@ CONNECTIONS, SECONDS = 16, 10
 SERVICES = {
     "no options": (NO_OPTION, mix.visit_bookmarks, "128m"),
     "default": ({}, mix.visit_bookmarks, "128m"),
-    "accounts": ({**NO_OPTION, "auth": True}, mix.log_in, "160m"),
+    "accounts": ({**NO_OPTION, "auth": "accounts"}, mix.log_in, "160m"),
     "every option": (EVERY_OPTION, mix.visit_everything, "256m"),
 }
 PROCESSES = {"worker": "256m"}

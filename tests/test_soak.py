@@ -44,7 +44,8 @@ def test_section_has_a_row_for_every_count() -> None:
 
 
 def test_long_run_has_every_option() -> None:
-    options = {name for name, value in QUESTIONS.items() if isinstance(value, bool)} | {"worker"}
+    options = {name for name, value in QUESTIONS.items() if isinstance(value, bool)}
+    options |= {"auth", "worker"}
     assert {answer.partition("=")[0] for answer in soak.EVERY_OPTION} == options
 
 

@@ -63,7 +63,7 @@ def move_on(template: Path) -> None:
     change(
         template / "cookiecutter.json",
         (f'"_version": "{VERSION}"', f'"_version": "{LATER_VERSION}"'),
-        ('  "auth": false,', '  "auth": false,\n  "greeting": false,'),
+        ('  "pgvector": false,', '  "pgvector": false,\n  "greeting": false,'),
     )
     needs = 'NEEDS = {\n    "greeting": ("metrics", "greetings are counted"),\n'
     change(template / "fastapi_service_answers.py", ("NEEDS = {\n", needs))
@@ -278,6 +278,20 @@ def test_updated_project_equals_a_new_project_with_the_same_changes(
     assert "Nothing to do" in update(project, after).stdout
 
 
+def new_answers(**old: str) -> dict[str, object]:
+    """Return the answers that the CHANGELOG gives in place of those of 1.0.0."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`: (\w+) \| `\"(\w+)\": \"(\w+)\"` \|$", changelog, re.MULTILINE)
+    return {new: answer for name, was, new, answer in rows if old.get(name) == was}
+
+
+def refuse_answers_of_1_0_0(project: Path, update: Update, reason: str, **answers: object) -> None:
+    refused = update(project, "here", **answers)
+    assert refused.returncode != 0
+    assert reason in " ".join((refused.stdout + refused.stderr).split())
+    assert git(project, "status", "--short") == ""
+
+
 OLD_TAGS = TAGS.replace("app.db.model import Model", "app.database import Base").replace(
     "class Tag(Model)", "class TagModel(Base)"
 )
@@ -294,11 +308,13 @@ def test_service_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
     follows_accounts = ADD_TAGS.replace("0002", "0003").replace("0001", "0002")
     (project / MIGRATIONS / "0003_add_tags.py").write_text(follows_accounts)
     begin(project)
-    result = update(project, "here")
+    refuse_answers_of_1_0_0(project, update, "True provided for choice variable auth")
+    answers = new_answers(auth="yes")
+    result = update(project, "here", **answers)
     assert result.returncode == 0, result.stdout + result.stderr
     assert unmerged(project) == []
     own = {"src/app/tags/__init__.py", "src/app/tags/models.py"}
-    expected = files(create("here", auth=True))
+    expected = files(create("here", **answers))
     assert {path: text for path, text in files(project).items() if path not in own} == expected
     assert sorted(migrations(project)) == [
         "0001_create_bookmarks.py",
@@ -380,15 +396,10 @@ def test_worker_of_1_0_0_is_updated_by_the_steps_of_the_changelog(
     (tags / "service.py").write_text(OLD_SERVICE)
     begin(project)
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    answers = {}
+    answers = new_answers(auth="no", worker=before)
     if before == "taskiq":
-        (given,) = re.findall(r"--variables-to-update '(.+)'`", changelog)
-        answers = json.loads(given)
-        refused = update(project, "here")
-        assert refused.returncode != 0
-        choices = "the choices are ['none', 'postgres', 'celery']"
-        assert choices in " ".join((refused.stdout + refused.stderr).split())
-        assert git(project, "status", "--short") == ""
+        choices = "taskiq provided for choice variable worker, but the choices are ['none', 'po"
+        refuse_answers_of_1_0_0(project, update, choices, auth=answers["auth"])
     result = update(project, "here", **answers)
     assert result.returncode == 0, result.stdout + result.stderr
     assert unmerged(project) == []
@@ -584,7 +595,8 @@ def test_update_page_brings_new_files_and_the_tested_versions(
 def test_tables_of_an_option_are_made_and_dropped_by_the_projects_own_migrations(
     used: Path, update: Update, env: dict[str, str]
 ) -> None:
-    with_tables = {"worker": "postgres", "pgvector": True, "webhooks": True, "auth": True}
+    with_tables = {"worker": "postgres", "pgvector": True, "webhooks": True}
+    with_tables |= {"auth": "accounts"}
     assert update(used, "here", **with_tables).returncode == 0
     assert unmerged(used) == []
     run_block("make lock", used, env)

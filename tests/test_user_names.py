@@ -140,7 +140,7 @@ def set_version(project: Path, version: str) -> None:
 def test_features_with_any_name_pass_together_with_the_tests_of_the_template(
     bake: Bake, tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = bake(lock=True, auth=True, webhooks=True).copy_to(tmp_path / "project")
+    project = bake(lock=True, auth="accounts", webhooks=True).copy_to(tmp_path / "project")
     for name in NAMES:
         add_feature(project, name)
     connect(project / "src" / "app" / "main.py", NAMES)

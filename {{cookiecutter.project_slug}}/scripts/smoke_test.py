@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from smoke_account import access_token  # option: auth
+from smoke_account import access_token  # option: accounts
 
 TIMEOUT_SECONDS = 10  # of one request
 PAUSE_SECONDS = 1.0
@@ -142,7 +142,7 @@ def check_writes(service: Service) -> None:
     Raises:
         SmokeTestFailed: the first check that failed.
     """
-    service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: auth
+    service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: accounts
     for path, example in EXAMPLES.items():
         document = {name: value.format(id=uuid.uuid4()) for name, value in example.items()}
         body = json.dumps(document)

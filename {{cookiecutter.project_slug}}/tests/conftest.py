@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-import uuid  # option: auth
+import uuid  # option: accounts
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -42,8 +42,8 @@ pytest_plugins += ["valkey_server"]  # option: redis
 DATA = Path(__file__).parents[1] / ".data" / "test"
 # Variables for every test, such as {"PAYMENT_KEY": "a-test-key"}: settings without a default.
 TEST_VALUES: dict[str, str] = {}
-# pytest and the tests import this module under two names, so the key is not random.  # option: auth
-AUTH_KEYS = "tests:" + uuid.uuid5(uuid.NAMESPACE_DNS, "tests").hex  # option: auth
+# pytest and tests import this module under two names, so the key is not random.  # option: accounts
+AUTH_KEYS = "tests:" + uuid.uuid5(uuid.NAMESPACE_DNS, "tests").hex  # option: accounts
 Lines = Callable[[], list[dict[str, Any]]]
 
 
@@ -160,7 +160,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
-    values = {"auth_keys": AUTH_KEYS} | values  # option: auth
+    values = {"auth_keys": AUTH_KEYS} | values  # option: accounts
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 
 

@@ -12,7 +12,7 @@ from app.cache.read_through import open_cache  # option: redis
 from app.db.development import warn_of_unapplied_migrations
 from app.db.schema_version import check_schema_version
 from app.db.session import open_database
-from app.features.accounts import routes as accounts  # option: auth
+from app.features.accounts import routes as accounts  # option: accounts
 from app.features.bookmarks import routes as bookmarks
 from app.features.passages import routes as passages  # option: pgvector
 from app.features.webhooks import routes as webhooks  # option: webhooks
@@ -60,7 +60,7 @@ async def open_state(
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
         state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
-        state |= accounts.create_state(settings)  # option: auth
+        state |= accounts.create_state(settings)  # option: accounts
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
         state["inbox"] = await enter(webhooks.open_inbox(settings, state))  # option: webhooks
         stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     trace_requests(app, settings)  # option: tracing
     add_health_routes(app, settings, health)
     app.include_router(metrics_router)  # option: metrics
-    app.include_router(accounts.router)  # option: auth
+    app.include_router(accounts.router)  # option: accounts
     app.include_router(bookmarks.router)
     app.include_router(jobs.router)  # option: worker
     app.include_router(webhooks.router)  # option: webhooks

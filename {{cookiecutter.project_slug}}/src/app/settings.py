@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.auth.settings import AuthSettings  # option: auth
+from app.auth.settings import AuthSettings  # option: accounts
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
 from app.discovery import find_modules
@@ -44,7 +44,7 @@ class Settings(
     WebhookSettings,  # option: webhooks
     JobSettings,  # option: worker
     MetricsSettings,  # option: metrics
-    AuthSettings,  # option: auth
+    AuthSettings,  # option: accounts
     FeatureSettings,
     EnvironmentSettings,
     BaseSettings,

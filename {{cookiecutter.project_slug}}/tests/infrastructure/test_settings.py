@@ -16,7 +16,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "DATABASE_URL": "postgresql://app:f8Zk2q@db/app",
     "ALLOWED_HOSTS": "api.example.com",
-    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # option: auth
+    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # option: accounts
 }
 
 
@@ -59,9 +59,9 @@ def test_settings_with_several_problems_report_one_line_each(
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS must name"),
         ({"HEALTH_TOKEN": "short"}, "HEALTH_TOKEN: it must have at least 16 characters"),
         ({"WEBHOOK_SECRETS": "x"}, "WEBHOOK_SECRETS: entry 1 is invalid"),  # option: webhooks
-        ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: auth
-        ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "AUTH_KEYS has a placeholder"),  # option: auth
-        ({"AUTH_KEYS": "new:short"}, "AUTH_KEYS: a secret must have at least 32"),  # option: auth
+        ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: accounts
+        ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "has a placeholder"),  # option: accounts
+        ({"AUTH_KEYS": "new:short"}, "must have at least 32 characters"),  # option: accounts
         ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: invalid"),  # option: redis
         ({"CORS_ORIGINS": "https://app.example.com/"}, "without a path or final slash"),
     ],

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 
 from app.service_info import service_version
-from conftest import AUTH_KEYS  # option: auth
+from conftest import AUTH_KEYS  # option: accounts
 from metric_samples import Scrape
 from processes import HANG_SECONDS, RESERVED, ROOT, Service, wait_until
 from worker_copies import WorkerCopies, workers
@@ -20,7 +20,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "ALLOWED_HOSTS": "api.example.com",
     "METRICS_TOKEN": TOKEN,
-    "AUTH_KEYS": AUTH_KEYS,  # option: auth
+    "AUTH_KEYS": AUTH_KEYS,  # option: accounts
 }
 ATTEMPTS = "job_attempts_total"
 DURATIONS = "job_duration_seconds"
