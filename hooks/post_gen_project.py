@@ -28,6 +28,7 @@ OWNED = {
     "accounts": (
         "docs/accounts.md",
         "scripts/smoke_account.py",
+        "src/app/auth/login.py",
         "src/app/auth/settings.py",
         "src/app/auth/tokens.py",
         "src/app/features/accounts",
@@ -35,6 +36,13 @@ OWNED = {
         "tests/features/accounts",
         "tests/infrastructure/auth/test_auth_settings.py",
         "tests/infrastructure/auth/test_tokens.py",
+        "tests/support/login_accounts.py",
+    ),
+    "oidc": (
+        "docs/oidc.md",
+        "src/app/auth/oidc",
+        "tests/infrastructure/auth/oidc",
+        "tests/support/oidc_provider.py",
     ),
     "metrics": (
         "docs/monitoring.md",

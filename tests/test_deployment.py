@@ -34,6 +34,7 @@ ANSWERS = [
     {"pgvector": True},
     {"auth": "accounts"},
     {"auth": "accounts", "worker": "celery"},
+    {"auth": "oidc", "worker": "postgres"},
     {"redis": False},
     {"project_name": "Order Service", "project_slug": "order-service"},
 ]
@@ -130,7 +131,7 @@ def test_railway_sets_or_preserves_every_variable(on_railway: Baked) -> None:
     variables = named["app"]["variables"]
     assert set(variables) == set(settings_of(on_railway))
     given = {name for name, value in variables.items() if value["type"] != "preserve"}
-    assert required_by(on_railway) - given <= {"AUTH_KEYS"}
+    assert required_by(on_railway) - given <= {"AUTH_KEYS", "OIDC_ISSUER", "OIDC_AUDIENCE"}
     if "worker" in named:
         app = named["app"]["address"]
         expected = {v: {"type": "reference", "resource": app, "output": v} for v in variables}
@@ -306,6 +307,8 @@ EXAMPLES = {
     "RAILWAY_PUBLIC_DOMAIN": "example.up.railway.app",
     "RAILWAY_PRIVATE_DOMAIN": "cache.railway.internal",
     "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # set by the user
+    "OIDC_ISSUER": "https://login.example.com",
+    "OIDC_AUDIENCE": "https://api.example.com",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.auth.oidc.provider import document_provider, open_provider  # option: oidc
 from app.cache.read_through import open_cache  # option: redis
 from app.db.development import warn_of_unapplied_migrations
 from app.db.schema_version import check_schema_version
@@ -61,6 +62,7 @@ async def open_state(
         state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
         state |= accounts.create_state(settings)  # option: accounts
+        state["provider_tokens"] = await enter(open_provider(settings))  # option: oidc
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
         state["inbox"] = await enter(webhooks.open_inbox(settings, state))  # option: webhooks
         stack.enter_context(drain_on_sigterm(health, settings.drain_seconds))
@@ -85,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     extend_openapi(app)
+    document_provider(app, settings)  # option: oidc
     install_error_handlers(app)
     # The last middleware that is added is the outermost.
     app.add_middleware(RateLimitMiddleware)  # option: rate_limit

@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.auth.oidc.settings import OidcSettings  # option: oidc
 from app.auth.settings import AuthSettings  # option: accounts
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
@@ -45,6 +46,7 @@ class Settings(
     JobSettings,  # option: worker
     MetricsSettings,  # option: metrics
     AuthSettings,  # option: accounts
+    OidcSettings,  # option: oidc
     FeatureSettings,
     EnvironmentSettings,
     BaseSettings,

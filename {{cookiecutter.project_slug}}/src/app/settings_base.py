@@ -80,6 +80,10 @@ class EnvironmentSettings(BaseModel):
         """Whether clients that this team does not control can reach the service."""
         return self.environment in {"staging", "production"}
 
+    def docs_origins(self) -> list[str]:  # option: oidc
+        """Return the origins that the page /docs sends requests to."""  # option: oidc
+        return []  # option: oidc
+
     def insecure_values(self) -> list[str]:
         """Return one sentence for each value that staging and production must not have.
 

@@ -17,6 +17,8 @@ PRODUCTION = {
     "DATABASE_URL": "postgresql://app:f8Zk2q@db/app",
     "ALLOWED_HOSTS": "api.example.com",
     "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # option: accounts
+    "OIDC_ISSUER": "https://login.example.com",  # option: oidc
+    "OIDC_AUDIENCE": "https://api.example.com",  # option: oidc
 }
 
 
@@ -62,6 +64,10 @@ def test_settings_with_several_problems_report_one_line_each(
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: accounts
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "has a placeholder"),  # option: accounts
         ({"AUTH_KEYS": "new:short"}, "must have at least 32 characters"),  # option: accounts
+        ({"OIDC_ISSUER": ""}, "OIDC_ISSUER is missing"),  # option: oidc
+        ({"OIDC_ISSUER": "http://login.example.com"}, "must begin with https://"),  # option: oidc
+        ({"OIDC_AUDIENCE": " , "}, "OIDC_AUDIENCE is missing"),  # option: oidc
+        ({"OIDC_PERMISSIONS": "editor"}, "OIDC_PERMISSIONS: 'editor' is invalid"),  # option: oidc
         ({"REDIS_URL": "redis://:hunter2/pw@cache/0"}, "REDIS_URL: invalid"),  # option: redis
         ({"CORS_ORIGINS": "https://app.example.com/"}, "without a path or final slash"),
     ],

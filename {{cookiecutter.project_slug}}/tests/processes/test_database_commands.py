@@ -201,6 +201,8 @@ def test_reset_in_production_is_refused(project: Project) -> None:
         "DATABASE_URL": "postgresql://app:f8Zk2q@db.invalid/app",
     }
     values["AUTH_KEYS"] = "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo"  # option: accounts
+    values["OIDC_ISSUER"] = "https://login.example.com"  # option: oidc
+    values["OIDC_AUDIENCE"] = "https://api.example.com"  # option: oidc
     result = project.app("db", "reset", "--force", **values)
     assert result.returncode == 1
     assert '"not reset","reason":"ENVIRONMENT is production' in result.stdout

@@ -21,6 +21,8 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "api.example.com",
     "METRICS_TOKEN": TOKEN,
     "AUTH_KEYS": AUTH_KEYS,  # option: accounts
+    "OIDC_ISSUER": "https://login.example.com",  # option: oidc
+    "OIDC_AUDIENCE": "https://api.example.com",  # option: oidc
 }
 ATTEMPTS = "job_attempts_total"
 DURATIONS = "job_duration_seconds"

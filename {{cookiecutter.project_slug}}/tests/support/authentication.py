@@ -1,20 +1,29 @@
 """Clients with and without an access token."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv6Address
 
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from app.auth.tokens import AccessTokens
+import login_accounts  # option: accounts
+import oidc_provider  # option: oidc
 from app.settings import Settings
+
+# Functions that return the id of a new account, and its access token. The first one is used.
+ISSUERS: list[Callable[[Settings], tuple[uuid.UUID, str]]] = [
+    login_accounts.issue_token,  # option: accounts
+    oidc_provider.issue_token,  # option: oidc
+]
+issue_token = ISSUERS[0]
 
 
 @pytest.fixture
 async def logged_in(service: AsyncClient, settings: Settings) -> AsyncIterator[None]:
     """Send an access token with every request of the service's client."""
-    service.headers["Authorization"] = f"Bearer {AccessTokens(settings).issue(uuid.uuid4())}"
+    _, token = issue_token(settings)
+    service.headers["Authorization"] = f"Bearer {token}"
     yield
     del service.headers["Authorization"]
 

@@ -40,7 +40,6 @@ SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 API_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", API_POLICY))
-DOCS_HEADERS = (*SECURITY_HEADERS, (b"content-security-policy", DOCS_POLICY))
 HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -67,6 +66,11 @@ class RequestMiddleware:
         self._settings = settings
         self._health = health
         self._hooks = hooks
+        docs_policy = DOCS_POLICY
+        # The page reads the discovery document, and exchanges a code for a token.  # option: oidc
+        origins = ["; connect-src 'self'", *settings.docs_origins()]  # option: oidc
+        docs_policy += " ".join(origins).encode()  # option: oidc
+        self._docs_headers = (*SECURITY_HEADERS, (b"content-security-policy", docs_policy))
         self._host_check = HostCheck(settings.allowed_hosts)
         zipped = GZipMiddleware(app, minimum_size=1024, compresslevel=4)
         self._app_with_cors_and_gzip = allow_origins(zipped, settings)
@@ -82,7 +86,7 @@ class RequestMiddleware:
         headers = dict(reversed(scope["headers"]))
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         summary = RequestSummary(scope["method"], scope["path"])
-        extra_headers = _extra_headers(scope, request_id)
+        extra_headers = self._extra_headers(scope, request_id)
         app = self._app_with_cors_and_gzip
         if b"origin" not in headers and b"gzip" not in headers.get(b"accept-encoding", b""):
             app = self._app
@@ -130,6 +134,15 @@ class RequestMiddleware:
         if body is not None:
             await body.finish()
 
+    def _extra_headers(self, scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"x-request-id", request_id.encode()),
+            *(self._docs_headers if scope["path"] in DOCS else API_HEADERS),
+        ]
+        if scope["scheme"] == "https":
+            headers.append(HTTPS_ONLY)
+        return headers
+
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         problem = self._host_check.refusal(scope, headers)
         limit = self._settings.max_body_bytes
@@ -151,16 +164,6 @@ def _log_unhandled(error: Exception, settings: WebSettings) -> None:
 
 def _request_id(sent: str) -> str:
     return sent if REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
-
-
-def _extra_headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
-    headers = [
-        (b"x-request-id", request_id.encode()),
-        *(DOCS_HEADERS if scope["path"] in DOCS else API_HEADERS),
-    ]
-    if scope["scheme"] == "https":
-        headers.append(HTTPS_ONLY)
-    return headers
 
 
 def _call_hooks(hooks: list[RequestHook], summary: RequestSummary) -> None:

@@ -1,0 +1,153 @@
+"""The public keys of the provider, fetched when a token needs them.
+
+PyJWT's own client blocks the event loop, and locks threads while it fetches.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import structlog
+from jwt import PyJWK, PyJWKSet, PyJWTError
+
+from app.errors import Unavailable
+
+log = structlog.get_logger()
+
+DISCOVERY = "/.well-known/openid-configuration"
+# No symmetric algorithm: with HS256, a public key would be the secret.
+ALGORITHMS = frozenset(
+    f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)
+) | {"EdDSA"}
+PAUSE_SECONDS = 10.0  # between two fetches, however many tokens have unknown keys
+MAX_AGE_SECONDS = 600.0  # then the keys are fetched again, so that removed ones are refused
+
+
+class UnknownKey(Exception):
+    """The provider has no key with this id."""
+
+
+class ProviderUnavailable(Unavailable):
+    """The key of the token is unknown, and the provider does not send its keys."""
+
+
+class ProviderKeys:
+    """Find the public key of a token.
+
+    Concurrent requests share one fetch. While the provider is down, the keys from before its
+    outage stay in use.
+
+    Args:
+        issuer: of the tokens, as the discovery document states it; None if there is no provider.
+        client: sends the requests to the provider.
+        timeout_seconds: the limit of the discovery document and the keys together.
+        clock: returns seconds, which never decrease.
+    """
+
+    def __init__(
+        self,
+        issuer: str | None,
+        client: httpx.AsyncClient,
+        *,
+        timeout_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._issuer = issuer
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._keys: dict[str, PyJWK] = {}
+        self._fetched_at = -math.inf
+        self._next_fetch_at = -math.inf
+        self._fetch: asyncio.Task[None] | None = None
+        self._is_down = False
+
+    async def find(self, key_id: str) -> PyJWK:
+        """Return the key with this id. An unknown id fetches the keys, at most once in a pause.
+
+        Raises:
+            UnknownKey: the provider has no such key.
+            ProviderUnavailable: the key is unknown, and the last fetch failed.
+        """
+        if key := self._keys.get(key_id):
+            if self._clock() >= self._fetched_at + MAX_AGE_SECONDS:
+                self._start_fetch()  # this request does not wait for it
+            return key
+        if fetch := self._start_fetch():
+            await asyncio.shield(fetch)  # a cancelled request leaves the fetch to the others
+        if key := self._keys.get(key_id):
+            return key
+        if self._is_down:
+            pause = max(1, math.ceil(self._next_fetch_at - self._clock()))
+            raise ProviderUnavailable(
+                "The identity provider is unavailable.", retry_after_seconds=pause
+            )
+        raise UnknownKey
+
+    async def close(self) -> None:
+        """Cancel a running fetch."""
+        if self._fetch is not None:
+            self._fetch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._fetch
+
+    def _start_fetch(self) -> asyncio.Task[None] | None:
+        """Return the running fetch, or a new one; None during the pause after the last one."""
+        if self._fetch is None or self._fetch.done():
+            if self._clock() < self._next_fetch_at:
+                return None
+            self._fetch = asyncio.create_task(self._fetch_keys())
+        return self._fetch
+
+    async def _fetch_keys(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                self._keys = await self._load_keys()
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, PyJWTError) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            log.warning("keys of the identity provider not fetched", reason=reason)
+            self._is_down = True
+        else:
+            self._fetched_at = self._clock()
+            self._is_down = False
+        finally:
+            self._next_fetch_at = self._clock() + PAUSE_SECONDS
+
+    async def _load_keys(self) -> dict[str, PyJWK]:
+        """Fetch the discovery document and the keys that it names.
+
+        Raises:
+            httpx.HTTPError: a request failed, or the response is no success.
+            ValueError: a document is malformed, or that of another provider.
+            PyJWTError: none of the keys can be used.
+        """
+        if self._issuer is None:
+            raise ValueError("OIDC_ISSUER is not set")
+        document = await self._get(self._issuer.rstrip("/") + DISCOVERY)
+        if document.get("issuer") != self._issuer:
+            raise ValueError(f"the issuer is {document.get('issuer')!r}, not {self._issuer!r}")
+        url = str(document.get("jwks_uri"))
+        if self._issuer.startswith("https://") and not url.startswith("https://"):
+            raise ValueError(f"jwks_uri is {url!r}, which is no https:// URL")
+        keys = {
+            key.key_id: key
+            for key in PyJWKSet.from_dict(await self._get(url)).keys
+            if key.key_id
+            and key.public_key_use in {None, "sig"}
+            and key.algorithm_name in ALGORITHMS
+        }
+        if not keys:
+            raise ValueError("no key has an id and an asymmetric algorithm")
+        return keys
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        response = await self._client.get(url)
+        response.raise_for_status()
+        document = response.json()
+        if not isinstance(document, dict):
+            raise ValueError(f"{url} has no JSON object")  # noqa: TRY004 - the other errors of a document are ValueErrors
+        return document

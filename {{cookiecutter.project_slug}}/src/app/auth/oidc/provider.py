@@ -1,0 +1,53 @@
+"""Connect the provider with the application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.auth.oidc.dependencies import SCHEME_NAME, PermissionRequired
+from app.auth.oidc.keys import DISCOVERY, ProviderKeys
+from app.auth.oidc.settings import OidcSettings
+from app.auth.oidc.tokens import ProviderTokens
+from app.http_client import open_http_client
+from app.web.problems import responses
+
+
+@asynccontextmanager
+async def open_provider(settings: OidcSettings) -> AsyncIterator[ProviderTokens]:
+    """Yield the object that verifies tokens. No request is sent before the first token arrives."""
+    async with open_http_client() as client:
+        keys = ProviderKeys(settings.oidc_issuer, client)
+        yield ProviderTokens(settings, keys)
+        await keys.close()
+
+
+def document_provider(app: FastAPI, settings: OidcSettings) -> None:
+    """Add the provider to the OpenAPI document, and let /docs log in with PKCE (RFC 7636)."""
+    app.swagger_ui_init_oauth = {
+        "clientId": settings.oidc_client_id or "",
+        "scopes": "openid",
+        "usePkceWithAuthorizationCodeGrant": True,
+        # Auth0 needs it for a JWT. Others must ignore unknown parameters (RFC 6749, 3.1).
+        "additionalQueryStringParams": {"audience": " ".join(settings.oidc_audience)},
+    }
+    describe = app.openapi
+    scheme = {"type": "http", "scheme": "bearer"}  # without a provider, /docs takes any token
+    if settings.oidc_issuer:
+        url = settings.oidc_issuer.rstrip("/") + DISCOVERY
+        scheme = {"type": "openIdConnect", "openIdConnectUrl": url}
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schemes = document["components"].get("securitySchemes", {})
+        if SCHEME_NAME in schemes:
+            schemes[SCHEME_NAME] = scheme
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if any(item.get(SCHEME_NAME) for item in operation.get("security", ())):
+                    for status, response in responses(PermissionRequired).items():
+                        operation["responses"].setdefault(str(status), response)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document
