@@ -143,9 +143,9 @@ def check_writes(service: Service) -> None:
     Raises:
         SmokeTestFailed: the first check that failed.
     """
-    service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: accounts
     if token := os.environ.get("SMOKE_TOKEN"):  # option: oidc
         service.headers["Authorization"] = f"Bearer {token}"  # option: oidc
+    service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: accounts
     if "Authorization" not in service.headers:  # option: oidc
         print("nothing is written: set SMOKE_TOKEN to an access token")  # option: oidc
         return  # option: oidc

@@ -34,7 +34,7 @@ from app.main import create_app
 from app.settings import Settings
 from clusters import copy_cluster, create_cluster
 from databases import Databases, open_databases
-from oidc_provider import AUDIENCE, shared_provider  # option: oidc
+from oidc_provider import provider_values  # option: oidc
 
 pytest_plugins = ["postgres_server"]
 pytest_plugins += ["authentication"]  # option: auth
@@ -162,8 +162,7 @@ def settings_for(database_url: str, **values: object) -> Settings:
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
     values = {"auth_keys": AUTH_KEYS} | values  # option: accounts
-    values = {"oidc_audience": AUDIENCE} | values  # option: oidc
-    values = {"oidc_issuer": shared_provider().issuer} | values  # option: oidc
+    values = provider_values(values["environment"]) | values  # option: oidc
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 
 

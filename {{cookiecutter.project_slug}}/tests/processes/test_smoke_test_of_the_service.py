@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest  # option: oidc
+
+from oidc_provider import AUDIENCE, shared_provider  # option: oidc
 from processes import MIGRATE_AND_SERVE, ROOT, Service, environment
 from smoke_test import EXAMPLES
 
@@ -18,8 +21,12 @@ def smoke_test(url: str, *arguments: str, folder: Path = ROOT) -> subprocess.Com
 
 async def test_smoke_test_of_this_service_passes_with_and_without_writes(
     empty_database: str,
+    monkeypatch: pytest.MonkeyPatch,  # option: oidc
 ) -> None:
     env = environment(empty_database, COMMIT_SHA="c0ffee", DRAIN_SECONDS="0")
+    provider = shared_provider()  # option: oidc
+    env |= {"OIDC_ISSUER": provider.issuer, "OIDC_AUDIENCE": AUDIENCE}  # option: oidc
+    monkeypatch.setenv("SMOKE_TOKEN", provider.issue())  # option: oidc
     with Service(MIGRATE_AND_SERVE, env) as service:
         url = service.url
 

@@ -112,6 +112,12 @@ def shared_provider() -> Provider:
     return Provider()
 
 
+def provider_values(environment: object) -> dict[str, object]:
+    """Return settings for the shared provider, or for one that no test reaches."""
+    issuer = shared_provider().issuer if environment == "test" else "https://login.example.com"
+    return {"oidc_issuer": issuer, "oidc_audience": AUDIENCE}
+
+
 def issue_token(settings: Settings) -> tuple[uuid.UUID, str]:
     """Return the id of a new account of the shared provider, and its access token."""
     subject = str(uuid.uuid4())

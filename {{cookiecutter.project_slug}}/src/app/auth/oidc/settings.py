@@ -13,6 +13,8 @@ from app.settings_base import EnvironmentSettings, production_value
 ISSUER = re.compile(r"https?://[^/\s@?#]+(/[^\s?#]*)?")
 ENTRY = re.compile(r"(?P<name>[^\s,=]+)=(?P<permissions>[^\s,=]+( [^\s,=]+)*)")
 
+NO_AUDIENCE = "OIDC_AUDIENCE is missing: set it to the audience of this service in access tokens"
+
 
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
@@ -88,6 +90,7 @@ class OidcSettings(EnvironmentSettings):
         [],
         description="Permissions of scopes and roles, comma-separated: "
         "editor=bookmarks:read bookmarks:write. Every scope and role is a permission itself.",
+        json_schema_extra=production_value("Leave it out, if scopes are permissions already."),
     )
     oidc_accept_id_tokens: bool = Field(
         default=False,
@@ -97,9 +100,7 @@ class OidcSettings(EnvironmentSettings):
     @model_validator(mode="after")
     def require_audience(self) -> Self:
         if self.oidc_issuer and not self.oidc_audience:
-            raise ValueError(
-                "OIDC_AUDIENCE is missing: set it to the audience of this service in access tokens"
-            )
+            raise ValueError(NO_AUDIENCE)
         return self
 
     def docs_origins(self) -> list[str]:
@@ -114,4 +115,6 @@ class OidcSettings(EnvironmentSettings):
             found.append("OIDC_ISSUER is missing: set it to the issuer of access tokens")
         elif not self.oidc_issuer.startswith("https://"):
             found.append("OIDC_ISSUER must begin with https://")
+        if not self.oidc_audience:
+            found.append(NO_AUDIENCE)
         return found

@@ -30,7 +30,8 @@ def test_issuer_without_an_audience_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({}, "OIDC_ISSUER is missing"),
+        ({}, "OIDC_AUDIENCE is missing"),
+        ({"oidc_audience": ["a"]}, "OIDC_ISSUER is missing"),
         ({"oidc_issuer": "http://a.example", "oidc_audience": ["a"]}, "begin with https://"),
         ({"oidc_issuer": ISSUER, "oidc_audience": ["a"]}, None),
     ],
@@ -39,7 +40,7 @@ def test_missing_or_unencrypted_issuer_is_insecure(
     values: dict[str, Any], problem: str | None
 ) -> None:
     problems = OidcSettings(**values).insecure_values()
-    assert len(problems) == (0 if problem is None else 1)
+    assert len(problems) == (2 if not values else 0 if problem is None else 1)
     assert (problem or "") in "".join(problems)
 
 
