@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import get_default_algorithms
 
 from app.settings import Settings
 
@@ -24,11 +24,12 @@ JWKS = "/keys"
 class SigningKey:
     """A private key, and the public part that the provider publishes."""
 
-    def __init__(self, key_id: str) -> None:
+    def __init__(self, key_id: str, algorithm: str = ALGORITHM, private: Any = None) -> None:
         self.key_id = key_id
-        self.private = generate_private_key(SECP256R1())
-        public = ECAlgorithm(ECAlgorithm.SHA256).to_jwk(self.private.public_key(), as_dict=True)
-        self.public = {**public, "kid": key_id, "use": "sig", "alg": ALGORITHM}
+        self.algorithm = algorithm
+        self.private = private or generate_private_key(SECP256R1())
+        public = get_default_algorithms()[algorithm].to_jwk(self.private.public_key(), as_dict=True)
+        self.public = {**public, "kid": key_id, "use": "sig", "alg": algorithm}
 
 
 class Provider:
@@ -74,13 +75,17 @@ class Provider:
         self._server.shutdown()
         self._server.server_close()
 
-    def rotate(self, *, keep: bool = False) -> SigningKey:
+    def rotate(self, *, keep: bool = False) -> None:
         """Sign with a new key. With `keep`, the provider still publishes the other ones."""
         self._numbers += 1
-        self.key = SigningKey(f"key-{self._numbers}")
         published = self.documents.get(JWKS, {"keys": []})["keys"] if keep else []
-        self.documents[JWKS] = {"keys": [*published, self.key.public]}
-        return self.key
+        self.sign_with(SigningKey(f"key-{self._numbers}"))
+        self.documents[JWKS]["keys"] += published
+
+    def sign_with(self, key: SigningKey) -> None:
+        """Sign with this key, and publish it alone."""
+        self.key = key
+        self.documents[JWKS] = {"keys": [key.public]}
 
     def issue(self, **changes: Any) -> str:
         """Return a token as a provider issues it, with changes.
@@ -89,7 +94,7 @@ class Provider:
         """
         headers = {"kid": self.key.key_id, "typ": "at+jwt"} | changes.pop("headers", {})
         key = changes.pop("key", self.key.private)
-        algorithm = changes.pop("algorithm", ALGORITHM)
+        algorithm = changes.pop("algorithm", self.key.algorithm)
         now = datetime.now(UTC)
         claims = {
             "iss": self.issuer,

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.auth.errors import InvalidToken
@@ -16,7 +17,7 @@ from app.auth.oidc.provider import open_provider
 from app.auth.oidc.settings import OidcSettings
 from app.auth.oidc.tokens import ProviderTokens
 from conftest import Lines
-from oidc_provider import AUDIENCE, SigningKey, shared_provider
+from oidc_provider import AUDIENCE, Provider, SigningKey, shared_provider
 
 PROVIDER = shared_provider()
 OTHER = SigningKey("other")
@@ -144,6 +145,34 @@ async def test_token_of_another_form_within_the_leeway_is_accepted(
     tokens: ProviderTokens, changes: dict[str, Any]
 ) -> None:
     assert (await tokens.verify(PROVIDER.issue(**changes))).subject == "grace"
+
+
+KEYS = {
+    "RS256": rsa.generate_private_key(65537, 2048),
+    "PS256": rsa.generate_private_key(65537, 2048),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "published"),
+    [*((algorithm, {}) for algorithm in KEYS), ("RS256", {"alg": None, "use": None})],
+)
+async def test_key_of_every_family_verifies_its_algorithm_only(
+    algorithm: str, published: dict[str, None]
+) -> None:
+    provider = Provider()
+    key = SigningKey("key", algorithm, KEYS[algorithm])
+    key.public = {name: value for name, value in key.public.items() if name not in published}
+    provider.sign_with(key)
+    async with open_provider(oidc_settings(oidc_issuer=provider.issuer)) as tokens:
+        assert (await tokens.verify(provider.issue())).subject == "grace"
+        other = {"RS256": "PS256", "PS256": "RS512"}.get(algorithm)
+        if other:
+            with pytest.raises(InvalidToken):
+                await tokens.verify(provider.issue(algorithm=other))
+    provider.stop()
 
 
 async def test_id_token_is_accepted_if_the_settings_say_so() -> None:
