@@ -161,9 +161,11 @@ async def visit_everything(connection: Connection) -> None:
     await receive_webhooks(connection)
     await ask(200, "GET /metrics")
     session = {"refresh_token": tokens["refresh_token"]}
-    renewed = (await ask(200, "POST /accounts/refresh", session)).json()
-    await ask(401, "POST /accounts/refresh", session)  # a reused token ends the session
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    body = urlencode({"grant_type": "refresh_token", **session}).encode()
+    renewed = (await ask(200, "POST /accounts/login", body, **form)).json()
     await ask(204, "POST /accounts/logout", {"refresh_token": renewed["refresh_token"]})
+    await ask(401, "POST /accounts/login", body, **form)  # the session has ended
 
 
 async def visit_bookmarks(connection: Connection, **account: str) -> None:

@@ -33,6 +33,7 @@ OWNED = {
         "src/app/auth/tokens.py",
         "src/app/features/accounts",
         "src/app/migrations/versions/0004_create_accounts.py",
+        "src/app/migrations/versions/0007_add_refresh_grace.py",
         "tests/features/accounts",
         "tests/infrastructure/auth/test_auth_settings.py",
         "tests/infrastructure/auth/test_tokens.py",

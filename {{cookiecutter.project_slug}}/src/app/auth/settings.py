@@ -59,6 +59,13 @@ class AuthSettings(EnvironmentSettings):
     session_days: int = Field(
         30, ge=1, le=365, description="Days without activity after which a session ends."
     )
+    refresh_grace_seconds: int = Field(
+        10,
+        ge=0,
+        le=60,
+        description="Seconds in which a refresh token can be sent again, by a second tab or after "
+        "a lost response. A later use ends the session.",
+    )
 
     def insecure_values(self) -> list[str]:
         found = super().insecure_values()

@@ -33,3 +33,27 @@ async def test_attempts_over_the_limit_return_429(
     assert (await anonymous_client.get("/accounts/me")).status_code == 401, (
         "other routes are not limited"
     )
+
+
+async def test_refreshes_are_not_counted_as_guesses(
+    anonymous_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("app.rate_limit.limiter.time.time", lambda: now)  # stops the clock
+    form = {"grant_type": "refresh_token", "refresh_token": "guessed"}
+    for _ in range(11):
+        refused = await anonymous_client.post("/accounts/login", data=form)
+        assert is_problem(refused, 401, "session-ended")
+
+
+async def test_login_that_also_claims_to_be_a_refresh_is_limited(
+    anonymous_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("app.rate_limit.limiter.time.time", lambda: now)  # stops the clock
+    form = FORM | {"grant_type": ["refresh_token", "password"]}
+    for _ in range(10):
+        refused = await anonymous_client.post("/accounts/login", data=form)
+        assert is_problem(refused, 401, "wrong-credentials")
+    refused = await anonymous_client.post("/accounts/login", data=form)
+    assert is_problem(refused, 429, "too-many-requests")

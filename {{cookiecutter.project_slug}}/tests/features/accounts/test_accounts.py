@@ -14,6 +14,7 @@ from app.db.session import Database, open_database
 from app.errors import ServiceError
 from app.features.accounts.errors import (
     DuplicateAccount,
+    InvalidTokenRequest,
     SessionEnded,
     UnknownAccount,
     WrongCredentials,
@@ -147,18 +148,18 @@ async def test_login_with_wrong_password_and_unknown_account_are_indistinguishab
     unknown = await log_in(anonymous_client, username="unknown@navy.example")
     for response in (wrong, unknown):
         assert is_problem(response, 401, "wrong-credentials")
+        assert response.json()["error"] == "invalid_grant"
     assert without_request_id(wrong) == without_request_id(unknown)
     assert wrong.headers["WWW-Authenticate"] == "Bearer"
     assert without_account == [False, True], "both logins verify a password"
 
 
-@pytest.mark.parametrize(
-    "changes", [{"grant_type": "refresh_token"}, {"password": ""}, {"username": "no-address"}]
-)
-async def test_invalid_login_form_returns_422(
+@pytest.mark.parametrize("changes", [{"password": "x" * 10_000}, {"username": "no-address"}])
+async def test_login_with_values_that_no_account_has_returns_401(
     anonymous_client: AsyncClient, changes: dict[str, str]
 ) -> None:
-    assert (await log_in(anonymous_client, **changes)).status_code == 422
+    await anonymous_client.post("/accounts", json=ACCOUNT)
+    assert is_problem(await log_in(anonymous_client, **changes), 401, "wrong-credentials")
 
 
 async def test_login_replaces_a_weaker_hash(
@@ -194,9 +195,8 @@ async def test_tokens_of_a_deleted_account_return_401(
     assert is_problem(
         await anonymous_client.get("/accounts/me", headers=headers), 401, "unknown-account"
     )
-    refreshed = await anonymous_client.post(
-        "/accounts/refresh", json={"refresh_token": tokens["refresh_token"]}
-    )
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    refreshed = await anonymous_client.post("/accounts/login", data=form)
     assert is_problem(refreshed, 401, "session-ended")
 
 
@@ -233,10 +233,12 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         UnknownAccount,
         WrongCredentials,
         SessionEnded,
+        InvalidTokenRequest,
     ]
     assert {kind.type: kind.title for kind in kinds} == {
         "urn:problem:duplicate-account": "Duplicate Account",
         "urn:problem:unknown-account": "Unknown Account",
         "urn:problem:wrong-credentials": "Wrong Credentials",
         "urn:problem:session-ended": "Session Ended",
+        "urn:problem:invalid-token-request": "Invalid Token Request",
     }

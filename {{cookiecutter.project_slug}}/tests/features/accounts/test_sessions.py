@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -12,8 +13,10 @@ from httpx import AsyncClient, Response
 from sqlalchemy import text
 
 from app.db.engine import create_engine
+from app.main import create_app
 from app.settings import Settings
-from conftest import Lines, is_problem
+from conftest import Lines, is_problem, running, settings_for
+from counting_proxy import open_counting_proxy
 from processes import ROOT
 
 EMAIL, PASSWORD = "grace@navy.example", "a nanosecond is 30 cm"
@@ -33,7 +36,8 @@ async def log_in(client: AsyncClient) -> dict[str, Any]:
 
 
 async def refresh(client: AsyncClient, token: str) -> Response:
-    return await client.post("/accounts/refresh", json={"refresh_token": token})
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return await client.post("/accounts/login", data=form)
 
 
 async def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
@@ -47,7 +51,14 @@ async def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 def has_ended(response: Response) -> bool:
     is_ended = is_problem(response, 401, "session-ended")
-    return is_ended and response.headers["WWW-Authenticate"] == "Bearer"
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    return is_ended and response.json()["error"] == "invalid_grant"
+
+
+async def pass_time(settings: Settings, seconds: int) -> None:
+    """Let the last use of every session be so many seconds earlier."""
+    moved = "UPDATE sessions SET last_used_at = last_used_at - interval '1 second' * "
+    await execute(settings, f"{moved}{seconds}")
 
 
 async def test_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) -> None:
@@ -62,10 +73,13 @@ async def test_refresh_token_is_exchanged_for_new_tokens(client: AsyncClient) ->
     assert (await refresh(client, second["refresh_token"])).status_code == 200
 
 
-async def test_reused_refresh_token_ends_the_session(client: AsyncClient) -> None:
+async def test_reused_refresh_token_ends_the_session(
+    client: AsyncClient, settings: Settings
+) -> None:
     stolen = (await log_in(client))["refresh_token"]
     other = (await log_in(client))["refresh_token"]
     latest = (await refresh(client, stolen)).json()["refresh_token"]
+    await pass_time(settings, 11)
     assert has_ended(await refresh(client, stolen))
     assert has_ended(await refresh(client, latest))
     assert (await refresh(client, other)).status_code == 200, "other sessions continue"
@@ -79,12 +93,78 @@ async def test_old_refresh_token_ends_the_session(client: AsyncClient) -> None:
     assert has_ended(await refresh(client, token))
 
 
-async def test_concurrent_refreshes_succeed_once_and_end_the_session(client: AsyncClient) -> None:
+async def test_concurrent_refreshes_get_the_same_token_and_continue_the_session(
+    client: AsyncClient,
+) -> None:
     token = (await log_in(client))["refresh_token"]
+    for _ in range(20):
+        responses = await asyncio.gather(*(refresh(client, token) for _ in range(4)))
+        assert [response.status_code for response in responses] == [200] * 4
+        (token,) = {response.json()["refresh_token"] for response in responses}
+
+
+async def test_repeated_refresh_after_a_lost_response_returns_the_same_token(
+    client: AsyncClient, settings: Settings
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    lost = (await refresh(client, token)).json()["refresh_token"]
+    await pass_time(settings, 9)
+    repeated = await refresh(client, token)
+    assert repeated.json()["refresh_token"] == lost
+    await pass_time(settings, 2)
+    assert has_ended(await refresh(client, token)), "a repetition does not extend the grace period"
+
+
+async def test_concurrent_replays_after_the_grace_period_end_the_session_once(
+    client: AsyncClient, settings: Settings, lines: Lines
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    latest = (await refresh(client, token)).json()["refresh_token"]
+    await pass_time(settings, 11)
     responses = await asyncio.gather(*(refresh(client, token) for _ in range(8)))
-    assert sorted(response.status_code for response in responses) == [200] + [401] * 7
-    (winner,) = (response for response in responses if response.status_code == 200)
-    assert has_ended(await refresh(client, winner.json()["refresh_token"]))
+    assert all(has_ended(response) for response in responses)
+    assert has_ended(await refresh(client, latest))
+    messages = [line["message"] for line in lines()]
+    assert messages.count("session ended: refresh token reused") == 1
+
+
+async def test_concurrent_replay_and_refresh_after_the_grace_period_end_the_session(
+    client: AsyncClient, settings: Settings
+) -> None:
+    token = (await log_in(client))["refresh_token"]
+    latest = (await refresh(client, token)).json()["refresh_token"]
+    await pass_time(settings, 11)
+    replay, refreshed = await asyncio.gather(refresh(client, token), refresh(client, latest))
+    if refreshed.status_code == 200:
+        latest = refreshed.json()["refresh_token"]
+    assert has_ended(await refresh(client, latest))
+    assert replay.status_code == 200 or has_ended(replay)
+
+
+async def test_refresh_without_a_grace_period_ends_the_session_at_the_second_use(
+    settings: Settings, clean_tables: None
+) -> None:
+    del clean_tables
+    without_grace = settings.model_copy(update={"refresh_grace_seconds": 0})
+    async with running(create_app(without_grace)) as client:
+        await client.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+        token = (await log_in(client))["refresh_token"]
+        assert (await refresh(client, token)).status_code == 200
+        assert has_ended(await refresh(client, token))
+
+
+async def test_refresh_takes_one_round_trip(database_url: str, clean_tables: None) -> None:
+    del clean_tables
+    async with (
+        open_counting_proxy(database_url) as (proxy, url),
+        running(create_app(settings_for(url))) as client,
+    ):
+        await client.post("/accounts", json={"email": EMAIL, "password": PASSWORD})
+        token = (await log_in(client))["refresh_token"]
+        for _ in range(2):  # the first also prepares the statement
+            proxy.round_trips = 0
+            token = (await refresh(client, token)).json()["refresh_token"]
+    assert proxy.round_trips == 1
 
 
 async def test_repeated_logout_succeeds_and_ends_the_session(client: AsyncClient) -> None:
@@ -129,18 +209,43 @@ async def test_unknown_refresh_token_is_refused_and_ends_no_session(
 
 
 @pytest.mark.parametrize("token", ["", "x" * 63, "x" * 65, "é" * 64, "=" * 64, "x" * 63 + "\n"])
-async def test_malformed_refresh_token_returns_422(client: AsyncClient, token: str) -> None:
-    assert (await refresh(client, token)).status_code == 422
+async def test_malformed_refresh_token_is_refused(client: AsyncClient, token: str) -> None:
+    response = await refresh(client, token)
+    if token:
+        assert has_ended(response)
+    else:
+        assert response.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"grant_type": "client_credentials"},
+        {"grant_type": "refresh_token"},
+        {"grant_type": "password", "username": EMAIL},
+        {"username": EMAIL},
+        {},
+    ],
+)
+async def test_invalid_form_of_the_token_endpoint_names_the_error(
+    client: AsyncClient, form: dict[str, str]
+) -> None:
+    response = await client.post("/accounts/login", data=form)
+    assert is_problem(response, 422, "invalid-token-request")
+    is_unsupported = form.get("grant_type") == "client_credentials"
+    expected = "unsupported_grant_type" if is_unsupported else "invalid_request"
+    assert response.json()["error"] == expected
 
 
 async def test_database_stores_no_password_and_no_token(
     client: AsyncClient, settings: Settings
 ) -> None:
     token = (await log_in(client))["refresh_token"]
-    ((digest,),) = await execute(settings, "SELECT digest FROM sessions")
-    secret = base64.urlsafe_b64decode(token)[16:]
-    assert (len(digest), len(secret)) == (32, 32)
-    assert digest != secret
+    successor = (await refresh(client, token)).json()["refresh_token"]
+    (digests,) = await execute(settings, "SELECT digest, previous_digest FROM sessions")
+    secrets_sent = [base64.urlsafe_b64decode(text)[16:] for text in (successor, token)]
+    assert [len(value) for value in (*digests, *secrets_sent)] == [32] * 4
+    assert [hashlib.sha256(secret).digest() for secret in secrets_sent] == list(digests)
     ((stored,),) = await execute(settings, "SELECT password_hash FROM accounts")
     assert PASSWORD not in stored
 
@@ -172,6 +277,7 @@ async def test_log_identifies_the_account_by_id_only(
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     await client.get("/accounts/me", headers=headers)
     await refresh(client, tokens["refresh_token"])
+    await pass_time(settings, 11)
     await refresh(client, tokens["refresh_token"])
     logged = json.dumps(lines())
     ((account_id,),) = await execute(settings, "SELECT id FROM accounts")

@@ -1,6 +1,6 @@
 """The errors of accounts."""
 
-from app.errors import Conflict, NotAuthenticated
+from app.errors import Conflict, InvalidInput, NotAuthenticated
 
 
 class DuplicateAccount(Conflict):
@@ -11,9 +11,23 @@ class UnknownAccount(NotAuthenticated):
     """The account of the access token was deleted."""
 
 
-class WrongCredentials(NotAuthenticated):
+class InvalidGrant(NotAuthenticated):
+    """A grant that OAuth clients must recognize (RFC 6749, 5.2)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, error="invalid_grant")
+
+
+class WrongCredentials(InvalidGrant):
     """The e-mail address or the password is wrong."""
 
 
-class SessionEnded(NotAuthenticated):
+class SessionEnded(InvalidGrant):
     """The refresh token is unknown, expired, or was used before."""
+
+
+class InvalidTokenRequest(InvalidInput):
+    """The form of the token endpoint lacks a parameter, or has an unknown grant type."""
+
+    def __init__(self, detail: str, error: str = "invalid_request") -> None:
+        super().__init__(detail, error=error)

@@ -30,5 +30,7 @@ class LoginSession(Model):
         ForeignKey("accounts.id", ondelete="CASCADE"), index=True
     )
     digest: Mapped[bytes]  # of the valid refresh token
+    previous_digest: Mapped[bytes | None]  # of the token that it replaced
     expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())  # log-in or refresh
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -8,7 +8,7 @@ from app.auth.dependencies import CurrentAccountId
 from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.features.accounts import errors, service
-from app.features.accounts.schemas import AccountRead, LoginForm, Registration, SessionToken, Tokens
+from app.features.accounts.schemas import AccountRead, Registration, SessionToken, TokenForm, Tokens
 from app.rate_limit.dependencies import Limit  # option: rate_limit
 from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
 from app.web.problems import responses
@@ -45,26 +45,19 @@ async def register_account(
 @router.post(
     "/login",
     dependencies=[
-        Limit("10/minute"),  # option: rate_limit
+        Limit("10/minute", except_form=("grant_type", "refresh_token")),  # option: rate_limit
         Depends(forbid_storing),
     ],
-    responses=responses(errors.WrongCredentials),
+    responses=responses(errors.WrongCredentials, errors.SessionEnded),
 )
-async def log_in(
-    form: Annotated[LoginForm, Form()], database: DatabaseDep, accounts: AccountsDep
+async def grant_tokens(
+    form: Annotated[TokenForm, Form()], database: DatabaseDep, accounts: AccountsDep
 ) -> Tokens:
-    """Start a session with an e-mail address and a password (RFC 6749, 4.3)."""
-    return await accounts.log_in(database, form)
+    """Start a session with a password, or continue it with a refresh token.
 
-
-@router.post(
-    "/refresh", dependencies=[Depends(forbid_storing)], responses=responses(errors.SessionEnded)
-)
-async def refresh_tokens(
-    sent: SessionToken, database: DatabaseDep, accounts: AccountsDep
-) -> Tokens:
-    """Exchange a refresh token for new tokens. Sent a second time, it ends the session."""
-    return await accounts.refresh(database, sent.refresh_token)
+    This is the token endpoint of OAuth 2.0 (RFC 6749, 3.2). Errors have the member `error`.
+    """
+    return await accounts.grant(database, form)
 
 
 @router.post("/logout", status_code=204)

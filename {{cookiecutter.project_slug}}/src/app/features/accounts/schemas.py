@@ -17,13 +17,11 @@ Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=_EMAIL),
 ]
-Password = Secret[Annotated[str, StringConstraints(min_length=1, max_length=MAX_PASSWORD_LENGTH)]]
 NewPassword = Secret[
     Annotated[
         str, StringConstraints(min_length=MIN_PASSWORD_LENGTH, max_length=MAX_PASSWORD_LENGTH)
     ]
 ]
-RefreshToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{64}$")]
 
 
 class Registration(BaseModel):
@@ -41,18 +39,25 @@ class AccountRead(BaseModel):
     created_at: datetime
 
 
-class LoginForm(BaseModel):
-    """The password grant of OAuth 2.0 (RFC 6749, 4.3.2); the service ignores its other fields."""
+class TokenForm(BaseModel):
+    """The grants `password` and `refresh_token` of OAuth 2.0 (RFC 6749, 4.3.2 and 6).
 
-    grant_type: Literal["password"] = "password"
-    username: Email = Field(description="The e-mail address.")
-    password: Password
+    The service ignores its other fields. It checks the values itself, because OAuth clients read
+    the member `error` of a problem and not the status 422.
+    """
+
+    grant_type: str = Field("password", description="`password` or `refresh_token`.")
+    username: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)] | None = (
+        Field(None, description="The e-mail address, for the grant `password`.")
+    )
+    password: Secret[str] | None = Field(None, description="For the grant `password`.")
+    refresh_token: str | None = Field(None, description="For the grant `refresh_token`.")
 
 
 class SessionToken(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    refresh_token: RefreshToken
+    refresh_token: str
 
 
 class Tokens(BaseModel):
@@ -61,4 +66,4 @@ class Tokens(BaseModel):
     access_token: str = Field(description="Send it as `Authorization: Bearer ...`.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of this kind of token in RFC 6750
     expires_in: int = Field(description="Seconds until the access token expires.")
-    refresh_token: str = Field(description="Valid for one use.")
+    refresh_token: str = Field(description="Valid for one refresh.")
