@@ -755,9 +755,9 @@ def test_volume_too_small_for_a_database_is_reported(
 # Services that publish a port, by compose files.
 PUBLISHED = {
     ("compose.yaml",): {"grafana", "prometheus", "proxy"},
-    ("compose.yaml", "compose.dev.yaml"): {"grafana", "prometheus", "proxy"},
+    ("compose.yaml", "compose.dev.yaml"): {"grafana", "mail", "prometheus", "proxy"},
     ("compose.yaml", "compose.dev.yaml", "compose.debug.yaml"): {
-        *("app", "grafana", "prometheus", "proxy")
+        *("app", "grafana", "mail", "prometheus", "proxy")
     },
     ("compose.servers.yaml",): {"cache", "database"},
     ("compose.test.yaml",): set(),

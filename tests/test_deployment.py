@@ -94,6 +94,10 @@ def settings_of(baked: Baked) -> dict[str, str]:
     return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
 
+BY_THE_USER = {"AUTH_KEYS", "SMTP_HOST", "MAIL_FROM", "MAIL_LINK_URL"}
+BY_THE_USER |= {"OIDC_ISSUER", "OIDC_AUDIENCE"}
+
+
 def required_by(baked: Baked) -> set[str]:
     text = (baked.path / ".env.production.template").read_text()
     return set(re.findall(r"^([A-Z_]+)=$", text, re.MULTILINE))
@@ -131,7 +135,7 @@ def test_railway_sets_or_preserves_every_variable(on_railway: Baked) -> None:
     variables = named["app"]["variables"]
     assert set(variables) == set(settings_of(on_railway))
     given = {name for name, value in variables.items() if value["type"] != "preserve"}
-    assert required_by(on_railway) - given <= {"AUTH_KEYS", "OIDC_ISSUER", "OIDC_AUDIENCE"}
+    assert required_by(on_railway) - given <= BY_THE_USER
     if "worker" in named:
         app = named["app"]["address"]
         expected = {v: {"type": "reference", "resource": app, "output": v} for v in variables}
@@ -306,7 +310,10 @@ EXAMPLES = {
     "DATABASE_URL": "postgresql://postgres:f8Zk2q@database.railway.internal:5432/railway",
     "RAILWAY_PUBLIC_DOMAIN": "example.up.railway.app",
     "RAILWAY_PRIVATE_DOMAIN": "cache.railway.internal",
-    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # set by the user
+    "AUTH_KEYS": "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo",  # this and the following: by the user
+    "SMTP_HOST": "smtp.example.com",
+    "MAIL_FROM": "no-reply@example.com",
+    "MAIL_LINK_URL": "https://app.example.com/account",
     "OIDC_ISSUER": "https://login.example.com",
     "OIDC_AUDIENCE": "https://api.example.com",
 }

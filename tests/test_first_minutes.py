@@ -120,7 +120,7 @@ def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> Non
 
 def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> None:
     project = bake(lock=True, auth="accounts").copy_to(tmp_path / "project")
-    by_hand, make_secret = blocks(project / "docs" / "accounts.md")
+    by_hand, make_secret, show_mail = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     env = environment(tmp_path)
     secret = run_script(make_secret, project, env)
@@ -129,6 +129,9 @@ def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> No
         "DATABASE_URL": "postgresql://app:f8Zk2q@db/app",
         "ALLOWED_HOSTS": "api.example.com",
         "AUTH_KEYS": f"2026-11:{secret}",
+        "SMTP_HOST": "smtp.example.com",
+        "MAIL_FROM": "no-reply@example.com",
+        "MAIL_LINK_URL": "https://app.example.com/account",
     }
     load = "from app.settings import load_settings; load_settings()"
     subprocess.run(
@@ -136,6 +139,8 @@ def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> No
     )
     with serving([*uv_run, "app", "dev"], project, env) as url:
         printed = run_script(by_hand.replace("http://localhost:8000", url), project, env)
+        link = run_script(show_mail, project, env)
+    assert "Subject: Confirm your e-mail address" in link
     registered, me = printed.replace("}{", "}\n{").splitlines()
     assert registered == me
     assert '"email":"grace@navy.example"' in me

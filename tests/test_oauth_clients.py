@@ -23,7 +23,7 @@ PASSWORD = "a nanosecond is 30 cm"
 @pytest.fixture(scope="module")
 def url(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("oauth")
-    project = bake(lock=True, auth="accounts", redis=False, rate_limit=False).copy_to(folder / "project")
+    project = bake(lock=True, auth="accounts", redis=False).copy_to(folder / "project")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     with serving([*uv_run, "app", "dev"], project, environment(Path(folder))) as url:
         yield url
@@ -68,4 +68,4 @@ def test_requests_oauthlib_logs_in_and_refreshes_by_itself(
         (second,) = tokens
         assert second["refresh_token"] != first["refresh_token"]
         with pytest.raises(InvalidGrantError):
-            client.fetch_token(endpoint, username=email, password="wrong")
+            client.fetch_token(endpoint, username=email, password=PASSWORD + "x")

@@ -45,6 +45,12 @@ DATA = Path(__file__).parents[1] / ".data" / "test"
 TEST_VALUES: dict[str, str] = {}
 # pytest and tests import this module under two names, so the key is not random.  # option: accounts
 AUTH_KEYS = "tests:" + uuid.uuid5(uuid.NAMESPACE_DNS, "tests").hex  # option: accounts
+# Values that settings of production need.  # option: accounts
+MAIL_OF_PRODUCTION = {  # option: accounts
+    "smtp_host": "smtp.invalid",  # option: accounts
+    "mail_from": "no-reply@example.com",  # option: accounts
+    "mail_link_url": "https://app.example.com/account",  # option: accounts
+}  # option: accounts
 Lines = Callable[[], list[dict[str, Any]]]
 
 
@@ -162,6 +168,8 @@ def settings_for(database_url: str, **values: object) -> Settings:
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
     values = {"auth_keys": AUTH_KEYS} | values  # option: accounts
+    if values["environment"] not in {"development", "test"}:  # option: accounts
+        values = MAIL_OF_PRODUCTION | values  # option: accounts
     values = provider_values(values["environment"]) | values  # option: oidc
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # Pydantic checks them
 

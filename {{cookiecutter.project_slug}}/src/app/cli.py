@@ -16,6 +16,7 @@ import structlog
 from app.command_settings import load_command_settings
 from app.database_commands import db, migrate, migrate_or_exit, psql, seed
 from app.logging.setup import configure_logs
+from app.mail.commands import mails  # option: accounts
 from app.settings import Settings, load_settings, unknown_variables
 from app.worker_commands import jobs, worker  # option: worker
 
@@ -23,6 +24,7 @@ FAILED = 1  # exit code
 APP = "app.main:create_served_app"
 COMMANDS: list[click.Command] = [migrate, seed, psql, db]  # of other modules
 COMMANDS += [worker, jobs]  # option: worker
+COMMANDS += [mails]  # option: accounts
 
 log = structlog.get_logger()
 

@@ -20,6 +20,7 @@ from app.features.passages.settings import PassageSettings  # option: pgvector
 from app.features.webhooks.settings import WebhookSettings  # option: webhooks
 from app.jobs.settings import JobSettings  # option: worker
 from app.logging.settings import LogSettings
+from app.mail.settings import MailSettings  # option: accounts
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.rate_limit.settings import RateLimitSettings  # option: rate_limit
 from app.sentry.settings import SentrySettings  # option: sentry
@@ -46,6 +47,7 @@ class Settings(
     JobSettings,  # option: worker
     MetricsSettings,  # option: metrics
     AuthSettings,  # option: accounts
+    MailSettings,  # option: accounts
     OidcSettings,  # option: oidc
     FeatureSettings,
     EnvironmentSettings,

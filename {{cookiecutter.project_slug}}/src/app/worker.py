@@ -8,6 +8,7 @@ from app.db.session import open_database
 from app.jobs.metrics import JobMetrics  # option: metrics
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig, WorkerContext
+from app.mail.jobs import mail_jobs  # option: accounts
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings
 from app.tracing.setup import open_tracing  # option: tracing
@@ -35,6 +36,7 @@ async def open_worker_context(
         database = await enter(open_database(own))
         tracer = await enter(open_tracing(settings, {"database": database}))  # option: tracing
         jobs = find_jobs()
+        jobs |= mail_jobs(settings)  # option: accounts
         yield WorkerContext(
             database,
             jobs,

@@ -10,6 +10,7 @@ from app.settings import (
     load_settings,
     unknown_variables,
 )
+from conftest import MAIL_OF_PRODUCTION  # option: accounts
 from processes import ROOT
 
 PRODUCTION = {
@@ -20,6 +21,7 @@ PRODUCTION = {
     "OIDC_ISSUER": "https://login.example.com",  # option: oidc
     "OIDC_AUDIENCE": "https://api.example.com",  # option: oidc
 }
+PRODUCTION |= {k.upper(): v for k, v in MAIL_OF_PRODUCTION.items()}  # option: accounts
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,7 @@ def test_settings_with_several_problems_report_one_line_each(
         ({"WEBHOOK_SECRETS": "x"}, "WEBHOOK_SECRETS: entry 1 is invalid"),  # option: webhooks
         ({"AUTH_KEYS": ""}, "AUTH_KEYS is missing"),  # option: accounts
         ({"AUTH_KEYS": f"new:{'change-me' * 4}"}, "has a placeholder"),  # option: accounts
+        ({"SMTP_TLS": "none"}, "SMTP_TLS is none"),  # option: accounts
         ({"AUTH_KEYS": "new:short"}, "must have at least 32 characters"),  # option: accounts
         ({"OIDC_ISSUER": ""}, "OIDC_ISSUER is missing"),  # option: oidc
         ({"OIDC_ISSUER": "http://login.example.com"}, "must begin with https://"),  # option: oidc

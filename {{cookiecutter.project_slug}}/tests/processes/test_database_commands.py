@@ -12,6 +12,7 @@ import pytest
 from app.db.schema_version import load_revisions
 from app.dev.services import embedded_postgres
 from clusters import copy_cluster
+from conftest import MAIL_OF_PRODUCTION  # option: accounts
 from processes import (
     RESERVED,
     ROOT,
@@ -201,6 +202,7 @@ def test_reset_in_production_is_refused(project: Project) -> None:
         "DATABASE_URL": "postgresql://app:f8Zk2q@db.invalid/app",
     }
     values["AUTH_KEYS"] = "2026-11:Zq7wN1cT0pVxK4mB8sRj2LdYhU6gEaFo"  # option: accounts
+    values |= {k.upper(): v for k, v in MAIL_OF_PRODUCTION.items()}  # option: accounts
     values["OIDC_ISSUER"] = "https://login.example.com"  # option: oidc
     values["OIDC_AUDIENCE"] = "https://api.example.com"  # option: oidc
     result = project.app("db", "reset", "--force", **values)

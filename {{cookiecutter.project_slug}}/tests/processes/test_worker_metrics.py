@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 
 from app.service_info import service_version
-from conftest import AUTH_KEYS  # option: accounts
+from conftest import AUTH_KEYS, MAIL_OF_PRODUCTION  # option: accounts
 from metric_samples import Scrape
 from processes import HANG_SECONDS, RESERVED, ROOT, Service, wait_until
 from worker_copies import WorkerCopies, workers
@@ -24,6 +24,7 @@ PRODUCTION = {
     "OIDC_ISSUER": "https://login.example.com",  # option: oidc
     "OIDC_AUDIENCE": "https://api.example.com",  # option: oidc
 }
+PRODUCTION |= {k.upper(): v for k, v in MAIL_OF_PRODUCTION.items()}  # option: accounts
 ATTEMPTS = "job_attempts_total"
 DURATIONS = "job_duration_seconds"
 

@@ -1,6 +1,6 @@
 """The errors of accounts."""
 
-from app.errors import Conflict, InvalidInput, NotAuthenticated
+from app.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
 
 
 class DuplicateAccount(Conflict):
@@ -31,3 +31,15 @@ class InvalidTokenRequest(InvalidInput):
 
     def __init__(self, detail: str, error: str = "invalid_request") -> None:
         super().__init__(detail, error=error)
+
+
+class WrongPassword(InvalidInput):
+    """The current password of the account is wrong."""
+
+
+class InvalidLink(InvalidInput):
+    """The token of a link is unknown, expired, or was used before."""
+
+
+class SessionNotFound(NotFound):
+    """The account has no such session."""

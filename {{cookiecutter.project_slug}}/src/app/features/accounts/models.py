@@ -1,5 +1,6 @@
-"""The tables of accounts and of their log-in sessions."""
+"""The tables of accounts, of their log-in sessions and of the links in mails."""
 
+import enum
 import uuid
 from datetime import datetime
 
@@ -14,6 +15,7 @@ class Account(Model):
 
     id: Mapped[GeneratedId]
     email: Mapped[str] = mapped_column(unique=True)
+    email_verified_at: Mapped[datetime | None]
     password_hash: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -31,6 +33,29 @@ class LoginSession(Model):
     )
     digest: Mapped[bytes]  # of the valid refresh token
     previous_digest: Mapped[bytes | None]  # of the token that it replaced
+    user_agent: Mapped[str | None]  # at the log-in
     expires_at: Mapped[datetime]
     last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())  # log-in or refresh
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Purpose(enum.Enum):
+    """The action of a link."""
+
+    VERIFY_EMAIL = "verify-email"
+    RESET_PASSWORD = "reset-password"  # noqa: S105 - an action
+    CHANGE_EMAIL = "change-email"
+
+
+class LinkToken(Model):
+    """A token of a link in a mail, for one use."""
+
+    __tablename__ = "account_tokens"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    purpose: Mapped[Purpose]
+    account_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    email: Mapped[str]  # the address that the mail was sent to
+    expires_at: Mapped[datetime]

@@ -1,27 +1,41 @@
 """The routes of accounts."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Response
+from fastapi import APIRouter, Depends, Form, Header, Response
 
 from app.auth.dependencies import CurrentAccountId
 from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
-from app.features.accounts import errors, service
+from app.db.session import Database
+from app.features.accounts import errors, service, sessions
+from app.features.accounts.passwords import Passwords
 from app.features.accounts.schemas import AccountRead, Registration, SessionToken, TokenForm, Tokens
+from app.features.accounts.sessions import Sessions
+from app.mail.outbox import open_outbox
+from app.mail.settings import MailSettings
 from app.rate_limit.dependencies import Limit  # option: rate_limit
 from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
 from app.web.problems import responses
 
 TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
 router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
+Languages = Annotated[str | None, Header(alias="Accept-Language")]
+UserAgent = Annotated[str | None, Header()]
 AccountsDep = Annotated[service.Accounts, from_state("accounts")]
 
 
-def create_state(settings: AuthSettings) -> dict[str, Any]:
-    """Return the objects that the dependencies of accounts and access tokens need."""
+@asynccontextmanager
+async def open_state(
+    settings: AuthSettings, mail_settings: MailSettings, database: Database
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the objects that the dependencies of accounts and access tokens need."""
     tokens = AccessTokens(settings)
-    return {"access_tokens": tokens, "accounts": service.Accounts(settings, tokens)}
+    async with open_outbox(mail_settings, database) as outbox:
+        accounts = service.Accounts(Passwords(), Sessions(settings, tokens), outbox)
+        yield {"access_tokens": tokens, "accounts": accounts}
 
 
 async def forbid_storing(response: Response) -> None:
@@ -36,10 +50,10 @@ async def forbid_storing(response: Response) -> None:
     responses=responses(errors.DuplicateAccount),
 )
 async def register_account(
-    new: Registration, database: DatabaseDep, accounts: AccountsDep
+    new: Registration, database: DatabaseDep, accounts: AccountsDep, languages: Languages = None
 ) -> AccountRead:
-    """Register an e-mail address with a password."""
-    return await accounts.register(database, new)
+    """Register an e-mail address with a password. The service mails a link to confirm it."""
+    return await accounts.register(database, new, languages)
 
 
 @router.post(
@@ -51,19 +65,22 @@ async def register_account(
     responses=responses(errors.WrongCredentials, errors.SessionEnded),
 )
 async def grant_tokens(
-    form: Annotated[TokenForm, Form()], database: DatabaseDep, accounts: AccountsDep
+    form: Annotated[TokenForm, Form()],
+    database: DatabaseDep,
+    accounts: AccountsDep,
+    user_agent: UserAgent = None,
 ) -> Tokens:
     """Start a session with a password, or continue it with a refresh token.
 
     This is the token endpoint of OAuth 2.0 (RFC 6749, 3.2). Errors have the member `error`.
     """
-    return await accounts.grant(database, form)
+    return await accounts.grant(database, form, user_agent)
 
 
 @router.post("/logout", status_code=204)
 async def log_out(sent: SessionToken, session: Session) -> None:
     """End the session of a refresh token. Its access tokens stay valid until they expire."""
-    await service.log_out(session, sent.refresh_token)
+    await sessions.log_out(session, sent.refresh_token)
 
 
 @router.get("/me")

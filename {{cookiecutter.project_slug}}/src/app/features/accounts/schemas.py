@@ -36,6 +36,7 @@ class AccountRead(BaseModel):
 
     id: uuid.UUID
     email: str
+    email_verified_at: datetime | None
     created_at: datetime
 
 
@@ -52,6 +53,16 @@ class TokenForm(BaseModel):
     )
     password: Secret[str] | None = Field(None, description="For the grant `password`.")
     refresh_token: str | None = Field(None, description="For the grant `refresh_token`.")
+
+
+class SessionRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+    user_agent: str | None = Field(description="The device, as its log-in named it.")
+    last_used_at: datetime = Field(description="The last log-in or refresh.")
+    created_at: datetime
+    expires_at: datetime = Field(description="The end of the session without a refresh.")
 
 
 class SessionToken(BaseModel):

@@ -1,0 +1,50 @@
+"""The job that sends mails in a worker."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+
+from app.db.session import Database, open_database
+from app.features.accounts.mails import email_changed
+from app.jobs.attempts import attempt
+from app.jobs.registry import find_jobs
+from app.mail.jobs import mail_jobs, send_in_worker
+from app.mail.outbox import Outbox
+from app.settings import Settings
+from conftest import Lines, settings_for
+from smtp_server import open_smtp_server
+from sql import fetch
+from stored_jobs import context_of
+
+JOBS = text("SELECT id, name FROM jobs")
+
+
+@pytest.fixture
+async def database(settings: Settings, clean_tables: None) -> AsyncIterator[Database]:
+    assert clean_tables is None
+    async with open_database(settings) as database:
+        yield database
+
+
+async def test_mail_is_stored_with_a_job_that_sends_it(
+    database: Database, database_url: str, lines: Lines
+) -> None:
+    outbox = Outbox(send_in_worker)
+    async with database.session() as session:
+        await outbox.send(session, email_changed, old_email="grace@navy.example")
+    (job,) = await fetch(database, JOBS)
+    assert job["name"] in find_jobs()
+    async with open_smtp_server() as server:
+        jobs = mail_jobs(settings_for(database_url, **server.values))
+        assert await attempt(context_of(database, *jobs.values()), job["id"]) is None
+    assert [mail["To"] for mail in server.mails] == ["grace@navy.example"]
+    assert [line["result"] for line in lines() if line["message"] == "job done"] == [1]
+
+
+async def test_rolled_back_mail_enqueues_no_job(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.session() as session:
+            await Outbox(send_in_worker).send(session, email_changed, old_email="a@b.example")
+            raise RuntimeError
+    assert await fetch(database, JOBS) == []
