@@ -30,6 +30,7 @@ OWNED = {
         "docs/decisions/0012-mails-are-composed-when-they-are-sent.md",
         "scripts/smoke_account.py",
         "src/app/auth/login.py",
+        "src/app/jobs/personal_data.py",
         "src/app/auth/settings.py",
         "src/app/auth/tokens.py",
         "src/app/features/accounts",
@@ -40,8 +41,10 @@ OWNED = {
         "tests/infrastructure/auth/test_auth_settings.py",
         "tests/infrastructure/auth/test_tokens.py",
         "tests/support/login_accounts.py",
+        "tests/infrastructure/jobs/test_personal_jobs.py",
         "tests/infrastructure/mail",
         "tests/processes/test_mail_processes.py",
+        "tests/support/sent_mails.py",
         "tests/support/smtp_server.py",
     ),
     "oidc": (

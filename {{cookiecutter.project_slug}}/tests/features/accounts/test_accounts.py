@@ -14,10 +14,13 @@ from app.db.session import Database, open_database
 from app.errors import ServiceError
 from app.features.accounts.errors import (
     DuplicateAccount,
+    InvalidLink,
     InvalidTokenRequest,
     SessionEnded,
+    SessionNotFound,
     UnknownAccount,
     WrongCredentials,
+    WrongPassword,
 )
 from app.features.accounts.passwords import Passwords
 from app.main import create_app
@@ -234,6 +237,9 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         WrongCredentials,
         SessionEnded,
         InvalidTokenRequest,
+        InvalidLink,
+        SessionNotFound,
+        WrongPassword,
     ]
     assert {kind.type: kind.title for kind in kinds} == {
         "urn:problem:duplicate-account": "Duplicate Account",
@@ -241,4 +247,7 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         "urn:problem:wrong-credentials": "Wrong Credentials",
         "urn:problem:session-ended": "Session Ended",
         "urn:problem:invalid-token-request": "Invalid Token Request",
+        "urn:problem:invalid-link": "Invalid Link",
+        "urn:problem:session-not-found": "Session Not Found",
+        "urn:problem:wrong-password": "Wrong Password",
     }

@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Header, Response
+from fastapi import APIRouter, Depends, Form
 
 from app.auth.dependencies import CurrentAccountId
 from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.db.session import Database
 from app.features.accounts import errors, service, sessions
+from app.features.accounts.change_routes import Languages, UserAgent, forbid_storing
+from app.features.accounts.change_routes import router as change_router
+from app.features.accounts.changes import Changes
 from app.features.accounts.passwords import Passwords
 from app.features.accounts.schemas import AccountRead, Registration, SessionToken, TokenForm, Tokens
 from app.features.accounts.sessions import Sessions
@@ -22,8 +25,7 @@ from app.web.problems import responses
 
 TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
 router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
-Languages = Annotated[str | None, Header(alias="Accept-Language")]
-UserAgent = Annotated[str | None, Header()]
+router.include_router(change_router)
 AccountsDep = Annotated[service.Accounts, from_state("accounts")]
 
 
@@ -34,13 +36,12 @@ async def open_state(
     """Yield the objects that the dependencies of accounts and access tokens need."""
     tokens = AccessTokens(settings)
     async with open_outbox(mail_settings, database) as outbox:
-        accounts = service.Accounts(Passwords(), Sessions(settings, tokens), outbox)
-        yield {"access_tokens": tokens, "accounts": accounts}
-
-
-async def forbid_storing(response: Response) -> None:
-    """Forbid caches to store a response with tokens (RFC 6749, 5.1)."""
-    response.headers["Cache-Control"] = "no-store"
+        rules = (Passwords(), Sessions(settings, tokens), outbox)
+        yield {
+            "access_tokens": tokens,
+            "accounts": service.Accounts(*rules),
+            "account_changes": Changes(*rules),
+        }
 
 
 @router.post(

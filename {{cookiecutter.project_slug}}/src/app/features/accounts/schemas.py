@@ -55,6 +55,36 @@ class TokenForm(BaseModel):
     refresh_token: str | None = Field(None, description="For the grant `refresh_token`.")
 
 
+class EmailAddress(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    email: Email = Field(examples=["grace@navy.example"])
+
+
+class LinkUse(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(max_length=100, description="From the fragment of the link.")
+
+
+class PasswordReset(LinkUse):
+    password: NewPassword
+
+
+class CurrentPassword(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    current_password: Secret[str]
+
+
+class PasswordChange(CurrentPassword):
+    new_password: NewPassword
+
+
+class EmailChange(CurrentPassword, EmailAddress):
+    """A new address."""
+
+
 class SessionRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 

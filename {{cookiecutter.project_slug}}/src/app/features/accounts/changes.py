@@ -1,0 +1,175 @@
+"""Changes of an account: its address, its password, and its end.
+
+Each change asks for the password, or for the token of a link.
+"""
+
+import uuid
+
+from sqlalchemy import bindparam, delete, exc, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.session import Database
+from app.features.accounts import errors, mails
+from app.features.accounts.link_tokens import delete_tokens, use_token
+from app.features.accounts.models import Account, Purpose
+from app.features.accounts.passwords import Passwords
+from app.features.accounts.personal_data import delete_personal_data
+from app.features.accounts.schemas import MAX_PASSWORD_LENGTH, Tokens
+from app.features.accounts.sessions import Sessions, end_all
+from app.mail.outbox import Outbox
+
+_HASH = select(Account.password_hash).where(Account.id == bindparam("account_id"))
+_VERIFY = (
+    update(Account)
+    .where(Account.id == bindparam("account_id"), Account.email == bindparam("address"))
+    .values(email_verified_at=func.now())
+    .returning(Account.id)
+)
+
+
+class Changes:
+    """The rules that need passwords, sessions or mails."""
+
+    def __init__(self, passwords: Passwords, sessions: Sessions, outbox: Outbox) -> None:
+        self._passwords = passwords
+        self._sessions = sessions
+        self._outbox = outbox
+
+    async def send_verification(
+        self, session: AsyncSession, account_id: uuid.UUID, languages: str | None
+    ) -> None:
+        """Send a link that confirms the address, unless it is confirmed."""
+        await self._outbox.send(
+            session, mails.verify_email, languages=languages, account_id=str(account_id)
+        )
+
+    async def send_password_reset(
+        self, session: AsyncSession, email: str, languages: str | None
+    ) -> None:
+        """Send a link for a new password, if an account has the address.
+
+        The account is looked up when the mail is sent. So the response and its time are the same
+        for every address.
+        """
+        await self._outbox.send(session, mails.reset_password, languages=languages, email=email)
+
+    async def reset_password(self, database: Database, token: str, password: str) -> None:
+        """Set a new password with the token of a link, and end all sessions.
+
+        The mail has arrived, so the address is confirmed.
+
+        Raises:
+            InvalidLink: the token is unknown, expired, or was used before.
+        """
+        password_hash = await self._passwords.hash(password)
+        async with database.session() as session:
+            account_id, _ = await use_token(session, Purpose.RESET_PASSWORD, token)
+            changed = update(Account).where(Account.id == account_id)
+            verified_at = func.coalesce(Account.email_verified_at, func.now())
+            await session.execute(
+                changed.values(password_hash=password_hash, email_verified_at=verified_at)
+            )
+            await delete_tokens(session, account_id)
+            await end_all(session, account_id)
+
+    async def change_password(
+        self,
+        database: Database,
+        account_id: uuid.UUID,
+        current: str,
+        new: str,
+        user_agent: str | None,
+    ) -> Tokens:
+        """Set a new password, end all sessions, and begin a new one.
+
+        Raises:
+            WrongPassword: the current password is wrong.
+            UnknownAccount: the account was deleted.
+        """
+        await self._check_password(database, account_id, current)
+        password_hash = await self._passwords.hash(new)
+        async with database.session() as session:
+            changed = update(Account).where(Account.id == account_id)
+            await session.execute(changed.values(password_hash=password_hash))
+            await delete_tokens(session, account_id)
+            await end_all(session, account_id)
+            return await self._sessions.begin(session, account_id, user_agent)
+
+    async def send_email_change(
+        self,
+        database: Database,
+        account_id: uuid.UUID,
+        password: str,
+        email: str,
+        languages: str | None,
+    ) -> None:
+        """Send a link to a new address that confirms it.
+
+        Raises:
+            WrongPassword: the password is wrong.
+            UnknownAccount: the account was deleted.
+        """
+        await self._check_password(database, account_id, password)
+        arguments = {"account_id": str(account_id), "email": email}
+        async with database.session() as session:
+            await self._outbox.send(session, mails.change_email, languages=languages, **arguments)
+
+    async def change_email(self, session: AsyncSession, token: str, languages: str | None) -> None:
+        """Use the new address of a link, and notify the old one.
+
+        Raises:
+            InvalidLink: the token is unknown, expired, or was used before.
+            DuplicateAccount: another account has the address now.
+        """
+        account_id, email = await use_token(session, Purpose.CHANGE_EMAIL, token)
+        account = await session.get_one(Account, account_id, with_for_update=True)
+        old_email = account.email
+        account.email, account.email_verified_at = email, func.now()
+        try:
+            await session.flush()
+        except exc.IntegrityError as error:
+            message = "There is an account with this e-mail address."
+            raise errors.DuplicateAccount(message) from error
+        await delete_tokens(session, account_id)  # those that the old address has
+        await self._outbox.send(
+            session, mails.email_changed, languages=languages, old_email=old_email
+        )
+
+    async def delete_account(
+        self, database: Database, account_id: uuid.UUID, password: str
+    ) -> None:
+        """Delete an account and all that belongs to it.
+
+        Raises:
+            WrongPassword: the password is wrong.
+            UnknownAccount: the account was deleted.
+        """
+        await self._check_password(database, account_id, password)
+        async with database.session() as session:
+            await delete_personal_data(session, account_id)
+            await session.execute(delete(Account).where(Account.id == account_id))
+
+    async def _check_password(
+        self, database: Database, account_id: uuid.UUID, password: str
+    ) -> None:
+        """Compare a password with that of an account. No connection is held meanwhile."""
+        async with database.read_connection() as connection:
+            stored = await connection.scalar(_HASH, {"account_id": account_id})
+        if stored is None:
+            raise errors.UnknownAccount("The account was deleted.")
+        is_right, _ = await self._passwords.verify(password[: MAX_PASSWORD_LENGTH + 1], stored)
+        if not is_right:
+            raise errors.WrongPassword("The current password is wrong.")
+
+
+async def verify_email(session: AsyncSession, token: str) -> None:
+    """Confirm the address that a link was sent to.
+
+    Raises:
+        InvalidLink: the token is unknown, expired, or was used before, or the account has another
+            address now.
+    """
+    account_id, email = await use_token(session, Purpose.VERIFY_EMAIL, token)
+    values = {"account_id": account_id, "address": email}
+    if (await session.execute(_VERIFY, values)).one_or_none() is None:
+        raise errors.InvalidLink("The account has another address now.")
