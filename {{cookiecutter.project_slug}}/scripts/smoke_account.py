@@ -1,4 +1,4 @@
-"""The account of the smoke test. `--write` registers it, and it stays."""
+"""The account of the smoke test. `--write` registers it, and deletes it at the end."""
 
 import json
 import secrets
@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from smoke_test import Service
 
 
-def access_token(service: "Service") -> str:
-    """Register a random address of a reserved domain, log in, and return the access token.
+def log_in(service: "Service") -> str:
+    """Register a random address of a reserved domain, log in, and return the password.
+
+    The service sends no mail to this domain. Its access token is sent with further requests.
 
     Raises:
         SmokeTestFailed: registration or login failed.
@@ -21,4 +23,16 @@ def access_token(service: "Service") -> str:
     login = urllib.parse.urlencode({"username": email, "password": password})
     form = "application/x-www-form-urlencoded"
     tokens = service.expect(200, "/accounts/login", "POST", body=login, Content_Type=form)
-    return str(tokens.json()["access_token"])
+    service.headers["Authorization"] = f"Bearer {tokens.json()['access_token']}"
+    return password
+
+
+def delete_account(service: "Service", password: str) -> None:
+    """Delete the account.
+
+    Raises:
+        SmokeTestFailed: the deletion failed.
+    """
+    body = json.dumps({"current_password": password})
+    service.expect(204, "/accounts/me/deletion", "POST", body=body, Content_Type="application/json")
+    service.expect(401, "/accounts/me")

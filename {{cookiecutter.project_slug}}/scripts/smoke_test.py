@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from smoke_account import access_token  # option: accounts
+from smoke_account import delete_account, log_in  # option: accounts
 
 TIMEOUT_SECONDS = 10  # of one request
 PAUSE_SECONDS = 1.0
@@ -145,7 +145,7 @@ def check_writes(service: Service) -> None:
     """
     if token := os.environ.get("SMOKE_TOKEN"):  # option: oidc
         service.headers["Authorization"] = f"Bearer {token}"  # option: oidc
-    service.headers["Authorization"] = f"Bearer {access_token(service)}"  # option: accounts
+    password = log_in(service)  # option: accounts
     if "Authorization" not in service.headers:  # option: oidc
         print("nothing is written: set SMOKE_TOKEN to an access token")  # option: oidc
         return  # option: oidc
@@ -159,6 +159,7 @@ def check_writes(service: Service) -> None:
             raise SmokeTestFailed(f"GET {url}: {read.json()}, not {document}")
         service.expect(204, url, "DELETE", If_Match=read.headers["etag"])
         service.expect(404, url)
+    delete_account(service, password)  # option: accounts
 
 
 def main() -> None:

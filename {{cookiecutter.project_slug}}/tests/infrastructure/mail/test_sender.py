@@ -90,6 +90,15 @@ async def test_mail_of_a_rolled_back_transaction_is_not_sent(
     assert server.mails == []
 
 
+async def test_mail_to_a_reserved_domain_is_dropped(
+    database: Database, sender: MailSender, server: SmtpServer
+) -> None:
+    await store(database, "grace@smoke-test.invalid")
+    assert await sender.send_next(database)
+    assert await fetch(database, MAILS) == []
+    assert server.commands == []
+
+
 async def test_mail_with_arguments_that_it_does_not_have_is_refused(database: Database) -> None:
     async with database.session() as session:
         with pytest.raises(TypeError, match=r"accounts.email_changed: .*old_email"):

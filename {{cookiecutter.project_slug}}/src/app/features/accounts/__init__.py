@@ -1,1 +1,1 @@
-"""Accounts, log-in, and sessions with refresh tokens."""
+"""Accounts, their sessions with refresh tokens, and the mails that they send."""

@@ -14,8 +14,7 @@ PROBES = {
 
 def test_smoke_test_without_an_access_token_writes_nothing(tmp_path: Path) -> None:
     lines = (ROOT / "scripts" / "smoke_test.py").read_text().splitlines(keepends=True)
-    lines = [line for line in lines if "access_token(" not in line]  # in the template only
-    lines = [line for line in lines if "smoke_account" not in line]  # in the template only
+    lines = [line for line in lines if "option: accounts" not in line]  # in the template only
     script = tmp_path / "smoke_test.py"
     script.write_text("".join(lines))
     with serve_responses(PROBES | {path: (200, {}) for path in EXAMPLES}) as url:
