@@ -18,8 +18,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from app.db.migrate import alembic_config
-
 MIGRATIONS = "src/app/migrations"
 HARMLESS = re.compile(
     r"BEGIN|COMMIT|SET |COMMENT ON |CREATE TABLE |CREATE INDEX |CREATE EXTENSION |INSERT INTO |"
@@ -62,19 +60,24 @@ def earlier_commit(name: str) -> str:
     return commit
 
 
+def alembic_config(folder: str) -> Config:
+    """Return the configuration of the migrations in a folder with this repository."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(folder, MIGRATIONS)))
+    return config
+
+
 def last_migration(commit: str) -> str | None:
     """Return the head revision of a commit's migrations; None if it has none."""
     with tempfile.TemporaryDirectory() as folder:
         archive = git("archive", commit, MIGRATIONS)
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
-        config = Config()
-        config.set_main_option("script_location", str(Path(folder, MIGRATIONS)))
-        return ScriptDirectory.from_config(config).get_current_head()
+        return ScriptDirectory.from_config(alembic_config(folder)).get_current_head()
 
 
 def sql_since(revision: str | None) -> str:
     """Return the SQL of the migrations after a revision, without a connection."""
-    config = alembic_config()
+    config = alembic_config(".")
     config.output_buffer = io.StringIO()
     command.upgrade(config, f"{revision or 'base'}:head", sql=True)
     return config.output_buffer.getvalue()
