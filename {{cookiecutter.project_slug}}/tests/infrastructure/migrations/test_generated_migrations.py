@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from alembic import command
@@ -33,16 +32,19 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app.migrations
 from app.db.engine import create_engine, create_migration_engine
 from app.db.model import Model
 from app.migrations.order import in_order
 from app.migrations.squawk import unsafe_statements
+from app.settings import Settings
 from conftest import settings_for
 from databases import Databases
 
-ROWS = 100_000
+ROWS = 1000
+PAUSE_SECONDS = 0.002  # between two writes: without it, they take a fifth of the CPU
 Models = dict[str, dict[str, Any]]
 
 
@@ -205,28 +207,38 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-async def template(databases: Databases) -> AsyncIterator[str]:
-    """Yield the name of a database with the tables and many rows."""
+async def url(databases: Databases) -> AsyncIterator[str]:
+    """Yield the URL of a database for all tests: PostgreSQL creates 300 files for a database."""
     async with databases.new() as url:
-        engine = create_engine(settings_for(url), pool_size=1)
-        async with engine.connect() as connection:
-            await connection.run_sync(tables(models()).create_all)
-            await connection.execute(text("INSERT INTO customers DEFAULT VALUES"))
-            rows = text(
-                "INSERT INTO orders (customer_id, quantity, price, code) "
-                "SELECT 1, n, n, n FROM generate_series(1, :rows) AS n"
-            )
-            await connection.execute(rows, {"rows": ROWS})
-        await engine.dispose()
-        yield urlsplit(url).path.removeprefix("/")
+        yield url
+
+
+async def create_tables(connection: AsyncConnection) -> None:
+    """Replace everything in the database by the tables before a change, and rows."""
+    for statement in ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public"):
+        await connection.execute(text(statement))
+    await connection.run_sync(tables(models()).create_all)
+    await connection.execute(text("INSERT INTO customers DEFAULT VALUES"))
+    rows = text(
+        "INSERT INTO orders (customer_id, quantity, price, code) "
+        "SELECT 1, n, n, n FROM generate_series(1, :rows) AS n"
+    )
+    await connection.execute(rows, {"rows": ROWS})
+    await connection.commit()
 
 
 class Migrations:
-    """A folder of migrations, and a database that they change."""
+    """A folder of migrations, and a database that they change.
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self._settings = settings_for(url)
-        self._engine = create_migration_engine(self._settings)
+    Args:
+        settings: of the database.
+        connection: runs the migrations.
+        folder: of the migrations, which does not exist.
+    """
+
+    def __init__(self, settings: Settings, connection: AsyncConnection, folder: Path) -> None:
+        self._settings = settings
+        self._connection = connection
         self._folder = folder
         shutil.copytree(
             app.migrations.__path__[0],
@@ -242,16 +254,15 @@ class Migrations:
             config.set_main_option("revision_environment", "true")
             step(config)
 
-        async with self._engine.connect() as connection:
-            await connection.run_sync(with_connection)
-            await connection.commit()
+        await self._connection.run_sync(with_connection)
+        await self._connection.commit()
 
     def scripts(self) -> list[Script]:
         return list(reversed(list(ScriptDirectory(self._folder).walk_revisions())))
 
     @asynccontextmanager
     async def written_to(self) -> AsyncIterator[None]:
-        """Change and add rows all the time. No write may wait for longer than a migration may."""
+        """Change and add rows. No write may wait for longer than a migration may."""
         engine = create_engine(self._settings, pool_size=1)
         stopped = asyncio.Event()
         writes = 0
@@ -267,13 +278,14 @@ class Migrations:
                     update = text("UPDATE orders SET price = price + 1 WHERE id = :id")
                     await connection.execute(update, {"id": writes % ROWS + 1})
                     writes += 1
+                    await asyncio.sleep(PAUSE_SECONDS)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(write())
             yield
             before = writes
             while writes == before:
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE_SECONDS)
             stopped.set()
         await engine.dispose()
 
@@ -282,41 +294,9 @@ class Migrations:
         return await self.value_of("SELECT pg_relation_filenode('orders')")
 
     async def value_of(self, select: str) -> object:
-        engine = create_engine(self._settings, pool_size=1)
-        async with engine.connect() as connection:
-            value = await connection.scalar(text(select))
-        await engine.dispose()
+        value = await self._connection.scalar(text(select))
+        await self._connection.commit()
         return value
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_generated_migration_is_safe_on_a_table_in_use(
-    change: Change,
-    template: str,
-    databases: Databases,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    wanted = models()
-    change.apply(wanted)
-    metadata = tables(wanted)
-    monkeypatch.setattr("app.db.migrate.load_models", lambda: metadata)
-    async with databases.new(template) as url:
-        migrations = Migrations(url, tmp_path / "migrations")
-        file = await migrations.file_of_table()
-        await migrations.run(lambda config: command.revision(config, "Change", autogenerate=True))
-        scripts = migrations.scripts()
-        expected = [f"Change {step}".strip() for step in change.steps]
-        assert [script.doc.rstrip(".") for script in scripts] == ["Change", *expected[1:]]
-        for script in scripts:
-            assert unsafe_statements(script) == []
-        async with migrations.written_to():
-            await migrations.run(lambda config: command.upgrade(config, "head"))
-            assert await migrations.file_of_table() == file, "the table was rewritten"
-            await migrations.run(command.check)
-            await migrations.run(lambda config: command.downgrade(config, "base"))
-            await migrations.run(lambda config: command.upgrade(config, "head"))
-        await migrations.run(command.check)
 
 
 @pytest.fixture(autouse=True)
@@ -327,11 +307,11 @@ def only_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def migrations(
-    template: str, databases: Databases, tmp_path: Path
-) -> AsyncIterator[Migrations]:
-    async with databases.new(template) as url:
-        yield Migrations(url, tmp_path / "migrations")
+async def migrations(url: str, tmp_path: Path) -> AsyncIterator[Migrations]:
+    settings = settings_for(url)
+    async with create_migration_engine(settings).connect() as connection:
+        await create_tables(connection)
+        yield Migrations(settings, connection, tmp_path / "migrations")
 
 
 async def generate(
@@ -343,6 +323,25 @@ async def generate(
     monkeypatch.setattr("app.db.migrate.load_models", lambda: metadata)
     await migrations.run(lambda config: command.revision(config, "Change", autogenerate=True))
     return migrations.scripts()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_generated_migration_is_safe_on_a_table_in_use(
+    change: Change, migrations: Migrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await migrations.file_of_table()
+    scripts = await generate(migrations, change.apply, monkeypatch)
+    expected = [f"Change {step}".strip() for step in change.steps]
+    assert [script.doc.rstrip(".") for script in scripts] == ["Change", *expected[1:]]
+    for script in scripts:
+        assert unsafe_statements(script) == []
+    async with migrations.written_to():
+        await migrations.run(lambda config: command.upgrade(config, "head"))
+        assert await migrations.file_of_table() == file, "the table was rewritten"
+        await migrations.run(command.check)
+        await migrations.run(lambda config: command.downgrade(config, "base"))
+        await migrations.run(lambda config: command.upgrade(config, "head"))
+    await migrations.run(command.check)
 
 
 async def test_unique_constraint_keeps_its_options(
