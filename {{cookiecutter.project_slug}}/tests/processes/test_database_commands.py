@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from app.db.schema_version import load_revisions
-from app.dev.services import embedded_postgres
 from clusters import copy_cluster
 from conftest import MAIL_OF_PRODUCTION  # option: accounts
+from postgres_server import Postgres
 from processes import (
     RESERVED,
     ROOT,
@@ -68,24 +68,29 @@ exit 7
 
 
 class Project:
-    """A copy of the source in a folder with an embedded PostgreSQL."""
+    """A folder with the data of an embedded PostgreSQL."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.source = folder / "src"
         self.data = folder / ".data" / "postgres"
-        shutil.copytree(ROOT / "src", folder / "src")
+
+    def copy_source(self) -> None:
+        """Copy the source, for a test that changes it. The commands use the copy."""
+        shutil.copytree(ROOT / "src", self.source)
 
     @property
     def env(self) -> dict[str, str]:
-        env = environment("", ENVIRONMENT="development", PYTHONPATH=str(self.folder / "src"))
+        env = environment("", ENVIRONMENT="development", LOG_FORMAT="json")
         del env["DATABASE_URL"]
-        return env | {"LOG_FORMAT": "json"}
+        return env | ({"PYTHONPATH": str(self.source)} if self.source.exists() else {})
 
     def app(self, *arguments: str, **variables: str) -> Finished:
         return run(["app", *arguments], self.env | variables, self.folder)
 
-    def sql(self, statement: str) -> str:
-        result = self.app("psql", "-X", "-v", "ON_ERROR_STOP=1", "-Atc", statement)
+    def sql(self, statement: str, **variables: str) -> str:
+        arguments = ["-X", "-v", "ON_ERROR_STOP=1", "-Atc", statement]
+        result = self.app("psql", *arguments, **variables)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 
@@ -98,36 +103,32 @@ def project() -> Iterator[Project]:
 
 
 @pytest.fixture
-def served(project: Project) -> Iterator[Project]:
-    """Yield a project whose embedded server is running, so that commands join it."""
-    copy_cluster(project.data)
-    with embedded_postgres(project.data):
-        yield project
+def served(project: Project, postgres_server: Postgres) -> Project:
+    """Return a project whose embedded server is running, so that commands join it.
+
+    Its data are those of the server of this worker: the start of another one takes a second.
+    """
+    project.data.parent.mkdir()
+    project.data.symlink_to(postgres_server.data)
+    return project
 
 
 def test_psql_of_the_embedded_postgres_gets_arguments_and_returns_the_exit_code(
-    project: Project, tmp_path: Path
+    served: Project, tmp_path: Path
 ) -> None:
-    copy_cluster(project.data)
-    without_psql = project.app("psql", "-X", "-Atc", "SELECT 1", PATH=str(tmp_path))
-    assert (without_psql.returncode, without_psql.stdout) == (0, "1\n"), without_psql.stderr
-    with embedded_postgres(project.data):  # the commands join it
-        use_psql(project)
-
-
-def use_psql(project: Project) -> None:
     names = (
         "current_user, current_database(), split_part(current_setting('server_version'), '.', 1)"
     )
-    assert project.sql(f"SELECT {names}") == "postgres|postgres|18"
-    failed = project.app("psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1 / 0")
+    no_psql = {"PATH": str(tmp_path)}
+    assert served.sql(f"SELECT {names}", **no_psql) == "postgres|postgres|18"
+    failed = served.app("psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1 / 0")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.strip() == "ERROR:  division by zero"
-    (project.folder / "wrong.sql").write_text("SELECT 1 / 0;\n")
-    assert project.app("psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", "wrong.sql").returncode == 3
-    other = project.app("psql", "-X", "-At", "-c", "SELECT current_database()", "template1")
+    (served.folder / "wrong.sql").write_text("SELECT 1 / 0;\n")
+    assert served.app("psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", "wrong.sql").returncode == 3
+    other = served.app("psql", "-X", "-At", "-c", "SELECT current_database()", "template1")
     assert other.stdout == "template1\n"
-    assert "psql" in project.app("psql", "--version").stdout
+    assert "psql" in served.app("psql", "--version").stdout
 
 
 def test_ctrl_c_ends_the_statement_of_psql_and_leaves_no_traceback(served: Project) -> None:
@@ -169,9 +170,10 @@ def test_url_that_db_url_prints_is_that_of_the_database(project: Project) -> Non
 
 
 def test_reset_replaces_the_embedded_database_and_adds_example_data(served: Project) -> None:
-    for seed in (served.folder / "src" / "app" / "features").glob("*/seed.py"):
+    served.copy_source()
+    for seed in (served.source / "app" / "features").glob("*/seed.py"):
         seed.write_text(SEED)
-    add_feature(served.folder / "src", "seed", SEED)
+    add_feature(served.source, "seed", SEED)
     served.sql("CREATE TABLE _test_old (id bigint)")
     result = served.app("db", "reset")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -214,8 +216,8 @@ def test_dev_prints_the_url_and_warns_after_a_reload_until_the_database_is_migra
     project: Project,
 ) -> None:
     copy_cluster(project.data)
-    source = project.folder / "src"
-    main = source / "app" / "main.py"
+    project.copy_source()
+    main = project.source / "app" / "main.py"
     main.write_text(main.read_text() + READ)
     with Service(["app", "dev"], project.env, project.folder) as service:
         service.wait_until_ready()
@@ -226,7 +228,7 @@ def test_dev_prints_the_url_and_warns_after_a_reload_until_the_database_is_migra
         assert (url.stdout, url.stderr) == (f"{line['url']}\n", "")
         assert BEHIND not in service.messages()
 
-        add_migration(source, NEXT)
+        add_migration(project.source, NEXT)
         wait_until(lambda: service.messages().count(STARTED) == 2, doing=service)
         (warning,) = (line for line in service.lines if line["message"] == BEHIND)
         assert warning["code"] == RESERVED
@@ -244,7 +246,7 @@ def test_dev_prints_the_url_and_warns_after_a_reload_until_the_database_is_migra
         assert "stop `app dev`" in refused.stdout
         assert project.app("migrate").returncode == 0
         assert get(f"{service.url}/_test/next").json() == 0
-        (source / "new.py").touch()
+        (project.source / "new.py").touch()
         wait_until(lambda: service.messages().count(STARTED) == 3, doing=service)
         assert service.messages().count(BEHIND) == 1
 
@@ -253,3 +255,5 @@ def test_dev_prints_the_url_and_warns_after_a_reload_until_the_database_is_migra
         wait_until(lambda: get(f"{service.url}/_test/next").status_code == 200, doing=service)
         service.process.send_signal(signal.SIGTERM)
         assert service.wait() == 0
+    assert not (project.data / "postmaster.pid").exists(), "the service stops the server"
+    assert project.sql("SELECT count(*) FROM _test_next") == "0", "`app psql` starts it"

