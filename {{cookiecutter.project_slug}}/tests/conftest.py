@@ -5,6 +5,9 @@ Without DATABASE_URL, an embedded PostgreSQL is started for the whole run, and i
 """
 
 import gc
+
+gc.disable()  # until the tests are collected: the many objects of imports are no garbage
+
 import json
 import logging
 import os
@@ -134,15 +137,17 @@ def set_test_values() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    wait_for_servers(config)
+    finish_start(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    finish_start(session.config)
+
+
+def finish_start(config: pytest.Config) -> None:
+    """Begin to collect garbage, and wait for the servers."""
     gc.freeze()  # a full collection skips the imported modules: it takes 0.2 s with them
-    wait_for_servers(session.config)
-
-
-def wait_for_servers(config: pytest.Config) -> None:
+    gc.enable()
     if servers := config.stash.get(SERVERS, None):
         servers.wait()
 

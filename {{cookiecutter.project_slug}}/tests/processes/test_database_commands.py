@@ -248,6 +248,8 @@ def test_dev_prints_the_url_and_warns_after_a_reload_until_the_database_is_migra
         assert get(f"{service.url}/_test/next").json() == 0
         (project.source / "new.py").touch()
         wait_until(lambda: service.messages().count(STARTED) == 3, doing=service)
+        assert "detected changes in 'src/new.py'" in service.stdout
+        assert "watchfiles.main" not in service.stdout
         assert service.messages().count(BEHIND) == 1
 
         forced = project.app("db", "reset", "--force")
