@@ -1,7 +1,7 @@
 """Fixtures with a real PostgreSQL, real migrations and real processes.
 
-Without DATABASE_URL, an embedded PostgreSQL is started for the whole run, and its data stay in
-`.data/test`. Each worker of pytest-xdist creates its own databases and drops them.
+Without DATABASE_URL, an embedded PostgreSQL is started for the whole run. Each worker of
+pytest-xdist creates its own databases and drops them.
 """
 
 import gc
@@ -15,9 +15,9 @@ import shutil
 import uuid  # option: accounts
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory  # option: redis
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -30,12 +30,12 @@ from starlette.types import Receive, Scope, Send
 import app
 from app.db.engine import create_engine
 from app.db.migrate import load_models
-from app.dev.services import DataFolderError, embedded_postgres
+from app.dev.services import DataFolderError
 from app.dev.valkey import embedded_valkey  # option: redis
 from app.logging.setup import configure_logs
 from app.main import create_app
 from app.settings import Settings
-from clusters import copy_cluster, create_cluster
+from clusters import create_cluster, fast_folder, temporary_postgres
 from databases import Databases, open_databases
 from oidc_provider import provider_values  # option: oidc
 
@@ -43,7 +43,6 @@ pytest_plugins = ["postgres_server"]
 pytest_plugins += ["authentication"]  # option: auth
 pytest_plugins += ["valkey_server"]  # option: redis
 
-DATA = Path(__file__).parents[1] / ".data" / "test"
 # Variables for every test, such as {"PAYMENT_KEY": "a-test-key"}: settings without a default.
 TEST_VALUES: dict[str, str] = {}
 # pytest and tests import this module under two names, so the key is not random.  # option: accounts
@@ -79,22 +78,13 @@ class Servers:
         self._stack.close()
 
     def _start(self) -> dict[str, str]:
-        create_cluster()
-        try:
-            postgres = self._stack.enter_context(self._postgres())
-        except DataFolderError:  # of another version, or damaged: nothing in it is needed
-            shutil.rmtree(DATA, ignore_errors=True)
-            postgres = self._stack.enter_context(self._postgres())
-        urls = {"TEST_DATABASE_URL": postgres, "TEST_KEEP_TEMPLATE": "yes"}
+        create_cluster(settings_for)
+        postgres = self._stack.enter_context(temporary_postgres())
+        urls = {"TEST_DATABASE_URL": postgres, "TEST_TEMPLATE": "yes"}
         folder = Path(self._stack.enter_context(TemporaryDirectory()))  # option: redis
         valkey = self._stack.enter_context(embedded_valkey(folder))  # option: redis
         urls["TEST_REDIS_URL"] = valkey  # option: redis
         return {name: url for name, url in urls.items() if url}
-
-    def _postgres(self) -> AbstractContextManager[str]:
-        if not DATA.exists():
-            copy_cluster(DATA)
-        return embedded_postgres(DATA)
 
 
 SERVERS = pytest.StashKey[Servers]()
@@ -112,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name.upper(), None)
     os.environ.update(given)
     if "TEST_DATABASE_URL" in given:
-        os.environ.pop("TEST_KEEP_TEMPLATE", None)  # of tests that run these tests
+        os.environ.pop("TEST_TEMPLATE", None)  # of tests that run these tests
     set_test_values()
     if "TEST_DATABASE_URL" not in os.environ and not config.option.collectonly:
         config.stash[SERVERS] = Servers()
@@ -213,8 +203,8 @@ def is_problem(response: Response, status: int, name: str) -> bool:
 
 @pytest.fixture(scope="session")
 async def databases() -> AsyncIterator[Databases]:
-    server, keep_template = os.environ["TEST_DATABASE_URL"], "TEST_KEEP_TEMPLATE" in os.environ
-    async with open_databases(server, settings_for, keep_template=keep_template) as databases:
+    server, has_template = os.environ["TEST_DATABASE_URL"], "TEST_TEMPLATE" in os.environ
+    async with open_databases(server, settings_for, has_template=has_template) as databases:
         yield databases
 
 
@@ -232,10 +222,11 @@ async def migrated_database(databases: Databases) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Return a copy of the source that a test may change."""
-    shutil.copytree(Path(app.__path__[0]).parent, tmp_path / "src")
-    return tmp_path / "src"
+def source() -> Iterator[Path]:
+    """Yield a copy of the source that a test may change."""
+    with TemporaryDirectory(dir=fast_folder()) as folder:
+        shutil.copytree(Path(app.__path__[0]).parent, Path(folder, "src"))
+        yield Path(folder, "src")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 
 from app.db.schema_version import MIGRATIONS, load_revisions, next_number
 from app.dev.services import embedded_postgres
+from clusters import copy_cluster, fast_folder
 from processes import RESERVED, ROOT, Finished, add_model, environment, run
 
 HEAD = load_revisions().head
@@ -78,10 +79,12 @@ def number(offset: int) -> str:
 
 def test_alembic_without_database_url_uses_the_embedded_server() -> None:
     # Outside of `tmp_path`: pytest locks its folders while PostgreSQL starts.
-    with TemporaryDirectory(prefix="test-alembic-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(
+        dir=fast_folder(), prefix="test-alembic-", ignore_cleanup_errors=True
+    ) as folder:
         project, data = Project(Path(folder)), Path(folder, ".data", "postgres")
+        copy_cluster(data)
         assert project.alembic("current") == ""
-        assert (data / "PG_VERSION").exists()
         assert not (data / "postmaster.pid").exists(), "the command stops the server"
         with embedded_postgres(data):  # the commands join it
             project.alembic("upgrade", "head")

