@@ -36,8 +36,8 @@ def add_lines(project: Path, page: str) -> None:
 
 @pytest.mark.parametrize(
     "answers",
-    [{}, {"auth": "accounts", "redis": False, "pgvector": True}],
-    ids=["defaults", "accounts and vectors without Redis"],
+    [{}, {"auth": "oidc", "redis": False, "pgvector": True}],
+    ids=["defaults", "OpenID Connect and vectors without Redis"],
 )
 def test_client_of_the_docs_page_passes_all_checks(
     bake: Bake, tmp_path: Path, install: Install, answers: dict[str, object]

@@ -27,6 +27,7 @@ BAKES: dict[str, dict[str, object]] = {
     "everything on Railway": EVERY_OPTION,
     "everything on Render": {
         **EVERY_OPTION,
+        "auth": "oidc",
         "worker": "celery",
         "ci": "gitlab",
         "deploy": "render",

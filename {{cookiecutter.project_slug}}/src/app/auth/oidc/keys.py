@@ -23,8 +23,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 ALGORITHMS = frozenset(
     f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)
 ) | {"EdDSA"}
-PAUSE_SECONDS = 10.0  # between two fetches, however many tokens have unknown keys
-MAX_AGE_SECONDS = 600.0  # then the keys are fetched again, so that removed ones are refused
+PAUSE_SECONDS = 10  # between two fetches, however many tokens have unknown keys
+MAX_AGE_SECONDS = 600  # then the keys are fetched again, so that removed ones are refused
 
 
 class UnknownKey(Exception):
@@ -82,9 +82,8 @@ class ProviderKeys:
         if key := self._keys.get(key_id):
             return key
         if self._is_down:
-            pause = max(1, math.ceil(self._next_fetch_at - self._clock()))
             raise ProviderUnavailable(
-                "The identity provider is unavailable.", retry_after_seconds=pause
+                "The identity provider is unavailable.", retry_after_seconds=PAUSE_SECONDS
             )
         raise UnknownKey
 
@@ -104,13 +103,13 @@ class ProviderKeys:
         return self._fetch
 
     async def _fetch_keys(self) -> None:
+        self._is_down = True  # until the fetch has succeeded
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 self._keys = await self._load_keys()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, PyJWTError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             log.warning("keys of the identity provider not fetched", reason=reason)
-            self._is_down = True
         else:
             self._fetched_at = self._clock()
             self._is_down = False

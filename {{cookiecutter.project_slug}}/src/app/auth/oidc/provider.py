@@ -19,8 +19,10 @@ async def open_provider(settings: OidcSettings) -> AsyncIterator[ProviderTokens]
     """Yield the object that verifies tokens. No request is sent before the first token arrives."""
     async with open_http_client() as client:
         keys = ProviderKeys(settings.oidc_issuer, client)
-        yield ProviderTokens(settings, keys)
-        await keys.close()
+        try:
+            yield ProviderTokens(settings, keys)
+        finally:
+            await keys.close()
 
 
 def document_provider(app: FastAPI, settings: OidcSettings) -> None:
