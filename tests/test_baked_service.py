@@ -44,7 +44,8 @@ def covering_rows() -> list[dict[str, object]]:
     A greedy search: the next row covers most of the missing pairs, or is a random one of several.
     Answers that change no code rotate: version, license, pipeline, platform.
     """
-    generator = random.Random(255)  # noqa: S311 - no secret; of 1,500 seeds the one with the fewest rows
+    # Of 6,000 seeds the one with the fewest rows whose first two have each option on and off.
+    generator = random.Random(89)  # noqa: S311 - no secret
     rotated = [*WORDS[0], "ci", "deploy"]
     options = [option for option in OPTIONS if option not in rotated]
     of_code = {tuple(row[option] for option in options) for row in COMBINATIONS}
