@@ -218,7 +218,7 @@ def test_every_combination_has_no_residue_and_passes_ruff(
 
 
 @pytest.mark.parametrize(
-    "combination", [NO_OPTION, EVERY_OPTION, *COMBINATIONS[::500]], ids=name_of
+    "combination", [NO_OPTION, EVERY_OPTION, *COMBINATIONS[::700]], ids=name_of
 )
 def test_cookiecutter_writes_the_files_of_the_hook(
     bake: Bake, hook: ModuleType, repository: Path, combination: dict[str, object]

@@ -64,6 +64,7 @@ IMAGINED = {"/orders/{}"}  # examples in the docs
 NOT_SERVED = {
     "/opt/venv": "the image",
     "/run/secrets/metrics_token": "Prometheus",
+    "/.well-known/openid-configuration": "the OpenID Connect provider",
     "/alerts": "Prometheus",
     "/targets": "Prometheus",
     "/tmp": "the image",
