@@ -477,6 +477,7 @@ SWITCHES = [
     ("here", {"redis": False}, {"redis": True}),
     ("here", {"metrics": False}, {"metrics": True}),
     ("here", {"worker": "celery"}, {"worker": "none"}),
+    ("here", {"auth": "oidc"}, {"auth": "none"}),
     ("later", {"greeting": True}, {"greeting": False}),
 ]
 
@@ -485,7 +486,7 @@ SWITCHES = [
 @pytest.mark.parametrize(
     ("moment", "there", "back"),
     SWITCHES,
-    ids=["redis", "metrics", "worker", "an option that is new"],
+    ids=["redis", "metrics", "worker", "auth", "an option that is new"],
 )
 def test_option_is_added_and_removed_again(
     create: Create,
