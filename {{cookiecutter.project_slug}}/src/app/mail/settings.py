@@ -73,7 +73,9 @@ class MailSettings(EnvironmentSettings):
         if self.smtp_host is None:
             found.append("SMTP_HOST is missing: set it to the server of a mail provider")
         if self.smtp_tls == "none":
-            found.append("SMTP_TLS is none, so anyone on the way reads the links: set it to tls")
+            found.append(
+                "SMTP_TLS is none, which sends links unencrypted: set it to starttls or tls"
+            )
         if self.mail_from == DEVELOPMENT_SENDER:
             found.append("MAIL_FROM is missing: set it to an address of your domain")
         if not self.mail_link_url.startswith("https://"):
