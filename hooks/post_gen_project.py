@@ -37,6 +37,7 @@ OWNED = {
         "src/app/mail",
         "src/app/migrations/versions/0004_create_accounts.py",
         "src/app/migrations/versions/0007_extend_accounts.py",
+        "src/app/migrations/versions/0008_create_attempts.py",
         "tests/features/accounts",
         "tests/infrastructure/auth/test_auth_settings.py",
         "tests/infrastructure/auth/test_tokens.py",

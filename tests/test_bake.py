@@ -72,7 +72,7 @@ RESIDUE = {
     "gitlab": re.compile(r"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
     "deploy": re.compile(r"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
     "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
-    "rate_limit": re.compile(r"rate.?limit|too.many.requests|\b429\b", re.IGNORECASE),
+    "rate_limit": re.compile(r"rate.?limit", re.IGNORECASE),
     "tracing": re.compile(
         r"tracing(?!\": False)|\btraces?\b|trace_|traceparent|otlp|\bspans?\b", re.IGNORECASE
     ),

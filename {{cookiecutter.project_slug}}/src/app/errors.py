@@ -6,6 +6,7 @@
     ├── NotFound              404
     ├── Conflict              409   the state of the resource does not allow the change
     ├── VersionMismatch       412   the resource has changed since the client read it
+    ├── TooManyRequests       429   the client may try again later
     ├── BadGateway            502   another service failed, or its response is invalid
     ├── Unavailable           503   a dependency is down; the client may try again
     └── GatewayTimeout        504   another service did not answer in time
@@ -64,6 +65,21 @@ class Conflict(ServiceError):
 
 class VersionMismatch(ServiceError):
     title = "Precondition Failed"
+
+
+class TooManyRequests(ServiceError):
+    """The client has sent too many requests.
+
+    Args:
+        detail: the reason, safe to show to the client.
+        retry_after_seconds: sent as `Retry-After`.
+    """
+
+    title = "Too Many Requests"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class BadGateway(ServiceError):

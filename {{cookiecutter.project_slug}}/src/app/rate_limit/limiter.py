@@ -14,11 +14,12 @@ from limits import RateLimitItem, parse
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import errors
 from app.cache.circuit_breaker import CircuitBreaker, RedisUnavailable
-from app.rate_limit.client import client_of
 from app.rate_limit.settings import RateLimitSettings
 from app.service_info import SERVICE_NAME
-from app.web.problems import Problem, render
+from app.web.client import client_of
+from app.web.problems import render
 from app.web.request_summary import is_probe
 from app.web.routes import ROUTE_TEMPLATE, matching_routes
 
@@ -56,8 +57,8 @@ class RateLimitStatus:
         return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
 
-class TooManyRequests(Problem):
-    status = 429
+class TooManyRequests(errors.TooManyRequests):
+    """The client has exceeded a rate limit."""
 
 
 class Limiter:
@@ -82,7 +83,7 @@ class Limiter:
             scope["state"].setdefault("rate_limit_statuses", []).append(status)
             if status.is_exceeded:
                 detail = f"Try again in {status.seconds_left} s."
-                raise TooManyRequests(detail, headers={"Retry-After": str(status.seconds_left)})
+                raise TooManyRequests(detail, retry_after_seconds=status.seconds_left)
 
     async def count(self, name: str, limit: RateLimitItem, client: str) -> RateLimitStatus | None:
         """Count one request.

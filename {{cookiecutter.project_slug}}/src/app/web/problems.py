@@ -27,6 +27,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.VersionMismatch: 412,
+    errors.TooManyRequests: 429,
     errors.BadGateway: 502,
     errors.Unavailable: 503,
     errors.GatewayTimeout: 504,
@@ -81,7 +82,7 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
         return error.headers
     if isinstance(error, errors.NotAuthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.TooManyRequests | errors.Unavailable):
         return {"Retry-After": str(error.retry_after_seconds)}
     return {}
 
@@ -114,6 +115,7 @@ def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 UNAUTHORIZED = {"description": "Credentials are missing or invalid", "content": _CONTENT}
+FORBIDDEN = {"description": "A permission is missing", "content": _CONTENT}
 EVERY_ROUTE: dict[int | str, dict[str, Any]] = {
     422: {"description": "The request does not fit its schema", "content": _CONTENT},
     429: {"description": "Too many requests", "content": _CONTENT},  # option: rate_limit

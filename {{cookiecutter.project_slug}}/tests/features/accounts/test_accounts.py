@@ -18,6 +18,7 @@ from app.features.accounts.errors import (
     InvalidTokenRequest,
     SessionEnded,
     SessionNotFound,
+    TooManyAttempts,
     UnknownAccount,
     WrongCredentials,
     WrongPassword,
@@ -240,6 +241,7 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         InvalidLink,
         SessionNotFound,
         WrongPassword,
+        TooManyAttempts,
     ]
     assert {kind.type: kind.title for kind in kinds} == {
         "urn:problem:duplicate-account": "Duplicate Account",
@@ -250,4 +252,5 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         "urn:problem:invalid-link": "Invalid Link",
         "urn:problem:session-not-found": "Session Not Found",
         "urn:problem:wrong-password": "Wrong Password",
+        "urn:problem:too-many-attempts": "Too Many Attempts",
     }

@@ -16,11 +16,11 @@ from app.cache.read_through import open_cache
 from app.db.session import open_database
 from app.errors import NotFound
 from app.main import create_app
-from app.rate_limit.client import client_of
 from app.rate_limit.dependencies import Limit
 from app.rate_limit.limiter import Limiter, RateLimitStatus
 from app.settings import Settings, SettingsError, load_settings
 from app.web.checks import Health
+from app.web.client import client_of
 from conftest import Lines, running, settings_for
 from valkey_server import Valkey
 

@@ -38,6 +38,8 @@ PROBLEMS = {
     "urn:problem:job-not-found": "Job Not Found",  # option: worker
     "urn:problem:job-timed-out": "Job Timed Out",  # option: worker
     "urn:problem:not-ready": "Not Ready",
+    "urn:problem:permission-required": "Permission Required",  # option: auth
+    "urn:problem:provider-unavailable": "Provider Unavailable",  # option: oidc
     "urn:problem:origin-refused": "Origin Refused",
     "urn:problem:permission-required": "Permission Required",  # option: oidc
     "urn:problem:provider-unavailable": "Provider Unavailable",  # option: oidc
@@ -131,6 +133,7 @@ def test_kinds_of_errors_have_the_title_of_their_status() -> None:
         409: "Conflict",
         412: "Precondition Failed",
         422: "Unprocessable Content",
+        429: "Too Many Requests",
         502: "Bad Gateway",
         503: "Service Unavailable",
         504: "Gateway Timeout",

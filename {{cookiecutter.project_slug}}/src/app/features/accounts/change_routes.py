@@ -1,13 +1,13 @@
 """The routes that change, export and delete an account."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.auth.dependencies import CurrentAccountId
-from app.features.accounts import errors, personal_data, sessions
+from app.features.accounts import attempts, errors, personal_data, sessions
 from app.features.accounts.changes import Changes, verify_email
 from app.features.accounts.schemas import (
     CurrentPassword,
@@ -20,6 +20,7 @@ from app.features.accounts.schemas import (
     Tokens,
 )
 from app.rate_limit.dependencies import Limit  # option: rate_limit
+from app.web.client import client_of
 from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
 from app.web.problems import responses
 
@@ -27,8 +28,44 @@ router = APIRouter()
 ChangesDep = Annotated[Changes, from_state("account_changes")]
 Languages = Annotated[str | None, Header(alias="Accept-Language")]
 UserAgent = Annotated[str | None, Header()]
-GUESSED: list[Any] = []  # of routes with passwords or tokens that can be guessed
+
+
+async def read_client(request: Request) -> str:
+    """Return the address of the client."""
+    return client_of(request.scope)
+
+
+ClientAddress = Annotated[str, Depends(read_client)]
+
+
+async def limit_guesses(database: DatabaseDep, address: ClientAddress) -> AsyncIterator[None]:
+    """Count an attempt of the client, unless the route succeeds.
+
+    Raises:
+        TooManyAttempts: the client has no attempt left.
+    """
+    client = attempts.CLIENT.of(address)
+    async with database.read_connection() as connection:
+        await attempts.count(connection, client)
+    yield
+    async with database.read_connection() as connection:
+        await attempts.refund(connection, client)
+
+
+async def limit_mails(database: DatabaseDep, address: ClientAddress) -> None:
+    """Count an attempt of the client, also if the route succeeds.
+
+    Raises:
+        TooManyAttempts: the client has no attempt left.
+    """
+    async with database.read_connection() as connection:
+        await attempts.count(connection, attempts.CLIENT.of(address))
+
+
+GUESSED: list[Any] = [Depends(limit_guesses, scope="function")]  # routes with secrets
 GUESSED += [Limit("10/minute")]  # option: rate_limit
+MAILING: list[Any] = [Depends(limit_mails)]
+MAILING += [Limit("10/minute")]  # option: rate_limit
 
 
 async def forbid_storing(response: Response) -> None:
@@ -36,7 +73,12 @@ async def forbid_storing(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-@router.post("/verification", status_code=202, dependencies=GUESSED)
+@router.post(
+    "/verification",
+    status_code=202,
+    dependencies=MAILING,
+    responses=responses(errors.TooManyAttempts),
+)
 async def send_verification(
     account_id: CurrentAccountId, session: Session, changes: ChangesDep, languages: Languages = None
 ) -> None:
@@ -48,14 +90,19 @@ async def send_verification(
     "/verification/confirm",
     status_code=204,
     dependencies=GUESSED,
-    responses=responses(errors.InvalidLink),
+    responses=responses(errors.InvalidLink, errors.TooManyAttempts),
 )
 async def confirm_email(sent: LinkUse, session: Session) -> None:
     """Confirm an address, with the token of the link `verify-email`."""
     await verify_email(session, sent.token)
 
 
-@router.post("/password/forgotten", status_code=202, dependencies=GUESSED)
+@router.post(
+    "/password/forgotten",
+    status_code=202,
+    dependencies=MAILING,
+    responses=responses(errors.TooManyAttempts),
+)
 async def send_password_reset(
     sent: EmailAddress, session: Session, changes: ChangesDep, languages: Languages = None
 ) -> None:
@@ -67,7 +114,7 @@ async def send_password_reset(
     "/password/reset",
     status_code=204,
     dependencies=GUESSED,
-    responses=responses(errors.InvalidLink),
+    responses=responses(errors.InvalidLink, errors.TooManyAttempts),
 )
 async def reset_password(sent: PasswordReset, database: DatabaseDep, changes: ChangesDep) -> None:
     """Set a new password, with the token of the link `reset-password`. All sessions end."""
@@ -77,7 +124,7 @@ async def reset_password(sent: PasswordReset, database: DatabaseDep, changes: Ch
 @router.post(
     "/me/password",
     dependencies=[*GUESSED, Depends(forbid_storing)],
-    responses=responses(errors.WrongPassword),
+    responses=responses(errors.WrongPassword, errors.TooManyAttempts),
 )
 async def change_password(
     sent: PasswordChange,
@@ -100,7 +147,7 @@ async def change_password(
     "/me/email",
     status_code=202,
     dependencies=GUESSED,
-    responses=responses(errors.WrongPassword),
+    responses=responses(errors.WrongPassword, errors.TooManyAttempts),
 )
 async def send_email_change(
     sent: EmailChange,
@@ -118,7 +165,7 @@ async def send_email_change(
     "/email/confirm",
     status_code=204,
     dependencies=GUESSED,
-    responses=responses(errors.InvalidLink, errors.DuplicateAccount),
+    responses=responses(errors.InvalidLink, errors.DuplicateAccount, errors.TooManyAttempts),
 )
 async def change_email(
     sent: LinkUse, session: Session, changes: ChangesDep, languages: Languages = None
@@ -157,7 +204,7 @@ async def export_personal_data(
     "/me/deletion",
     status_code=204,
     dependencies=GUESSED,
-    responses=responses(errors.WrongPassword),
+    responses=responses(errors.WrongPassword, errors.TooManyAttempts),
 )
 async def delete_account(
     sent: CurrentPassword, account_id: CurrentAccountId, database: DatabaseDep, changes: ChangesDep

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, exc, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import Database
-from app.features.accounts import errors, mails
+from app.features.accounts import attempts, errors, mails
 from app.features.accounts.link_tokens import delete_tokens, use_token
 from app.features.accounts.models import Account, Purpose
 from app.features.accounts.passwords import Passwords
@@ -19,6 +19,7 @@ from app.features.accounts.sessions import Sessions, end_all
 from app.mail.outbox import Outbox
 
 _HASH = select(Account.password_hash).where(Account.id == bindparam("account_id"))
+_ADDRESS = select(Account.email).where(Account.id == bindparam("account_id"))
 _VERIFY = (
     update(Account)
     .where(Account.id == bindparam("account_id"), Account.email == bindparam("address"))
@@ -38,7 +39,16 @@ class Changes:
     async def send_verification(
         self, session: AsyncSession, account_id: uuid.UUID, languages: str | None
     ) -> None:
-        """Send a link that confirms the address, unless it is confirmed."""
+        """Send a link that confirms the address, unless it is confirmed.
+
+        Raises:
+            UnknownAccount: the account was deleted.
+            TooManyAttempts: the address has got many mails.
+        """
+        address = await session.scalar(_ADDRESS, {"account_id": account_id})
+        if address is None:
+            raise errors.UnknownAccount("The account was deleted.")
+        await attempts.count(session, attempts.MAIL.of(address))
         await self._outbox.send(
             session, mails.verify_email, languages=languages, account_id=str(account_id)
         )
@@ -50,7 +60,11 @@ class Changes:
 
         The account is looked up when the mail is sent. So the response and its time are the same
         for every address.
+
+        Raises:
+            TooManyAttempts: the address has got many mails.
         """
+        await attempts.count(session, attempts.MAIL.of(email))
         await self._outbox.send(session, mails.reset_password, languages=languages, email=email)
 
     async def reset_password(self, database: Database, token: str, password: str) -> None:
@@ -63,7 +77,7 @@ class Changes:
         """
         password_hash = await self._passwords.hash(password)
         async with database.session() as session:
-            account_id, _ = await use_token(session, Purpose.RESET_PASSWORD, token)
+            account_id, email = await use_token(session, Purpose.RESET_PASSWORD, token)
             changed = update(Account).where(Account.id == account_id)
             verified_at = func.coalesce(Account.email_verified_at, func.now())
             await session.execute(
@@ -71,6 +85,7 @@ class Changes:
             )
             await delete_tokens(session, account_id)
             await end_all(session, account_id)
+            await attempts.forget(session, attempts.ACCOUNT.of(email))
 
     async def change_password(
         self,
@@ -83,6 +98,7 @@ class Changes:
         """Set a new password, end all sessions, and begin a new one.
 
         Raises:
+            TooManyAttempts: the account has no attempt left.
             WrongPassword: the current password is wrong.
             UnknownAccount: the account was deleted.
         """
@@ -106,12 +122,14 @@ class Changes:
         """Send a link to a new address that confirms it.
 
         Raises:
+            TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
             UnknownAccount: the account was deleted.
         """
         await self._check_password(database, account_id, password)
         arguments = {"account_id": str(account_id), "email": email}
         async with database.session() as session:
+            await attempts.count(session, attempts.MAIL.of(email))
             await self._outbox.send(session, mails.change_email, languages=languages, **arguments)
 
     async def change_email(self, session: AsyncSession, token: str, languages: str | None) -> None:
@@ -141,6 +159,7 @@ class Changes:
         """Delete an account and all that belongs to it.
 
         Raises:
+            TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
             UnknownAccount: the account was deleted.
         """
@@ -153,13 +172,17 @@ class Changes:
         self, database: Database, account_id: uuid.UUID, password: str
     ) -> None:
         """Compare a password with that of an account. No connection is held meanwhile."""
+        subject = attempts.PASSWORD.of(account_id)
         async with database.read_connection() as connection:
             stored = await connection.scalar(_HASH, {"account_id": account_id})
-        if stored is None:
-            raise errors.UnknownAccount("The account was deleted.")
+            if stored is None:
+                raise errors.UnknownAccount("The account was deleted.")
+            await attempts.count(connection, subject)
         is_right, _ = await self._passwords.verify(password[: MAX_PASSWORD_LENGTH + 1], stored)
         if not is_right:
             raise errors.WrongPassword("The current password is wrong.")
+        async with database.read_connection() as connection:
+            await attempts.forget(connection, subject)
 
 
 async def verify_email(session: AsyncSession, token: str) -> None:

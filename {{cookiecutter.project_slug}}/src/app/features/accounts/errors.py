@@ -1,6 +1,6 @@
 """The errors of accounts."""
 
-from app.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
+from app.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, TooManyRequests
 
 
 class DuplicateAccount(Conflict):
@@ -43,3 +43,10 @@ class InvalidLink(InvalidInput):
 
 class SessionNotFound(NotFound):
     """The account has no such session."""
+
+
+class TooManyAttempts(TooManyRequests):
+    """A limit of attempts is exceeded. The response is the same for every address."""
+
+    def __init__(self, wait_seconds: int) -> None:
+        super().__init__(f"Try again in {wait_seconds} s.", retry_after_seconds=wait_seconds)

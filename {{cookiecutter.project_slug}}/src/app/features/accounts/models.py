@@ -1,4 +1,4 @@
-"""The tables of accounts, of their log-in sessions and of the links in mails."""
+"""The tables of accounts, their sessions, the links in mails, and attempts to guess."""
 
 import enum
 import uuid
@@ -59,3 +59,12 @@ class LinkToken(Model):
     )
     email: Mapped[str]  # the address that the mail was sent to
     expires_at: Mapped[datetime]
+
+
+class Attempt(Model):
+    """The attempts of a subject: see `attempts.py`."""
+
+    __tablename__ = "attempts"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)  # of the subject
+    ends_at: Mapped[datetime] = mapped_column(index=True)  # every attempt is regained then

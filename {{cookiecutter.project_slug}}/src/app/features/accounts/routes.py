@@ -11,7 +11,13 @@ from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.db.session import Database
 from app.features.accounts import errors, service, sessions
-from app.features.accounts.change_routes import Languages, UserAgent, forbid_storing
+from app.features.accounts.change_routes import (
+    MAILING,
+    ClientAddress,
+    Languages,
+    UserAgent,
+    forbid_storing,
+)
 from app.features.accounts.change_routes import router as change_router
 from app.features.accounts.changes import Changes
 from app.features.accounts.passwords import Passwords
@@ -47,8 +53,8 @@ async def open_state(
 @router.post(
     "",
     status_code=201,
-    dependencies=[Limit("10/minute")],  # option: rate_limit
-    responses=responses(errors.DuplicateAccount),
+    dependencies=MAILING,
+    responses=responses(errors.DuplicateAccount, errors.TooManyAttempts),
 )
 async def register_account(
     new: Registration, database: DatabaseDep, accounts: AccountsDep, languages: Languages = None
@@ -63,19 +69,20 @@ async def register_account(
         Limit("10/minute", except_form=("grant_type", "refresh_token")),  # option: rate_limit
         Depends(forbid_storing),
     ],
-    responses=responses(errors.WrongCredentials, errors.SessionEnded),
+    responses=responses(errors.WrongCredentials, errors.SessionEnded, errors.TooManyAttempts),
 )
 async def grant_tokens(
     form: Annotated[TokenForm, Form()],
     database: DatabaseDep,
     accounts: AccountsDep,
+    client: ClientAddress,
     user_agent: UserAgent = None,
 ) -> Tokens:
     """Start a session with a password, or continue it with a refresh token.
 
     This is the token endpoint of OAuth 2.0 (RFC 6749, 3.2). Errors have the member `error`.
     """
-    return await accounts.grant(database, form, user_agent)
+    return await accounts.grant(database, form, client, user_agent)
 
 
 @router.post("/logout", status_code=204)

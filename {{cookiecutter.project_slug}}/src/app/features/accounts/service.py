@@ -3,12 +3,12 @@
 import uuid
 
 from pydantic import Secret
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import Database
-from app.features.accounts import errors, mails
+from app.features.accounts import attempts, errors, mails
 from app.features.accounts.models import Account
 from app.features.accounts.passwords import Passwords
 from app.features.accounts.schemas import (
@@ -23,6 +23,14 @@ from app.mail.outbox import Outbox
 
 _FIND = select(Account.id, Account.email, Account.email_verified_at, Account.created_at).where(
     Account.id == bindparam("id")
+)
+# One round trip counts the attempt and finds the account.
+_COUNTED_CLIENT = attempts.count_in(attempts.CLIENT)
+_COUNTED_ACCOUNT = attempts.count_in(attempts.ACCOUNT, after=_COUNTED_CLIENT)
+_COUNT_AND_FIND = select(
+    exists(select(_COUNTED_ACCOUNT.c.digest)).label("is_counted"), Account.id, Account.password_hash
+).select_from(
+    select(true().label("one")).subquery().outerjoin(Account, Account.email == bindparam("address"))
 )
 
 
@@ -42,12 +50,14 @@ class Accounts:
         The password is hashed before a connection is acquired, also if the address is in use.
 
         Raises:
+            TooManyAttempts: the address has got many mails.
             DuplicateAccount: an account has this address.
         """
         password_hash = await self._passwords.hash(new.password.get_secret_value())
         statement = insert(Account).values(email=new.email, password_hash=password_hash)
         statement = statement.on_conflict_do_nothing(index_elements=[Account.email])
         async with database.session() as session:
+            await attempts.count(session, attempts.MAIL.of(new.email))
             account = await session.scalar(statement.returning(Account))
             if account is None:
                 raise errors.DuplicateAccount("There is an account with this e-mail address.")
@@ -56,12 +66,15 @@ class Accounts:
             )
         return AccountRead.model_validate(account)
 
-    async def grant(self, database: Database, form: TokenForm, user_agent: str | None) -> Tokens:
+    async def grant(
+        self, database: Database, form: TokenForm, client: str, user_agent: str | None
+    ) -> Tokens:
         """Return the tokens for a form of the token endpoint.
 
         Raises:
             InvalidTokenRequest: another grant type, or a missing parameter.
             WrongCredentials: the address or the password is wrong.
+            TooManyAttempts: the account or the client has no attempt left.
             SessionEnded: the refresh token is not valid.
         """
         match form:
@@ -69,7 +82,7 @@ class Accounts:
                 grant_type="password", username=str(username), password=Secret() as password
             ):
                 sent = password.get_secret_value()
-                return await self.log_in(database, username, sent, user_agent)
+                return await self.log_in(database, username, sent, client, user_agent)
             case TokenForm(grant_type="refresh_token", refresh_token=str(refresh_token)):
                 return await self._sessions.refresh(database, refresh_token)
             case TokenForm(grant_type="password" | "refresh_token"):
@@ -80,25 +93,30 @@ class Accounts:
                 )
 
     async def log_in(
-        self, database: Database, email: str, password: str, user_agent: str | None
+        self, database: Database, email: str, password: str, client: str, user_agent: str | None
     ) -> Tokens:
         """Begin a session. No connection is held while the password is verified.
 
         Raises:
+            TooManyAttempts: the account or the client has no attempt left.
             WrongCredentials: the address or the password is wrong. Both take the same time.
         """
-        async with database.read_session() as session:
-            account = await session.scalar(select(Account).where(Account.email == email))
-        stored_hash = account.password_hash if account else None
+        by_client, of_account = attempts.CLIENT.of(client), attempts.ACCOUNT.of(email)
+        values = {"address": email} | by_client.values | of_account.values
+        async with database.read_connection() as connection:
+            found = (await connection.execute(_COUNT_AND_FIND, values)).one()
+            if not found.is_counted:
+                await attempts.refuse(connection, by_client, of_account)
         sent = password[: MAX_PASSWORD_LENGTH + 1]  # no password is as long
-        is_right, better_hash = await self._passwords.verify(sent, stored_hash)
-        if account is None or not is_right:
+        is_right, better_hash = await self._passwords.verify(sent, found.password_hash)
+        if not is_right:
             raise errors.WrongCredentials("The e-mail address or the password is wrong.")
         async with database.session() as session:
+            await attempts.succeed(session, by_client, of_account)
             if better_hash:
-                rehash = update(Account).where(Account.id == account.id)
+                rehash = update(Account).where(Account.id == found.id)
                 await session.execute(rehash.values(password_hash=better_hash))
-            return await self._sessions.begin(session, account.id, user_agent)
+            return await self._sessions.begin(session, found.id, user_agent)
 
 
 async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRead:

@@ -1,4 +1,4 @@
-"""The client of a request, for rate limits."""
+"""The client of a request: requests are counted by its address."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Network, ip_address
