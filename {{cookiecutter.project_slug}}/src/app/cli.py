@@ -13,6 +13,7 @@ from typing import Any
 import click
 import structlog
 
+from app.account_commands import accounts  # option: accounts
 from app.command_settings import load_command_settings
 from app.database_commands import db, migrate, migrate_or_exit, psql, seed
 from app.logging.setup import configure_logs
@@ -24,7 +25,7 @@ FAILED = 1  # exit code
 APP = "app.main:create_served_app"
 COMMANDS: list[click.Command] = [migrate, seed, psql, db]  # of other modules
 COMMANDS += [worker, jobs]  # option: worker
-COMMANDS += [mails]  # option: accounts
+COMMANDS += [accounts, mails]  # option: accounts
 
 log = structlog.get_logger()
 

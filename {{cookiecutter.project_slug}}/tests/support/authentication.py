@@ -17,6 +17,12 @@ ISSUERS: list[Callable[[Settings], tuple[uuid.UUID, str]]] = [
     oidc_provider.issue_token,  # option: oidc
 ]
 issue_token = ISSUERS[0]
+# Functions that return an access token with the permissions of an administrator.
+ADMINISTRATOR_ISSUERS: list[Callable[[Settings], str]] = [
+    login_accounts.issue_administrator_token,  # option: accounts
+    oidc_provider.issue_administrator_token,  # option: oidc
+]
+issue_administrator_token = ADMINISTRATOR_ISSUERS[0]
 
 
 @pytest.fixture

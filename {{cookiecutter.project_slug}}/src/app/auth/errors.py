@@ -13,3 +13,16 @@ class InvalidToken(Problem):
             "The access token is expired or not valid: get a new one.",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},  # RFC 6750, 3.1
         )
+
+
+class PermissionRequired(Problem):
+    """The credentials are valid, and lack a permission."""
+
+    status = 403
+
+    def __init__(self, permissions: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{permissions}"'
+        super().__init__(
+            f"The access token needs the permission {permissions}.",
+            headers={"WWW-Authenticate": challenge},  # RFC 6750, 3.1
+        )

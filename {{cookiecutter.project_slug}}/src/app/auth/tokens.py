@@ -1,14 +1,18 @@
-"""Access tokens: signed JWTs; `sub` is the account id.
+"""Access tokens: signed JWTs; `sub` is the account id, and `roles` are its roles (RFC 9068).
 
-Verification needs no database. A token cannot be revoked, so its lifetime is short.
+Verification needs no database. A token cannot be revoked, so its lifetime is short, and a change of
+roles has its effect at the next refresh.
 """
 
 import secrets
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import jwt
 
+from app.auth.identity import Identity
+from app.auth.roles import permissions_of
 from app.auth.settings import AuthSettings, parse_keys
 from app.service_info import SERVICE_NAME
 
@@ -33,7 +37,7 @@ class AccessTokens:
         )
         self.lifetime = timedelta(minutes=settings.access_token_minutes)
 
-    def issue(self, account_id: uuid.UUID) -> str:
+    def issue(self, account_id: uuid.UUID, roles: Sequence[str] = ()) -> str:
         """Return a token of this account, signed with the first key."""
         name, secret = next(iter(self._keys.items()))
         now = datetime.now(UTC)
@@ -43,11 +47,12 @@ class AccessTokens:
             "sub": str(account_id),
             "iat": now,
             "exp": now + self.lifetime,
+            "roles": list(roles),
         }
         return jwt.encode(claims, secret, ALGORITHM, headers={"kid": name})
 
-    def verify(self, token: str) -> uuid.UUID:
-        """Return the account id of a token.
+    def verify(self, token: str) -> Identity:
+        """Return the sender of a token.
 
         Raises:
             InvalidAccessToken: the token is not valid.
@@ -62,6 +67,8 @@ class AccessTokens:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["aud", "exp", "iat", "iss", "sub"]},
             )
-            return uuid.UUID(claims["sub"])
+            account_id = uuid.UUID(claims["sub"])
+            permissions = permissions_of(claims.get("roles", ()))
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise InvalidAccessToken from error
+        return Identity(account_id, str(account_id), permissions)

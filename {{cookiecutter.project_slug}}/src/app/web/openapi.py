@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app.discovery import find_modules
 from app.service_info import SERVICE_NAME
 from app.web.health import TAG as HEALTH_TAG
-from app.web.problems import UNAUTHORIZED, ProblemDocument
+from app.web.problems import FORBIDDEN, UNAUTHORIZED, ProblemDocument
 
 FIRST_AUTHOR = re.compile(r"(?:(?P<name>[^<>]+) <)?(?P<email>[^<>, ]+@[^<>, ]+)")
 
@@ -61,6 +61,8 @@ def extend_openapi(app: FastAPI) -> None:
             for operation in operations.values():
                 if operation.get("security"):
                     operation["responses"].setdefault("401", UNAUTHORIZED)
+                if any(any(item.values()) for item in operation.get("security", ())):
+                    operation["responses"].setdefault("403", FORBIDDEN)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document

@@ -13,13 +13,19 @@ from app.db.engine import create_engine
 from app.db.session import Database, open_database
 from app.errors import ServiceError
 from app.features.accounts.errors import (
+    AccountDisabled,
+    AccountNotFound,
     DuplicateAccount,
     InvalidLink,
     InvalidTokenRequest,
+    KeyNotFound,
+    ScopeNotAllowed,
     SessionEnded,
     SessionNotFound,
     TooManyAttempts,
+    TooManyKeys,
     UnknownAccount,
+    UnknownRole,
     WrongCredentials,
     WrongPassword,
 )
@@ -242,6 +248,12 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         SessionNotFound,
         WrongPassword,
         TooManyAttempts,
+        AccountDisabled,
+        AccountNotFound,
+        UnknownRole,
+        KeyNotFound,
+        ScopeNotAllowed,
+        TooManyKeys,
     ]
     assert {kind.type: kind.title for kind in kinds} == {
         "urn:problem:duplicate-account": "Duplicate Account",
@@ -253,4 +265,10 @@ def test_types_and_titles_of_errors_are_stable() -> None:
         "urn:problem:session-not-found": "Session Not Found",
         "urn:problem:wrong-password": "Wrong Password",
         "urn:problem:too-many-attempts": "Too Many Attempts",
+        "urn:problem:account-disabled": "Account Disabled",
+        "urn:problem:account-not-found": "Account Not Found",
+        "urn:problem:unknown-role": "Unknown Role",
+        "urn:problem:key-not-found": "Key Not Found",
+        "urn:problem:scope-not-allowed": "Scope Not Allowed",
+        "urn:problem:too-many-keys": "Too Many Keys",
     }

@@ -165,7 +165,7 @@ async def test_new_password_ends_the_wait_of_the_owner(
     assert (await log_in(anonymous_client, NEW_PASSWORD)).status_code == 200
 
 
-LIMITED = {
+LIMITED: dict[str, dict[str, Any]] = {
     "/accounts": {"json": {"email": "ada@engine.example", "password": PASSWORD_TEXT}},
     "/accounts/login": {"data": {"username": EMAIL, "password": PASSWORD_TEXT}},
     "/accounts/verification": {},
@@ -219,7 +219,7 @@ async def test_success_gives_the_attempt_back_to_the_client(
     async with open_database(settings) as database, database.read_session() as session:
         left = select(Attempt).where(Attempt.digest == CLIENT.of("192.0.2.1").digest)
         row = (await session.scalars(left)).one_or_none()
-        now = await session.scalar(select(func.now()))
+        now = (await session.scalars(select(func.now()))).one()
     assert row is None or row.ends_at <= now
     await log_in(anonymous_client, NEW_PASSWORD)
     assert await number_of_rows(settings) <= before + 2, "rows without an effect are deleted"

@@ -51,10 +51,10 @@ def test_issued_token_has_the_account_id_and_the_lifetime_of_the_settings(
 ) -> None:
     tokens = AccessTokens(settings.model_copy(update={"access_token_minutes": 60}))
     issued = tokens.issue(ACCOUNT_ID)
-    assert tokens.verify(issued) == ACCOUNT_ID
+    assert tokens.verify(issued).account_id == ACCOUNT_ID
     claims = jwt.decode(issued, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 60 * 60
-    assert set(claims) == {"iss", "aud", "sub", "iat", "exp"}
+    assert set(claims) == {"iss", "aud", "sub", "iat", "exp", "roles"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_issued_token_has_the_account_id_and_the_lifetime_of_the_settings(
     ],
 )
 def test_token_with_an_invalid_claim_header_or_key_is_refused(changes: dict[str, Any]) -> None:
-    assert access_tokens().verify(token()) == ACCOUNT_ID
+    assert access_tokens().verify(token()).account_id == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
         access_tokens().verify(token(**changes))
 
@@ -99,10 +99,10 @@ def test_token_with_changed_claims_is_refused() -> None:
 def test_tokens_are_accepted_during_a_key_rotation() -> None:
     before, during, after = access_tokens(OLD), access_tokens(f"{NEW},{OLD}"), access_tokens(NEW)
     old = before.issue(ACCOUNT_ID)
-    assert during.verify(old) == ACCOUNT_ID
+    assert during.verify(old).account_id == ACCOUNT_ID
     new = during.issue(ACCOUNT_ID)
     assert jwt.get_unverified_header(new)["kid"] == "new"
-    assert after.verify(new) == ACCOUNT_ID
+    assert after.verify(new).account_id == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
         after.verify(old)
     with pytest.raises(InvalidAccessToken):
@@ -111,7 +111,7 @@ def test_tokens_are_accepted_during_a_key_rotation() -> None:
 
 def test_process_without_keys_generates_its_own() -> None:
     first, second = access_tokens(None), access_tokens(None)
-    assert first.verify(first.issue(ACCOUNT_ID)) == ACCOUNT_ID
+    assert first.verify(first.issue(ACCOUNT_ID)).account_id == ACCOUNT_ID
     with pytest.raises(InvalidAccessToken):
         second.verify(first.issue(ACCOUNT_ID))
 

@@ -6,12 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.auth.oidc.dependencies import SCHEME_NAME, PermissionRequired
+from app.auth.oidc.dependencies import SCHEME_NAME
 from app.auth.oidc.keys import DISCOVERY, ProviderKeys
 from app.auth.oidc.settings import OidcSettings
 from app.auth.oidc.tokens import ProviderTokens
 from app.http_client import open_http_client
-from app.web.problems import responses
 
 
 @asynccontextmanager
@@ -45,11 +44,6 @@ def document_provider(app: FastAPI, settings: OidcSettings) -> None:
         schemes = document["components"].get("securitySchemes", {})
         if SCHEME_NAME in schemes:
             schemes[SCHEME_NAME] = scheme
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if any(item.get(SCHEME_NAME) for item in operation.get("security", ())):
-                    for status, response in responses(PermissionRequired).items():
-                        operation["responses"].setdefault(str(status), response)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing this method to extend the document

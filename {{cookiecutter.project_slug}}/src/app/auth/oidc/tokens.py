@@ -2,13 +2,13 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jwt
 import structlog
 
 from app.auth.errors import InvalidToken
+from app.auth.identity import Identity
 from app.auth.oidc.keys import ALGORITHMS, ProviderKeys, UnknownKey
 from app.auth.oidc.settings import OidcSettings, parse_permissions
 
@@ -18,21 +18,6 @@ LEEWAY_SECONDS = 30  # by which the clocks of the provider and of this service m
 TOKEN_TYPES = {"jwt", "at+jwt", "application/at+jwt"}  # no log-out tokens, no proofs (RFC 8725)
 # Claims of ID tokens only (OpenID Connect Core 1.0, 2 and 3.3.2.11). Keycloak has `typ`.
 OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The sender of a request, as its access token describes it.
-
-    Attributes:
-        account_id: the same for every token of this issuer and subject.
-        subject: the sender's id at the provider.
-        permissions: scopes, roles, and the permissions that the settings give them.
-    """
-
-    account_id: uuid.UUID
-    subject: str
-    permissions: frozenset[str]
 
 
 class ProviderTokens:

@@ -106,10 +106,11 @@ class Changes:
         password_hash = await self._passwords.hash(new)
         async with database.session() as session:
             changed = update(Account).where(Account.id == account_id)
-            await session.execute(changed.values(password_hash=password_hash))
+            changed = changed.values(password_hash=password_hash)
+            roles = await session.scalar(changed.returning(Account.roles))
             await delete_tokens(session, account_id)
             await end_all(session, account_id)
-            return await self._sessions.begin(session, account_id, user_agent)
+            return await self._sessions.begin(session, account_id, roles or [], user_agent)
 
     async def send_email_change(
         self,

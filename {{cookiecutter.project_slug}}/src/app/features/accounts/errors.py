@@ -22,6 +22,10 @@ class WrongCredentials(InvalidGrant):
     """The e-mail address or the password is wrong."""
 
 
+class AccountDisabled(InvalidGrant):
+    """An administrator has disabled the account."""
+
+
 class SessionEnded(InvalidGrant):
     """The refresh token is unknown, expired, or was used before."""
 
@@ -43,6 +47,26 @@ class InvalidLink(InvalidInput):
 
 class SessionNotFound(NotFound):
     """The account has no such session."""
+
+
+class AccountNotFound(NotFound):
+    """No account has this id or e-mail address."""
+
+
+class UnknownRole(InvalidInput):
+    """No role has this name."""
+
+
+class KeyNotFound(NotFound):
+    """The account has no such API key."""
+
+
+class ScopeNotAllowed(InvalidInput):
+    """An API key cannot have a permission that its account lacks."""
+
+
+class TooManyKeys(Conflict):
+    """The account has the maximum number of API keys."""
 
 
 class TooManyAttempts(TooManyRequests):

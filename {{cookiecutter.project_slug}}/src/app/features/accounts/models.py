@@ -1,13 +1,13 @@
-"""The tables of accounts, their sessions, the links in mails, and attempts to guess."""
+"""The tables of accounts: sessions, links in mails, attempts to guess, API keys, and acts."""
 
 import enum
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, func
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.model import GeneratedId, Model
+from app.db.model import GeneratedId, Model, NumberedId
 
 
 class Account(Model):
@@ -17,6 +17,8 @@ class Account(Model):
     email: Mapped[str] = mapped_column(unique=True)
     email_verified_at: Mapped[datetime | None]
     password_hash: Mapped[str]
+    roles: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    disabled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_is_lower_case"),)
@@ -68,3 +70,43 @@ class Attempt(Model):
 
     digest: Mapped[bytes] = mapped_column(primary_key=True)  # of the subject
     ends_at: Mapped[datetime] = mapped_column(index=True)  # every attempt is regained then
+
+
+class ApiKey(Model):
+    """A key of a machine. It has some of the permissions of its account."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[GeneratedId]
+    account_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str]
+    prefix: Mapped[str]  # the first characters of the key
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]  # written once a minute
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Act(enum.Enum):
+    """A change of another account."""
+
+    GRANT = "grant"
+    REVOKE = "revoke"
+    DISABLE = "disable"
+    ENABLE = "enable"
+
+
+class AdministrativeAct(Model):
+    """An act of an administrator. It has no foreign keys, so it outlives the accounts."""
+
+    __tablename__ = "administrative_acts"
+
+    id: Mapped[NumberedId]
+    actor_id: Mapped[uuid.UUID | None]  # None: the command line
+    act: Mapped[Act]
+    target_id: Mapped[uuid.UUID] = mapped_column(index=True)
+    role: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.discovery import find_modules
+from app.features.accounts.api_keys import find_all as find_keys
 from app.features.accounts.service import find
 from app.features.accounts.sessions import find_sessions
 
@@ -25,9 +26,11 @@ async def export_all(connection: AsyncConnection, account_id: uuid.UUID) -> dict
     """
     account = await find(connection, account_id)
     sessions = await find_sessions(connection, account_id)
+    keys = await find_keys(connection, account_id)
     own = {
         "account": account.model_dump(mode="json"),
         "sessions": [session.model_dump(mode="json") for session in sessions],
+        "api_keys": [key.model_dump(mode="json") for key in keys],
     }
     others = {
         str(module.__package__).rpartition(".")[2]: await module.export_personal_data(

@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Query
 
-from app.auth.dependencies import CurrentAccountId
+from app.auth.dependencies import CurrentAccountId, Requires
 from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
+from app.db.pagination import InvalidCursor
 from app.db.session import Database
-from app.features.accounts import errors, service, sessions
+from app.features.accounts import administration, errors, service, sessions
+from app.features.accounts.admin_routes import router as admin_router
+from app.features.accounts.api_key_routes import router as api_key_router
+from app.features.accounts.api_keys import ApiKeys
 from app.features.accounts.change_routes import (
     MAILING,
     ClientAddress,
@@ -21,17 +25,27 @@ from app.features.accounts.change_routes import (
 from app.features.accounts.change_routes import router as change_router
 from app.features.accounts.changes import Changes
 from app.features.accounts.passwords import Passwords
-from app.features.accounts.schemas import AccountRead, Registration, SessionToken, TokenForm, Tokens
+from app.features.accounts.schemas import (
+    AccountPage,
+    AccountQuery,
+    AccountRead,
+    Registration,
+    SessionToken,
+    TokenForm,
+    Tokens,
+)
 from app.features.accounts.sessions import Sessions
 from app.mail.outbox import open_outbox
 from app.mail.settings import MailSettings
 from app.rate_limit.dependencies import Limit  # option: rate_limit
-from app.web.dependencies import DatabaseDep, ReadConnection, Session, from_state
+from app.web.dependencies import DatabaseDep, ReadConnection, ReadSession, Session, from_state
 from app.web.problems import responses
 
 TAG = {"name": "accounts", "description": "Registration, and sessions with access tokens."}
 router = APIRouter(prefix="/accounts", tags=[TAG["name"]])
 router.include_router(change_router)
+router.include_router(api_key_router)
+router.include_router(admin_router)
 AccountsDep = Annotated[service.Accounts, from_state("accounts")]
 
 
@@ -45,6 +59,7 @@ async def open_state(
         rules = (Passwords(), Sessions(settings, tokens), outbox)
         yield {
             "access_tokens": tokens,
+            "api_keys": ApiKeys(database),
             "accounts": service.Accounts(*rules),
             "account_changes": Changes(*rules),
         }
@@ -69,7 +84,9 @@ async def register_account(
         Limit("10/minute", except_form=("grant_type", "refresh_token")),  # option: rate_limit
         Depends(forbid_storing),
     ],
-    responses=responses(errors.WrongCredentials, errors.SessionEnded, errors.TooManyAttempts),
+    responses=responses(
+        errors.WrongCredentials, errors.AccountDisabled, errors.SessionEnded, errors.TooManyAttempts
+    ),
 )
 async def grant_tokens(
     form: Annotated[TokenForm, Form()],
@@ -95,3 +112,11 @@ async def log_out(sent: SessionToken, session: Session) -> None:
 async def read_own_account(account_id: CurrentAccountId, connection: ReadConnection) -> AccountRead:
     """Return the account of the access token."""
     return await service.find(connection, account_id)
+
+
+@router.get("", dependencies=[Requires("accounts:read")], responses=responses(InvalidCursor))
+async def list_accounts(
+    session: ReadSession, query: Annotated[AccountQuery, Query()]
+) -> AccountPage:
+    """Return a page of accounts."""
+    return await administration.find_page(session, query)

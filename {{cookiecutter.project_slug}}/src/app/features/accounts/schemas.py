@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Secret, StringConstraints
 
+from app.db.pagination import Cursor, NextCursor
+
 MIN_PASSWORD_LENGTH = 15  # for a single factor: NIST SP 800-63B-4, 3.1.1.2
 MAX_PASSWORD_LENGTH = 128  # NIST requires that at least 64 are accepted
 
@@ -38,6 +40,30 @@ class AccountRead(BaseModel):
     email: str
     email_verified_at: datetime | None
     created_at: datetime
+
+
+class AdministeredAccount(AccountRead):
+    """An account, for administrators."""
+
+    roles: list[str]
+    disabled_at: datetime | None
+
+
+class AccountQuery(BaseModel):
+    """The query parameters of the list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sort: Literal["email", "-email"] = Field(
+        "email", description="A minus sign sorts in descending order."
+    )
+    cursor: Cursor = None
+    limit: int = Field(50, ge=1, le=1000, description="Maximum number of accounts.")
+
+
+class AccountPage(BaseModel):
+    items: list[AdministeredAccount]
+    next_cursor: NextCursor
 
 
 class TokenForm(BaseModel):
@@ -93,6 +119,37 @@ class SessionRead(BaseModel):
     last_used_at: datetime = Field(description="The last log-in or refresh.")
     created_at: datetime
     expires_at: datetime = Field(description="The end of the session without a refresh.")
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[
+        str,
+        StringConstraints(
+            strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$"
+        ),
+    ] = Field(examples=["nightly import"])
+    scopes: list[str] = Field(
+        max_length=50, description="Permissions of the account.", examples=[["accounts:read"]]
+    )
+    expires_in_days: int = Field(90, ge=1, le=365)
+
+
+class KeyRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+    name: str
+    prefix: str = Field(description="The beginning of the key, to recognize it.")
+    scopes: list[str]
+    expires_at: datetime
+    last_used_at: datetime | None = Field(description="Exact to a minute.")
+    created_at: datetime
+
+
+class KeyCreated(KeyRead):
+    key: str = Field(description="Send it as `Authorization: Bearer ...`. It is not shown again.")
 
 
 class SessionToken(BaseModel):

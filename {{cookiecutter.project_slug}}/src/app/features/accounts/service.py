@@ -28,7 +28,11 @@ _FIND = select(Account.id, Account.email, Account.email_verified_at, Account.cre
 _COUNTED_CLIENT = attempts.count_in(attempts.CLIENT)
 _COUNTED_ACCOUNT = attempts.count_in(attempts.ACCOUNT, after=_COUNTED_CLIENT)
 _COUNT_AND_FIND = select(
-    exists(select(_COUNTED_ACCOUNT.c.digest)).label("is_counted"), Account.id, Account.password_hash
+    exists(select(_COUNTED_ACCOUNT.c.digest)).label("is_counted"),
+    Account.id,
+    Account.password_hash,
+    Account.roles,
+    Account.disabled_at,
 ).select_from(
     select(true().label("one")).subquery().outerjoin(Account, Account.email == bindparam("address"))
 )
@@ -100,6 +104,7 @@ class Accounts:
         Raises:
             TooManyAttempts: the account or the client has no attempt left.
             WrongCredentials: the address or the password is wrong. Both take the same time.
+            AccountDisabled: the password is right, and the account is disabled.
         """
         by_client, of_account = attempts.CLIENT.of(client), attempts.ACCOUNT.of(email)
         values = {"address": email} | by_client.values | of_account.values
@@ -111,12 +116,14 @@ class Accounts:
         is_right, better_hash = await self._passwords.verify(sent, found.password_hash)
         if not is_right:
             raise errors.WrongCredentials("The e-mail address or the password is wrong.")
+        if found.disabled_at is not None:
+            raise errors.AccountDisabled("An administrator has disabled the account.")
         async with database.session() as session:
             await attempts.succeed(session, by_client, of_account)
             if better_hash:
                 rehash = update(Account).where(Account.id == found.id)
                 await session.execute(rehash.values(password_hash=better_hash))
-            return await self._sessions.begin(session, found.id, user_agent)
+            return await self._sessions.begin(session, found.id, found.roles, user_agent)
 
 
 async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRead:

@@ -20,7 +20,7 @@ from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.db.session import Database
 from app.features.accounts import errors
-from app.features.accounts.models import LoginSession
+from app.features.accounts.models import Account, LoginSession
 from app.features.accounts.refresh_token import RefreshToken, RefreshTokens, parse_refresh_token
 from app.features.accounts.schemas import SessionRead, Tokens
 
@@ -33,6 +33,7 @@ _IS_LIVE = LoginSession.expires_at > func.now()
 _REFRESH = (
     update(LoginSession)
     .where(LoginSession.id == bindparam("session_id"), _IS_LIVE)
+    .where(Account.id == LoginSession.account_id, Account.disabled_at.is_(None))
     .where(
         or_(
             LoginSession.digest == bindparam("used"),
@@ -49,7 +50,7 @@ _REFRESH = (
             (LoginSession.digest == bindparam("used"), func.now()), else_=LoginSession.last_used_at
         ),
     )
-    .returning(LoginSession.account_id)
+    .returning(LoginSession.account_id, Account.roles)
 )
 _END = (
     delete(LoginSession)
@@ -87,7 +88,11 @@ class Sessions:
         self._grace = timedelta(seconds=settings.refresh_grace_seconds)
 
     async def begin(
-        self, session: AsyncSession, account_id: uuid.UUID, user_agent: str | None
+        self,
+        session: AsyncSession,
+        account_id: uuid.UUID,
+        roles: Sequence[str],
+        user_agent: str | None,
     ) -> Tokens:
         """Begin a session, and delete the account's expired ones."""
         token = self._refresh_tokens.create()
@@ -101,7 +106,7 @@ class Sessions:
                 expires_at=func.now() + self._lifetime,
             )
         )
-        return self._tokens_of(account_id, token)
+        return self._tokens_of(account_id, roles, token)
 
     async def refresh(self, database: Database, refresh_token: str) -> Tokens:
         """Exchange a refresh token for new tokens, in one round trip.
@@ -122,17 +127,19 @@ class Sessions:
             "grace": self._grace,
         }
         async with database.read_connection() as connection:
-            account_id = (await connection.execute(_REFRESH, values)).scalar_one_or_none()
-            if account_id is not None:
-                return self._tokens_of(account_id, successor)
+            refreshed = (await connection.execute(_REFRESH, values)).one_or_none()
+            if refreshed is not None:
+                return self._tokens_of(refreshed.account_id, refreshed.roles, successor)
             ended = (await connection.execute(_END, {"session_id": token.session_id})).one_or_none()
         if ended and ended.is_live:
             log.warning("session ended: refresh token reused", account_id=str(ended.account_id))
         raise errors.SessionEnded("Log in again.")
 
-    def _tokens_of(self, account_id: uuid.UUID, refresh_token: RefreshToken) -> Tokens:
+    def _tokens_of(
+        self, account_id: uuid.UUID, roles: Sequence[str], refresh_token: RefreshToken
+    ) -> Tokens:
         return Tokens(
-            access_token=self._tokens.issue(account_id),
+            access_token=self._tokens.issue(account_id, roles),
             expires_in=int(self._tokens.lifetime.total_seconds()),
             refresh_token=refresh_token.text,
         )

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Security
 from httpx import AsyncClient
 
-from app.auth.oidc.dependencies import Requires, authenticate
+from app.auth.identity import Identity
+from app.auth.oidc.dependencies import identify
 from app.auth.oidc.provider import document_provider, open_provider
-from app.auth.oidc.tokens import Identity
+from app.auth.permissions import create_check
 from app.main import create_app
 from app.settings import Settings
 from conftest import is_problem, running
@@ -20,7 +21,8 @@ from oidc_provider import AUDIENCE, Provider, shared_provider
 from small_app import create_small_app
 
 PROVIDER = shared_provider()
-AccountId = Annotated[uuid.UUID, Depends(authenticate)]
+Sender = Annotated[Identity, Depends(identify)]
+check_permissions = create_check(identify)
 
 
 @pytest.fixture
@@ -30,11 +32,15 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
         document_provider(app, settings)
 
         @app.get("/_test/account")
-        async def show_account(account_id: AccountId) -> uuid.UUID:
-            return account_id
+        async def show_account(sender: Sender) -> uuid.UUID:
+            return sender.account_id
 
         @app.get("/_test/subject")
-        async def show_subject(identity: Annotated[Identity, Requires("a:read", "a:write")]) -> str:
+        async def show_subject(
+            identity: Annotated[
+                Identity, Security(check_permissions, scopes=["a:read", "a:write"])
+            ],
+        ) -> str:
             return identity.subject
 
         yield app
@@ -104,9 +110,12 @@ async def test_token_of_a_request_is_verified_once(settings: Settings) -> None:
 
         app = create_small_app(settings, provider_tokens=CountedTokens())
 
-        @app.get("/_test/twice", dependencies=[Requires("a"), Requires("b")])
-        async def show_account(account_id: AccountId) -> uuid.UUID:
-            return account_id
+        @app.get(
+            "/_test/twice",
+            dependencies=[Security(check_permissions, scopes=[name]) for name in "ab"],
+        )
+        async def show_account(sender: Sender) -> uuid.UUID:
+            return sender.account_id
 
         async with running(app) as client:
             for number in (1, 2):
@@ -127,8 +136,8 @@ async def test_outage_of_the_provider_returns_503_and_leaves_health_and_known_ke
         app = create_small_app(settings, provider_tokens=tokens)
 
         @app.get("/_test/account")
-        async def show_account(account_id: AccountId) -> uuid.UUID:
-            return account_id
+        async def show_account(sender: Sender) -> uuid.UUID:
+            return sender.account_id
 
         async with running(app) as client:
             response = await client.get("/_test/account", headers=bearer(provider.issue()))
@@ -163,7 +172,7 @@ def test_document_without_a_provider_takes_any_bearer_token(settings: Settings) 
     app = create_small_app(settings)
     document_provider(app, settings.model_copy(update={"oidc_issuer": None}))
 
-    @app.get("/_test/account", dependencies=[Depends(authenticate)])
+    @app.get("/_test/account", dependencies=[Depends(identify)])
     async def show_nothing() -> None: ...
 
     assert app.openapi()["components"]["securitySchemes"]["OpenIdConnect"] == {

@@ -1,0 +1,141 @@
+"""The acts of administrators. Each is a row of `administrative_acts` and a line of the log."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import Update, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth.roles import ROLES
+from app.db.pagination import Keyset, fetch_page
+from app.db.session import after_commit
+from app.features.accounts import errors
+from app.features.accounts.models import Account, Act, AdministrativeAct
+from app.features.accounts.schemas import AccountPage, AccountQuery, AdministeredAccount
+from app.features.accounts.sessions import end_all
+
+log = structlog.get_logger()
+
+
+async def find_page(session: AsyncSession, query: AccountQuery) -> AccountPage:
+    """Return one page of all accounts.
+
+    Raises:
+        InvalidCursor: the cursor is malformed, or belongs to another order.
+    """
+    keyset = Keyset(query.sort, Account.email, Account.id)
+    found, next_cursor = await fetch_page(
+        session, select(Account), keyset, query.cursor, query.limit
+    )
+    items = [AdministeredAccount.model_validate(account) for account in found]
+    return AccountPage(items=items, next_cursor=next_cursor)
+
+
+async def find_with_roles(session: AsyncSession) -> Sequence[Account]:
+    """Return the accounts that have a role."""
+    found = select(Account).where(func.cardinality(Account.roles) > 0).order_by(Account.email)
+    return (await session.scalars(found)).all()
+
+
+async def find_id(session: AsyncSession, email: str) -> uuid.UUID:
+    """Return the id of the account with an address.
+
+    Raises:
+        AccountNotFound: no account has it.
+    """
+    found = select(Account.id).where(Account.email == email.strip().lower())
+    account_id = await session.scalar(found)
+    if account_id is None:
+        raise errors.AccountNotFound(f"No account has the address {email}.")
+    return account_id
+
+
+async def disable(
+    session: AsyncSession, actor_id: uuid.UUID | None, target_id: uuid.UUID
+) -> AdministeredAccount:
+    """End the sessions of an account, and refuse its log-ins and API keys.
+
+    Access tokens that were issued before stay valid until they expire.
+
+    Raises:
+        AccountNotFound: no account has the id.
+    """
+    disabled_at = func.coalesce(Account.disabled_at, func.now())
+    account = await _change(session, target_id, update(Account).values(disabled_at=disabled_at))
+    await end_all(session, target_id)
+    _record(session, actor_id, Act.DISABLE, target_id)
+    return account
+
+
+async def enable(
+    session: AsyncSession, actor_id: uuid.UUID | None, target_id: uuid.UUID
+) -> AdministeredAccount:
+    """Accept the log-ins and API keys of an account again.
+
+    Raises:
+        AccountNotFound: no account has the id.
+    """
+    account = await _change(session, target_id, update(Account).values(disabled_at=None))
+    _record(session, actor_id, Act.ENABLE, target_id)
+    return account
+
+
+async def grant(
+    session: AsyncSession, actor_id: uuid.UUID | None, target_id: uuid.UUID, role: str
+) -> AdministeredAccount:
+    """Give a role to an account. Its next refresh has the permissions.
+
+    Raises:
+        UnknownRole: `app/auth/roles.py` does not have the role.
+        AccountNotFound: no account has the id.
+    """
+    if role not in ROLES:
+        raise errors.UnknownRole(f"There is no role {role}: use one of {', '.join(ROLES)}.")
+    roles = func.array_append(func.array_remove(Account.roles, role), role)
+    account = await _change(session, target_id, update(Account).values(roles=roles))
+    _record(session, actor_id, Act.GRANT, target_id, role)
+    return account
+
+
+async def revoke(
+    session: AsyncSession, actor_id: uuid.UUID | None, target_id: uuid.UUID, role: str
+) -> AdministeredAccount:
+    """Take a role from an account. Its API keys lose the permissions at once.
+
+    Raises:
+        AccountNotFound: no account has the id.
+    """
+    roles = func.array_remove(Account.roles, role)
+    account = await _change(session, target_id, update(Account).values(roles=roles))
+    _record(session, actor_id, Act.REVOKE, target_id, role)
+    return account
+
+
+async def _change(
+    session: AsyncSession, target_id: uuid.UUID, change: Update
+) -> AdministeredAccount:
+    changed = change.where(Account.id == target_id).returning(Account)
+    account = await session.scalar(changed)
+    if account is None:
+        raise errors.AccountNotFound("No account has this id.")
+    return AdministeredAccount.model_validate(account)
+
+
+def _record(
+    session: AsyncSession,
+    actor_id: uuid.UUID | None,
+    act: Act,
+    target_id: uuid.UUID,
+    role: str | None = None,
+) -> None:
+    """Store an act in the transaction, and log it after the commit."""
+    session.add(AdministrativeAct(actor_id=actor_id, act=act, target_id=target_id, role=role))
+    fields: dict[str, Any] = {"act": act.value, "target_id": str(target_id), "role": role}
+    fields["actor_id"] = str(actor_id) if actor_id else "command line"
+
+    async def log_act() -> None:
+        log.info("administrative act", **fields)
+
+    after_commit(session, log_act)
