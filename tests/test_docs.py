@@ -353,6 +353,7 @@ BLOCKS: dict[tuple[str, str], str | NotAsWritten] = {
             'tokens=$(curl --silent --show-error --fail-with-body "$url/login"',
             'bearer="Authorization: Bearer',
             "change=$(uv run app mails",
+            "uv run app accounts grant hopper@navy.example admin",
             'sessions=$(curl --silent --show-error --fail-with-body "$url/me/sessions"',
             'curl --silent --show-error --fail-with-body "$url/me/export"',
         )
