@@ -64,7 +64,7 @@ class Collector(BaseHTTPRequestHandler):
 
 
 class Connection:
-    """A client with one keep-alive connection.
+    """A client with one keep-alive connection, and a new one when the service closes it.
 
     Args:
         port: of the service, on this machine.
@@ -78,10 +78,16 @@ class Connection:
         self.answers = 0
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _open(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+    async def _close(self) -> None:
         self._writer.close()
         await self._writer.wait_closed()
 
@@ -109,6 +115,9 @@ class Connection:
             answered = dict(field.lower().split(": ", 1) for field in fields if field)
             received = await self._reader.readexactly(int(answered.get("content-length", 0)))
         self.answers += 1
+        if answered.get("connection") == "close":  # as after a body that is too large
+            await self._close()
+            await self._open()
         answer = Answer(int(status.split()[1]), answered, received)
         if answer.status != expected:
             raise UnexpectedAnswerError(f"{request}: {answer.status}, not {expected}: {received!r}")

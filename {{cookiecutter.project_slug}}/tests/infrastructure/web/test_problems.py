@@ -41,8 +41,6 @@ PROBLEMS = {
     "urn:problem:permission-required": "Permission Required",  # option: auth
     "urn:problem:provider-unavailable": "Provider Unavailable",  # option: oidc
     "urn:problem:origin-refused": "Origin Refused",
-    "urn:problem:permission-required": "Permission Required",  # option: oidc
-    "urn:problem:provider-unavailable": "Provider Unavailable",  # option: oidc
     "urn:problem:token-required": "Token Required",
     "urn:problem:too-many-requests": "Too Many Requests",  # option: rate_limit
     "urn:problem:untrusted-host": "Untrusted Host",
