@@ -43,7 +43,7 @@ from app.settings import Settings
 from conftest import settings_for
 from databases import Databases
 
-ROWS = 1000
+ROWS = 100_000
 PAUSE_SECONDS = 0.002  # between two writes: without it, they take a fifth of the CPU
 Models = dict[str, dict[str, Any]]
 
