@@ -4,9 +4,10 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Secret, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Secret, StringConstraints
 
 from app.db.pagination import Cursor, NextCursor
+from app.features.accounts.common_passwords import refuse_common_password
 
 MIN_PASSWORD_LENGTH = 15  # for a single factor: NIST SP 800-63B-4, 3.1.1.2
 MAX_PASSWORD_LENGTH = 128  # NIST requires that at least 64 are accepted
@@ -21,7 +22,9 @@ Email = Annotated[
 ]
 NewPassword = Secret[
     Annotated[
-        str, StringConstraints(min_length=MIN_PASSWORD_LENGTH, max_length=MAX_PASSWORD_LENGTH)
+        str,
+        StringConstraints(min_length=MIN_PASSWORD_LENGTH, max_length=MAX_PASSWORD_LENGTH),
+        AfterValidator(refuse_common_password),
     ]
 ]
 
