@@ -67,6 +67,7 @@ NOT_SERVED = {
     "/.well-known/openid-configuration": "the OpenID Connect provider",
     "/alerts": "Prometheus",
     "/targets": "Prometheus",
+    "/dev/shm": "Linux",
     "/tmp": "the image",
     "/v1/traces": "the collector",
 }

@@ -4,7 +4,7 @@ import sys
 from uuid import UUID
 
 from client import AuthenticatedClient, Client
-from client.api.accounts import log_in, register_account
+from client.api.accounts import grant_tokens, register_account
 from client.api.bookmarks import (
     create_bookmark,
     delete_bookmark,
@@ -18,9 +18,9 @@ from client.models import (
     BookmarkPage,
     BookmarkRead,
     Details,
-    LoginForm,
     Problem,
     Registration,
+    TokenForm,
     Tokens,
 )
 
@@ -30,7 +30,7 @@ EMAIL, PASSWORD = "python@example.com", "of-this-test-alone"
 def log_in_as_new_account(url: str) -> AuthenticatedClient:
     anonymous = Client(url)
     register_account.sync(client=anonymous, body=Registration(EMAIL, PASSWORD))
-    tokens = log_in.sync(client=anonymous, body=LoginForm(EMAIL, PASSWORD))
+    tokens = grant_tokens.sync(client=anonymous, body=TokenForm(username=EMAIL, password=PASSWORD))
     assert isinstance(tokens, Tokens)
     return AuthenticatedClient(url, tokens.access_token)
 

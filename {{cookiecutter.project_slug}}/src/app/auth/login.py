@@ -7,12 +7,13 @@ from fastapi.security import OAuth2PasswordBearer
 
 from app.auth.errors import InvalidToken
 from app.auth.identity import Identity
+from app.auth.roles import SCOPES
 from app.auth.tokens import AccessTokens, InvalidAccessToken
 from app.web.dependencies import from_state
 from app.web.operator_token import TokenRequired
 
 AccessTokensDep = Annotated[AccessTokens, from_state("access_tokens")]
-_bearer = OAuth2PasswordBearer("accounts/login", auto_error=False)
+_bearer = OAuth2PasswordBearer("accounts/login", scopes=SCOPES, auto_error=False)
 SentToken = Annotated[str | None, Depends(_bearer)]
 
 

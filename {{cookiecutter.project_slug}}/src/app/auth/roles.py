@@ -15,6 +15,12 @@ ROLES: dict[str, frozenset[str]] = {
     ),
 }
 
+# The permissions in the OpenAPI document, with the roles that have them.
+SCOPES = {
+    permission: f"Roles: {', '.join(role for role in ROLES if permission in ROLES[role])}"
+    for permission in sorted(frozenset[str]().union(*ROLES.values()))
+}
+
 
 def permissions_of(roles: Iterable[str]) -> frozenset[str]:
     """Return the permissions of roles. A role that was removed from ROLES has none."""

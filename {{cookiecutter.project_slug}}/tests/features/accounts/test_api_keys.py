@@ -17,7 +17,7 @@ from counting_proxy import open_counting_proxy
 
 EMAIL, PASSWORD = "admin@navy.example", "a nanosecond is 30 cm"
 NEW = {"name": "nightly import", "scopes": ["accounts:read"]}
-URL = "/accounts/api-keys"
+URL = "/accounts/me/api-keys"
 
 
 async def administrator(client: AsyncClient, settings: Settings) -> tuple[uuid.UUID, Any]:

@@ -17,13 +17,13 @@ from app.mail.definition import Message, mail
 
 
 @mail
-async def greet(_session: object, *, name: str) -> Message:
+async def welcome(_session: object, *, name: str) -> Message:
     return Message("grace@navy.example", {"name": name, "token": "a&b"})
 """
 FILES = {
-    "en/greet.txt": 'Hello\n\nHello {{ name }}\n{{ link("greet", token) }}\n',
-    "en/greet.html": '<p>Hello {{ name }}</p><a href="{{ link("greet", token) }}">Go</a>\n',
-    "de/greet.txt": 'Grüß Gott\n\nGrüß Gott {{ name }}\n{{ link("greet", token) }}\n',
+    "en/welcome.txt": 'Hello\n\nHello {{ name }}\n{{ link("welcome", token) }}\n',
+    "en/welcome.html": '<p>Hello {{ name }}</p><a href="{{ link("welcome", token) }}">Go</a>\n',
+    "de/welcome.txt": 'Grüß Gott\n\nGrüß Gott {{ name }}\n{{ link("welcome", token) }}\n',
 }
 
 
@@ -44,10 +44,10 @@ def feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def render(languages: str | None, name: str = "Grace") -> tuple[str, str, str]:
     """Return the subject, the text and the HTML."""
-    assert f"{RESERVED}.greet" in find_mails()
+    assert f"{RESERVED}.welcome" in find_mails()
     settings = MailSettings(mail_link_url="https://app.example.com/account")
     message = Message("grace@navy.example", {"name": name, "token": "a&b"})
-    mail = Templates(settings).render(f"{RESERVED}.greet", "1", languages, message)
+    mail = Templates(settings).render(f"{RESERVED}.welcome", "1", languages, message)
     bodies = [mail.get_body([kind]) for kind in ("plain", "html")]
     plain, html = [body.get_content() if body else "" for body in bodies]
     return mail["Subject"], plain, html
@@ -67,8 +67,8 @@ def test_mail_without_a_translation_is_english(languages: str | None) -> None:
 
 def test_link_has_the_token_in_its_fragment_and_values_are_escaped() -> None:
     _, plain, html = render(None, name="<b>Grace</b>")
-    assert "https://app.example.com/account#action=greet&token=a%26b" in plain
-    assert "#action=greet&amp;token=a%26b" in html
+    assert "https://app.example.com/account#action=welcome&token=a%26b" in plain
+    assert "#action=welcome&amp;token=a%26b" in html
     assert "&lt;b&gt;Grace" in html
     assert "Hello <b>Grace</b>" in plain
 

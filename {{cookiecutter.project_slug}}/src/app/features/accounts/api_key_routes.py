@@ -12,7 +12,7 @@ from app.features.accounts.schemas import KeyCreated, KeyRead, NewKey
 from app.web.dependencies import ReadConnection, Session
 from app.web.problems import responses
 
-router = APIRouter(prefix="/api-keys", dependencies=[Depends(forbid_storing)])
+router = APIRouter(prefix="/me/api-keys", dependencies=[Depends(forbid_storing)])
 
 
 @router.post("", status_code=201, responses=responses(errors.ScopeNotAllowed, errors.TooManyKeys))
