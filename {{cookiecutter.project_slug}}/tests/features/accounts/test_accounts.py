@@ -109,6 +109,12 @@ async def test_concurrent_registrations_of_an_address_one_succeeds(
         {"email": "grace@"},
         {"email": "grace@navy..example"},
         {"email": "gräce@navy.example"},
+        # Look-alikes: Cyrillic a, fullwidth g, zero-width space, and the Kelvin sign, whose lower
+        # case is k.
+        {"email": "gr\u0430ce@navy.example"},
+        {"email": "\uff47race@navy.example"},
+        {"email": "grace\u200b@navy.example"},
+        {"email": "\u212aate@navy.example"},
         {"email": "grace@navy.example\x00"},
         {"email": f"{'g' * 250}@navy.example"},
         {"admin": True},
