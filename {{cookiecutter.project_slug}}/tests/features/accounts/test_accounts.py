@@ -117,6 +117,7 @@ async def test_concurrent_registrations_of_an_address_one_succeeds(
         {"email": "\u212aate@navy.example"},
         {"email": "grace@navy.example\x00"},
         {"email": f"{'g' * 250}@navy.example"},
+        {"email": "=?utf-8?q?mallory=40evil.example=2c?=@navy.example"},
         {"admin": True},
     ],
 )

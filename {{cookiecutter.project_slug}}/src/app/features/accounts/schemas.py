@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Secret, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from app.db.pagination import Cursor, NextCursor
 from app.features.accounts.common_passwords import refuse_common_password
@@ -16,9 +17,19 @@ MAX_PASSWORD_LENGTH = 128  # NIST requires that at least 64 are accepted
 # there is one lower case and no look-alikes; domains of other alphabets have an xn-- form.
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$"
+
+
+def _refuse_encoded_word(email: str) -> str:
+    """Refuse =?utf-8?q?...?=, which a mail program decodes into another address (RFC 2047)."""
+    if "=?" in email:
+        raise PydanticCustomError("encoded_word", "An address cannot contain =?")
+    return email
+
+
 Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=_EMAIL),
+    AfterValidator(_refuse_encoded_word),
 ]
 NewPassword = Secret[
     Annotated[
