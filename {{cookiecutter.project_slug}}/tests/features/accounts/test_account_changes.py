@@ -301,6 +301,71 @@ async def test_changed_password_ends_all_sessions_and_begins_a_new_one(
     assert (await log_in(anonymous_client, password=NEW_PASSWORD)).status_code == 200
 
 
+async def test_login_with_a_password_that_is_replaced_meanwhile_begins_no_session(
+    anonymous_client: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(anonymous_client)
+    verify = Passwords.verify
+
+    async def verify_and_replace(*arguments: Any) -> tuple[bool, str | None]:
+        is_right, _ = await verify(*arguments)
+        await execute(settings, "UPDATE accounts SET password_hash = 'new'")
+        await execute(settings, "DELETE FROM sessions")
+        return is_right, "a hash with newer parameters"
+
+    monkeypatch.setattr(Passwords, "verify", verify_and_replace)
+    assert is_problem(await log_in(anonymous_client), 401, "wrong-credentials")
+    assert await read(settings, "SELECT password_hash FROM accounts") == [("new",)]
+    assert await read(settings, "SELECT id FROM sessions") == []
+
+
+async def test_login_waits_for_a_change_of_the_password(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await register(anonymous_client)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with open_database(settings) as database:
+        async with database.session() as session:
+            await session.execute(text("UPDATE accounts SET password_hash = 'new'"))
+            task = asyncio.create_task(log_in(anonymous_client))
+            while await read(settings, waiting) == [(0,)]:
+                await asyncio.sleep(0.01)
+                assert not task.done(), task.result()
+            await session.execute(text("DELETE FROM sessions"))
+        assert is_problem(await task, 401, "wrong-credentials")
+    assert await read(settings, "SELECT id FROM sessions") == []
+
+
+async def test_reset_locks_attempts_before_the_account_as_a_login_does(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await register(anonymous_client)
+    reset = {"token": await forgotten(anonymous_client, settings), "password": NEW_PASSWORD}
+    with recorded_statements() as statements:
+        response = await anonymous_client.post("/accounts/password/reset", json=reset)
+    assert response.status_code == 204
+    locked = [s.split()[2 if s.startswith("DELETE") else 1] for s in statements]
+    assert locked.index("attempts") < locked.index("accounts")
+
+
+async def test_change_of_a_password_that_is_replaced_meanwhile_is_refused(
+    anonymous_client: AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = await register(anonymous_client)
+
+    async def replace_and_hash(*_: Any) -> str:
+        await execute(settings, "UPDATE accounts SET password_hash = 'new'")
+        return "late"
+
+    monkeypatch.setattr(Passwords, "hash", replace_and_hash)
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    refused = await anonymous_client.post(
+        "/accounts/me/password", json=change, headers=bearer(tokens)
+    )
+    assert is_problem(refused, 422, "wrong-password")
+    assert await read(settings, "SELECT password_hash FROM accounts") == [("new",)]
+
+
 # --- sessions -------------------------------------------------------------------------------------
 
 

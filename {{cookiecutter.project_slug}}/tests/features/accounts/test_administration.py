@@ -99,6 +99,17 @@ async def test_change_of_the_password_keeps_the_roles(
     assert listed.status_code == 200
 
 
+async def test_disabled_account_gets_no_new_token_for_a_change_of_its_password(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    account_id = await register(anonymous_client, USER)
+    headers = bearer((await log_in(anonymous_client, USER)).json())
+    await act(settings, administration.disable, account_id)
+    change = {"current_password": PASSWORD, "new_password": "a microsecond is 300 m"}
+    refused = await anonymous_client.post("/accounts/me/password", json=change, headers=headers)
+    assert is_problem(refused, 401, "unknown-account")
+
+
 async def test_accounts_are_listed_in_pages(
     anonymous_client: AsyncClient, settings: Settings
 ) -> None:

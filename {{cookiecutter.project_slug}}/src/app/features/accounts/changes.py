@@ -18,7 +18,9 @@ from app.features.accounts.schemas import MAX_PASSWORD_LENGTH, Tokens
 from app.features.accounts.sessions import Sessions, end_all
 from app.mail.outbox import Outbox
 
-_HASH = select(Account.password_hash).where(Account.id == bindparam("account_id"))
+_HASH = select(Account.password_hash).where(
+    Account.id == bindparam("account_id"), Account.disabled_at.is_(None)
+)
 _ADDRESS = select(Account.email).where(Account.id == bindparam("account_id"))
 _VERIFY = (
     update(Account)
@@ -78,6 +80,8 @@ class Changes:
         password_hash = await self._passwords.hash(password)
         async with database.session() as session:
             account_id, email = await use_token(session, Purpose.RESET_PASSWORD, token)
+            # Before the lock of the account, because a log-in locks rows in this order.
+            await attempts.forget(session, attempts.ACCOUNT.of(email))
             changed = update(Account).where(Account.id == account_id)
             verified_at = func.coalesce(Account.email_verified_at, func.now())
             await session.execute(
@@ -85,7 +89,6 @@ class Changes:
             )
             await delete_tokens(session, account_id)
             await end_all(session, account_id)
-            await attempts.forget(session, attempts.ACCOUNT.of(email))
 
     async def change_password(
         self,
@@ -100,17 +103,21 @@ class Changes:
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the current password is wrong.
-            UnknownAccount: the account was deleted.
+            UnknownAccount: the account was deleted or disabled.
         """
-        await self._check_password(database, account_id, current)
+        checked = await self._check_password(database, account_id, current)
         password_hash = await self._passwords.hash(new)
         async with database.session() as session:
-            changed = update(Account).where(Account.id == account_id)
+            changed = update(Account).where(
+                Account.id == account_id, Account.password_hash == checked
+            )
             changed = changed.values(password_hash=password_hash)
             roles = await session.scalar(changed.returning(Account.roles))
+            if roles is None:  # meanwhile another request has changed the password
+                raise errors.WrongPassword("The current password is wrong.")
             await delete_tokens(session, account_id)
             await end_all(session, account_id)
-            return await self._sessions.begin(session, account_id, roles or [], user_agent)
+            return await self._sessions.begin(session, account_id, password_hash, roles, user_agent)
 
     async def send_email_change(
         self,
@@ -125,7 +132,7 @@ class Changes:
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
-            UnknownAccount: the account was deleted.
+            UnknownAccount: the account was deleted or disabled.
         """
         await self._check_password(database, account_id, password)
         arguments = {"account_id": str(account_id), "email": email}
@@ -162,7 +169,7 @@ class Changes:
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
-            UnknownAccount: the account was deleted.
+            UnknownAccount: the account was deleted or disabled.
         """
         await self._check_password(database, account_id, password)
         async with database.session() as session:
@@ -171,19 +178,24 @@ class Changes:
 
     async def _check_password(
         self, database: Database, account_id: uuid.UUID, password: str
-    ) -> None:
-        """Compare a password with that of an account. No connection is held meanwhile."""
+    ) -> str:
+        """Compare a password with that of an account, and return its hash.
+
+        No connection is held meanwhile.
+        """
         subject = attempts.PASSWORD.of(account_id)
         async with database.read_connection() as connection:
             stored = await connection.scalar(_HASH, {"account_id": account_id})
             if stored is None:
-                raise errors.UnknownAccount("The account was deleted.")
+                raise errors.UnknownAccount("The account was deleted or disabled.")
             await attempts.count(connection, subject)
         is_right, _ = await self._passwords.verify(password[: MAX_PASSWORD_LENGTH + 1], stored)
         if not is_right:
             raise errors.WrongPassword("The current password is wrong.")
         async with database.read_connection() as connection:
             await attempts.forget(connection, subject)
+        stored_hash: str = stored
+        return stored_hash
 
 
 async def verify_email(session: AsyncSession, token: str) -> None:

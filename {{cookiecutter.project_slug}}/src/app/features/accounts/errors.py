@@ -8,7 +8,7 @@ class DuplicateAccount(Conflict):
 
 
 class UnknownAccount(NotAuthenticated):
-    """The account of the access token was deleted."""
+    """The account of the access token was deleted or disabled."""
 
 
 class InvalidGrant(NotAuthenticated):

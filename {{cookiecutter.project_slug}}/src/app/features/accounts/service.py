@@ -121,9 +121,11 @@ class Accounts:
         async with database.session() as session:
             await attempts.succeed(session, by_client, of_account)
             if better_hash:
-                rehash = update(Account).where(Account.id == found.id)
+                is_same = Account.password_hash == found.password_hash
+                rehash = update(Account).where(Account.id == found.id, is_same)
                 await session.execute(rehash.values(password_hash=better_hash))
-            return await self._sessions.begin(session, found.id, found.roles, user_agent)
+            stored = better_hash or found.password_hash
+            return await self._sessions.begin(session, found.id, stored, found.roles, user_agent)
 
 
 async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRead:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import bindparam, case, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -57,6 +57,24 @@ _END = (
     .where(LoginSession.id == bindparam("session_id"))
     .returning(LoginSession.account_id, _IS_LIVE.label("is_live"))
 )
+# The lock waits for a change of the password and for the end of an account, which end sessions.
+_BEGIN = (
+    insert(LoginSession)
+    .from_select(
+        ["id", "account_id", "digest", "user_agent", "expires_at"],
+        select(
+            bindparam("session_id", type_=LoginSession.id.type),
+            Account.id,
+            bindparam("digest", type_=LoginSession.digest.type),
+            bindparam("user_agent", type_=LoginSession.user_agent.type),
+            func.now() + bindparam("lifetime", type_=INTERVAL),
+        )
+        .where(Account.id == bindparam("account_id"), Account.disabled_at.is_(None))
+        .where(Account.password_hash == bindparam("password_hash"))
+        .with_for_update(read=True),
+    )
+    .returning(LoginSession.id)
+)
 _OF_ACCOUNT = LoginSession.account_id == bindparam("account_id")
 _DELETE_EXPIRED = delete(LoginSession).where(_OF_ACCOUNT, ~_IS_LIVE)
 _DELETE_ALL = delete(LoginSession).where(_OF_ACCOUNT)
@@ -91,21 +109,36 @@ class Sessions:
         self,
         session: AsyncSession,
         account_id: uuid.UUID,
+        password_hash: str,
         roles: Sequence[str],
         user_agent: str | None,
     ) -> Tokens:
-        """Begin a session, and delete the account's expired ones."""
+        """Begin a session, and delete the account's expired ones.
+
+        Args:
+            session: the transaction.
+            account_id: the account.
+            password_hash: the hash that the password was compared with.
+            roles: of the account.
+            user_agent: of the client.
+
+        Raises:
+            WrongCredentials: the account was disabled or deleted, or has another password now.
+        """
         token = self._refresh_tokens.create()
         await session.execute(_DELETE_EXPIRED, {"account_id": account_id})
-        session.add(
-            LoginSession(
-                id=token.session_id,
-                account_id=account_id,
-                digest=token.digest,
-                user_agent=user_agent[:MAX_USER_AGENT_LENGTH] if user_agent else None,
-                expires_at=func.now() + self._lifetime,
-            )
-        )
+        values = {
+            "session_id": token.session_id,
+            "account_id": account_id,
+            "password_hash": password_hash,
+            "digest": token.digest,
+            "user_agent": user_agent[:MAX_USER_AGENT_LENGTH] if user_agent else None,
+            "lifetime": self._lifetime,
+        }
+        connection = await session.connection()  # a session would insert the parameters
+        begun = await connection.execute(_BEGIN, values)
+        if begun.one_or_none() is None:
+            raise errors.WrongCredentials("The e-mail address or the password is wrong.")
         return self._tokens_of(account_id, roles, token)
 
     async def refresh(self, database: Database, refresh_token: str) -> Tokens:
