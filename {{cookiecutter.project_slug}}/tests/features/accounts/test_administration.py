@@ -110,6 +110,19 @@ async def test_disabled_account_gets_no_new_token_for_a_change_of_its_password(
     assert is_problem(refused, 401, "unknown-account")
 
 
+@pytest.mark.parametrize(
+    ("change", "values"), [(administration.disable, ()), (administration.revoke, ("admin",))]
+)
+async def test_former_administrator_with_an_access_token_changes_no_account(
+    anonymous_client: AsyncClient, settings: Settings, change: Any, values: tuple[str, ...]
+) -> None:
+    admin_id, headers = await administrator(anonymous_client, settings)
+    await act(settings, change, admin_id, *values)
+    for path in ("disable", "enable"):
+        refused = await anonymous_client.post(f"/accounts/{admin_id}/{path}", headers=headers)
+        assert is_problem(refused, 401, "role-revoked")
+
+
 async def test_accounts_are_listed_in_pages(
     anonymous_client: AsyncClient, settings: Settings
 ) -> None:

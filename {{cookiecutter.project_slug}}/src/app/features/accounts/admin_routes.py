@@ -13,10 +13,11 @@ from app.web.dependencies import Session
 from app.web.problems import responses
 
 router = APIRouter()
+CHANGED = responses(errors.AccountNotFound, errors.RoleRevoked)
 Writer = Annotated[Identity, Requires("accounts:write")]
 
 
-@router.post("/{account_id}/disable", responses=responses(errors.AccountNotFound))
+@router.post("/{account_id}/disable", responses=CHANGED)
 async def disable_account(
     account_id: uuid.UUID, administrator: Writer, session: Session
 ) -> AdministeredAccount:
@@ -24,7 +25,7 @@ async def disable_account(
     return await administration.disable(session, administrator.account_id, account_id)
 
 
-@router.post("/{account_id}/enable", responses=responses(errors.AccountNotFound))
+@router.post("/{account_id}/enable", responses=CHANGED)
 async def enable_account(
     account_id: uuid.UUID, administrator: Writer, session: Session
 ) -> AdministeredAccount:

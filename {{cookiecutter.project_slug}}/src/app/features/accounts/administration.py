@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.roles import ROLES
+from app.auth.roles import ROLES, permissions_of
 from app.db.pagination import Keyset, fetch_page
 from app.db.session import after_commit
 from app.features.accounts import errors
@@ -60,8 +60,10 @@ async def disable(
     Access tokens that were issued before stay valid until they expire.
 
     Raises:
+        RoleRevoked: the actor was disabled or deleted, or has lost the permission.
         AccountNotFound: no account has the id.
     """
+    await _check_actor(session, actor_id)
     disabled_at = func.coalesce(Account.disabled_at, func.now())
     account = await _change(session, target_id, update(Account).values(disabled_at=disabled_at))
     await end_all(session, target_id)
@@ -75,8 +77,10 @@ async def enable(
     """Accept the log-ins and API keys of an account again.
 
     Raises:
+        RoleRevoked: the actor was disabled or deleted, or has lost the permission.
         AccountNotFound: no account has the id.
     """
+    await _check_actor(session, actor_id)
     account = await _change(session, target_id, update(Account).values(disabled_at=None))
     _record(session, actor_id, Act.ENABLE, target_id)
     return account
@@ -111,6 +115,19 @@ async def revoke(
     account = await _change(session, target_id, update(Account).values(roles=roles))
     _record(session, actor_id, Act.REVOKE, target_id, role)
     return account
+
+
+async def _check_actor(session: AsyncSession, actor_id: uuid.UUID | None) -> None:
+    """Check an administrator again: an access token outlives its role and its account.
+
+    Without this check a disabled administrator could enable its own account.
+    """
+    if actor_id is None:
+        return  # the command line
+    found = select(Account.roles).where(Account.id == actor_id, Account.disabled_at.is_(None))
+    roles = await session.scalar(found)
+    if "accounts:write" not in permissions_of(roles or ()):
+        raise errors.RoleRevoked("Refresh the access token: its account has lost the permission.")
 
 
 async def _change(

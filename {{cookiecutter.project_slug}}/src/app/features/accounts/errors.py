@@ -11,6 +11,10 @@ class UnknownAccount(NotAuthenticated):
     """The account of the access token was deleted or disabled."""
 
 
+class RoleRevoked(NotAuthenticated):
+    """The access token has the permissions of a role that its account has lost."""
+
+
 class InvalidGrant(NotAuthenticated):
     """A grant that OAuth clients must recognize (RFC 6749, 5.2)."""
 
