@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 from app.db.session import open_database
 from app.features.accounts import administration, api_keys
+from app.features.accounts.schemas import NewKey
 from app.main import create_app
 from app.settings import Settings
-from conftest import is_problem, running, settings_for
+from conftest import Lines, is_problem, running, settings_for
 from counting_proxy import open_counting_proxy
 
 EMAIL, PASSWORD = "admin@navy.example", "a nanosecond is 30 cm"
@@ -202,13 +203,39 @@ async def test_last_use_is_written_once_a_minute(
     assert trips[4] + 1 == trips[6], "one round trip more for the write"
 
 
-async def test_number_of_keys_is_limited(
+async def test_number_of_keys_is_limited_also_for_rotations(
     anonymous_client: AsyncClient, headers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_keys, "MAX_KEYS", 1)
-    await create(anonymous_client, headers)
+    key = await create(anonymous_client, headers)
+    for path in (URL, f"{URL}/{key['id']}/rotation"):
+        refused = await anonymous_client.post(path, json=NEW, headers=headers)
+        assert is_problem(refused, 409, "too-many-keys")
+
+
+async def test_disabled_account_creates_no_key(
+    anonymous_client: AsyncClient, headers: Any, settings: Settings
+) -> None:
+    await execute(settings, "UPDATE accounts SET disabled_at = now()")
     refused = await anonymous_client.post(URL, json=NEW, headers=headers)
-    assert is_problem(refused, 409, "too-many-keys")
+    assert is_problem(refused, 401, "unknown-account")
+
+
+async def test_changes_are_logged_after_the_commit_only(
+    anonymous_client: AsyncClient, headers: Any, settings: Settings, lines: Lines
+) -> None:
+    key = await create(anonymous_client, headers)
+    rolled_back = pytest.raises(RuntimeError, match="roll back")
+    async with open_database(settings) as database:
+        ((account_id,),) = await execute(settings, "SELECT id FROM accounts")
+        with rolled_back:
+            async with database.session() as session:
+                await api_keys.revoke(session, account_id, uuid.UUID(key["id"]))
+                await api_keys.create(session, account_id, NewKey.model_validate(NEW))
+                raise RuntimeError("roll back")
+    await anonymous_client.delete(f"{URL}/{key['id']}", headers=headers)
+    logged = [line["message"] for line in lines() if "key_id" in line]
+    assert logged == ["API key created", "API key revoked"]
 
 
 async def test_export_has_the_keys_without_their_secrets(

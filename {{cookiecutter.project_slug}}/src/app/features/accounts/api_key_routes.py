@@ -33,7 +33,7 @@ async def list_api_keys(
 @router.post(
     "/{key_id}/rotation",
     status_code=201,
-    responses=responses(errors.KeyNotFound, errors.ScopeNotAllowed),
+    responses=responses(errors.KeyNotFound, errors.ScopeNotAllowed, errors.TooManyKeys),
 )
 async def rotate_api_key(
     key_id: uuid.UUID, account_id: CurrentAccountId, session: Session

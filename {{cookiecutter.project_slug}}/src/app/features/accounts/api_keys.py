@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.auth.identity import Identity
 from app.auth.roles import permissions_of
-from app.db.session import Database
+from app.db.session import Database, after_commit
 from app.features.accounts import errors
 from app.features.accounts.models import Account, ApiKey
 from app.features.accounts.schemas import KeyRead, NewKey
@@ -75,17 +75,13 @@ class ApiKeys:
 
 
 async def create(session: AsyncSession, account_id: uuid.UUID, new: NewKey) -> tuple[KeyRead, str]:
-    """Return a new key of an account, and its text. Expired keys of the account are deleted.
+    """Return a new key of an account, and its text.
 
     Raises:
         ScopeNotAllowed: the account lacks a permission.
         TooManyKeys: the account has the maximum number of keys.
     """
     await _check(session, account_id, new.scopes)
-    await session.execute(_DELETE_EXPIRED, {"account": account_id})
-    count = select(func.count()).select_from(ApiKey).where(_OF_ACCOUNT)
-    if (await session.scalar(count, {"account": account_id}) or 0) >= MAX_KEYS:
-        raise errors.TooManyKeys(f"The account has {MAX_KEYS} API keys: revoke one.")
     expires_at = func.now() + timedelta(days=new.expires_in_days)
     return await _add(session, account_id, new.name, new.scopes, expires_at)
 
@@ -100,6 +96,7 @@ async def rotate(
     Raises:
         KeyNotFound: the account has no such key, or it has expired.
         ScopeNotAllowed: the account has lost a permission of the key.
+        TooManyKeys: the account has the maximum number of keys.
     """
     found = select(ApiKey).where(_OF_ACCOUNT, ApiKey.id == key_id, _IS_VALID).with_for_update()
     old = await session.scalar(found, {"account": account_id})
@@ -126,15 +123,23 @@ async def revoke(session: AsyncSession, account_id: uuid.UUID, key_id: uuid.UUID
     values = {"account": account_id, "key_id": key_id}
     if (await session.execute(_REVOKE, values)).one_or_none() is None:
         raise errors.KeyNotFound("The account has no such API key.")
-    log.info("API key revoked", account_id=str(account_id), key_id=str(key_id))
+    _log(session, "API key revoked", account_id, key_id)
 
 
 async def _check(session: AsyncSession, account_id: uuid.UUID, scopes: Sequence[str]) -> None:
-    """Lock the account, so that it has no more than the maximum number of keys."""
-    locked = select(Account.roles).where(Account.id == account_id).with_for_update()
-    roles = await session.scalar(locked)
+    """Check whether the account may have another key with these scopes.
+
+    The account is locked, so that it has no more than the maximum number of keys. Its expired keys
+    are deleted.
+    """
+    locked = select(Account.roles).where(Account.id == account_id, Account.disabled_at.is_(None))
+    roles = await session.scalar(locked.with_for_update())
     if roles is None:
-        raise errors.UnknownAccount("The account was deleted.")
+        raise errors.UnknownAccount("The account was deleted or disabled.")
+    await session.execute(_DELETE_EXPIRED, {"account": account_id})
+    count = select(func.count()).select_from(ApiKey).where(_OF_ACCOUNT)
+    if (await session.scalar(count, {"account": account_id}) or 0) >= MAX_KEYS:
+        raise errors.TooManyKeys(f"The account has {MAX_KEYS} API keys: revoke one.")
     if missing := sorted(set(scopes) - permissions_of(roles)):
         raise errors.ScopeNotAllowed(f"The account lacks the permission {missing[0]}.")
 
@@ -157,8 +162,17 @@ async def _add(
         expires_at=expires_at,
     )
     key = (await session.scalars(new.returning(ApiKey))).one()
-    log.info("API key created", account_id=str(account_id), key_id=str(key.id))
+    _log(session, "API key created", account_id, key.id)
     return KeyRead.model_validate(key), text
+
+
+def _log(session: AsyncSession, message: str, account_id: uuid.UUID, key_id: uuid.UUID) -> None:
+    """Log a change after its commit."""
+
+    async def log_change() -> None:
+        log.info(message, account_id=str(account_id), key_id=str(key_id))
+
+    after_commit(session, log_change)
 
 
 def _digest(key: str) -> bytes:
