@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text, update
 
 from app.db.session import open_database
 from app.features.accounts import attempts
-from app.features.accounts.attempts import ACCOUNT, CLIENT, MAIL, PASSWORD, Subject
+from app.features.accounts.attempts import ACCOUNT, CLIENT, MAIL, PASSWORD, RESET, Subject
 from app.features.accounts.errors import TooManyAttempts
 from app.features.accounts.models import Attempt
 from app.features.accounts.passwords import Passwords
@@ -246,9 +246,11 @@ async def test_guesses_of_the_current_password_are_limited(
 
 
 @pytest.mark.usefixtures("fast_passwords")
-@pytest.mark.parametrize("path", ["/accounts/password/forgotten", "/accounts/verification"])
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/accounts/password/forgotten", RESET), ("/accounts/verification", MAIL)]
+)
 async def test_mails_to_one_address_are_limited(
-    anonymous_client: AsyncClient, settings: Settings, path: str
+    anonymous_client: AsyncClient, settings: Settings, path: str, limit: attempts.Limit
 ) -> None:
     await anonymous_client.post("/accounts", json=ACCOUNT_OF_GRACE)
     tokens = (await log_in(anonymous_client)).json()
@@ -259,10 +261,37 @@ async def test_mails_to_one_address_are_limited(
         async with client_at(anonymous_client, str(IPv6Address(uuid.uuid4().int))) as client:
             return await client.post(path, headers=bearer, **sent)
 
+    accepted = limit.burst - (limit is MAIL)  # the registration has mailed a link, too
     responses = [await ask() for _ in range(6)]
-    assert [response.status_code for response in responses] == [202] * 4 + [429] * 2
-    assert all(is_refused(response, MAIL) for response in responses[4:])
-    assert len(await send_due_mails(settings)) == 5, "one is of the registration"
+    statuses = [response.status_code for response in responses]
+    assert statuses == [202] * accepted + [429] * (6 - accepted)
+    assert all(is_refused(response, limit) for response in responses[accepted:])
+    assert len(await send_due_mails(settings)) == accepted + 1
+
+
+@pytest.mark.usefixtures("fast_passwords")
+async def test_other_mails_to_an_address_do_not_delay_a_new_password(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await fill(settings, MAIL.of(EMAIL))
+    sent = {"email": EMAIL}
+    assert (await anonymous_client.post("/accounts/password/forgotten", json=sent)).is_success
+
+
+@pytest.mark.usefixtures("fast_passwords")
+async def test_mails_of_one_client_to_new_addresses_are_limited(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await anonymous_client.post("/accounts", json=ACCOUNT_OF_GRACE)
+    tokens = (await log_in(anonymous_client)).json()
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    change = {"current_password": PASSWORD_TEXT, "email": "hopper@navy.example"}
+    async with client_at(anonymous_client, "192.0.2.1") as client:
+        sent = await client.post("/accounts/me/email", json=change, headers=bearer)
+    assert sent.status_code == 202
+    async with open_database(settings) as database, database.read_session() as session:
+        left = select(Attempt.digest).where(Attempt.digest == CLIENT.of("192.0.2.1").digest)
+        assert await session.scalar(left.where(Attempt.ends_at > func.now())) is not None
 
 
 async def test_table_stores_no_address(anonymous_client: AsyncClient, settings: Settings) -> None:
@@ -276,7 +305,7 @@ async def test_table_stores_no_address(anonymous_client: AsyncClient, settings: 
             assert value.hex() not in row
 
 
-@pytest.mark.parametrize("limit", [CLIENT, MAIL, PASSWORD], ids=lambda limit: limit.name)
+@pytest.mark.parametrize("limit", [CLIENT, MAIL, PASSWORD, RESET], ids=lambda limit: limit.name)
 async def test_burst_passes_then_one_attempt_in_each_interval(
     settings: Settings, clean_tables: None, limit: attempts.Limit
 ) -> None:

@@ -59,9 +59,12 @@ class Subject:
 ACCOUNT = Limit("account", 10, timedelta(minutes=15))  # log-ins with one e-mail address
 PASSWORD = Limit("password", 10, timedelta(minutes=15))  # current passwords, with an access token
 CLIENT = Limit("client", 100, timedelta(seconds=36))  # of one IP address, which many may share
-# A link is valid for 30 minutes or longer, so a valid one has arrived if the next is refused.
-MAIL = Limit("mail", 5, timedelta(minutes=15))  # mails to one e-mail address
+MAIL = Limit("mail", 5, timedelta(minutes=15))  # links to one e-mail address that confirm it
+# Only links for a new password count, so no other mail delays them. A link is valid for 30 minutes,
+# so a valid one has arrived if the next is refused.
+RESET = Limit("reset", 5, timedelta(minutes=15))  # links for a new password, to one e-mail address
 
+LIMITS = (ACCOUNT, CLIENT, MAIL, PASSWORD, RESET)
 MAX_DELETED = 100
 
 
@@ -98,7 +101,7 @@ def refund_in(limit: Limit) -> CTE:
     return refunded.returning(Attempt.digest).cte(f"refunded_{limit.name}")
 
 
-_COUNT = {limit: select(count_in(limit).c.digest) for limit in (ACCOUNT, CLIENT, MAIL, PASSWORD)}
+_COUNT = {limit: select(count_in(limit).c.digest) for limit in LIMITS}
 _REFUND_CLIENT = select(refund_in(CLIENT).c.digest)
 # Rows are locked in the order client, account, so that requests cannot wait for each other.
 _REFUNDED = refund_in(CLIENT)

@@ -146,7 +146,7 @@ async def change_password(
 @router.post(
     "/me/email",
     status_code=202,
-    dependencies=GUESSED,
+    dependencies=MAILING,
     responses=responses(errors.WrongPassword, errors.TooManyAttempts),
 )
 async def send_email_change(

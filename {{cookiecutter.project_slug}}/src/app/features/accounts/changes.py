@@ -66,7 +66,7 @@ class Changes:
         Raises:
             TooManyAttempts: the address has got many mails.
         """
-        await attempts.count(session, attempts.MAIL.of(email))
+        await attempts.count(session, attempts.RESET.of(email))
         await self._outbox.send(session, mails.reset_password, languages=languages, email=email)
 
     async def reset_password(self, database: Database, token: str, password: str) -> None:
