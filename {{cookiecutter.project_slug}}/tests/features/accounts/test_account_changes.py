@@ -189,6 +189,19 @@ async def test_address_that_was_registered_meanwhile_returns_409(
     assert (await log_in(anonymous_client)).status_code == 200
 
 
+async def test_new_password_cancels_a_change_of_the_address_that_is_not_mailed_yet(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    tokens = await register(anonymous_client)
+    reset = {"token": await forgotten(anonymous_client, settings), "password": NEW_PASSWORD}
+    change = {"email": OTHER, "current_password": PASSWORD}
+    asked = await anonymous_client.post("/accounts/me/email", json=change, headers=bearer(tokens))
+    assert asked.status_code == 202
+    done = await anonymous_client.post("/accounts/password/reset", json=reset)
+    assert done.status_code == 204
+    assert await send_due_mails(settings) == []
+
+
 # --- the password ---------------------------------------------------------------------------------
 
 
@@ -219,6 +232,17 @@ async def test_forgotten_password_is_replaced_and_all_sessions_end(
     for token in (first, second):
         refused = await anonymous_client.post(url, json=reset | {"token": token})
         assert is_problem(refused, 422, "invalid-link"), "all links of the account end"
+
+
+async def test_link_to_an_earlier_address_resets_no_password(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await register(anonymous_client)
+    reset = {"token": await forgotten(anonymous_client, settings), "password": NEW_PASSWORD}
+    await execute(settings, "UPDATE accounts SET email = 'ada@engine.example'")
+    refused = await anonymous_client.post("/accounts/password/reset", json=reset)
+    assert is_problem(refused, 422, "invalid-link")
+    assert (await log_in(anonymous_client, OTHER)).status_code == 200
 
 
 async def test_link_that_is_used_concurrently_sets_one_password(

@@ -28,6 +28,7 @@ _VERIFY = (
     .values(email_verified_at=func.now())
     .returning(Account.id)
 )
+OTHER_ADDRESS = "The account has another address now."
 
 
 class Changes:
@@ -75,18 +76,19 @@ class Changes:
         The mail has arrived, so the address is confirmed.
 
         Raises:
-            InvalidLink: the token is unknown, expired, or was used before.
+            InvalidLink: the token is unknown, expired, or was used before, or the account has
+                another address now.
         """
         password_hash = await self._passwords.hash(password)
         async with database.session() as session:
             account_id, email = await use_token(session, Purpose.RESET_PASSWORD, token)
             # Before the lock of the account, because a log-in locks rows in this order.
             await attempts.forget(session, attempts.ACCOUNT.of(email))
-            changed = update(Account).where(Account.id == account_id)
+            changed = update(Account).where(Account.id == account_id, Account.email == email)
             verified_at = func.coalesce(Account.email_verified_at, func.now())
-            await session.execute(
-                changed.values(password_hash=password_hash, email_verified_at=verified_at)
-            )
+            changed = changed.values(password_hash=password_hash, email_verified_at=verified_at)
+            if await session.scalar(changed.returning(Account.id)) is None:
+                raise errors.InvalidLink(OTHER_ADDRESS)
             await delete_tokens(session, account_id)
             await end_all(session, account_id)
 
@@ -134,8 +136,9 @@ class Changes:
             WrongPassword: the password is wrong.
             UnknownAccount: the account was deleted or disabled.
         """
-        await self._check_password(database, account_id, password)
+        checked = await self._check_password(database, account_id, password)
         arguments = {"account_id": str(account_id), "email": email}
+        arguments["password_digest"] = mails.digest_of(checked)
         async with database.session() as session:
             await attempts.count(session, attempts.MAIL.of(email))
             await self._outbox.send(session, mails.change_email, languages=languages, **arguments)
@@ -208,4 +211,4 @@ async def verify_email(session: AsyncSession, token: str) -> None:
     account_id, email = await use_token(session, Purpose.VERIFY_EMAIL, token)
     values = {"account_id": account_id, "address": email}
     if (await session.execute(_VERIFY, values)).one_or_none() is None:
-        raise errors.InvalidLink("The account has another address now.")
+        raise errors.InvalidLink(OTHER_ADDRESS)

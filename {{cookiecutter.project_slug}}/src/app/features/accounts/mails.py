@@ -1,5 +1,6 @@
 """The mails of accounts. Each attempt to send one creates its own token."""
 
+import hashlib
 import uuid
 
 from sqlalchemy import exists, select
@@ -31,10 +32,18 @@ async def reset_password(session: AsyncSession, *, email: str) -> Message | None
 
 
 @mail
-async def change_email(session: AsyncSession, *, account_id: str, email: str) -> Message | None:
-    """Send a link that confirms a new address, unless another account has it."""
-    account = await session.get(Account, uuid.UUID(account_id))
-    if account is None or await session.scalar(select(exists().where(Account.email == email))):
+async def change_email(
+    session: AsyncSession, *, account_id: str, email: str, password_digest: str
+) -> Message | None:
+    """Send a link that confirms a new address, unless another account has it.
+
+    A new password cancels the request. The lock waits for it, because it deletes earlier links.
+    """
+    lock = {"read": True}
+    account = await session.get(Account, uuid.UUID(account_id), with_for_update=lock)
+    if account is None or digest_of(account.password_hash) != password_digest:
+        return None
+    if await session.scalar(select(exists().where(Account.email == email))):
         return None
     token = await create_token(session, Purpose.CHANGE_EMAIL, account.id, email)
     return Message(email, {"token": token})
@@ -44,3 +53,8 @@ async def change_email(session: AsyncSession, *, account_id: str, email: str) ->
 async def email_changed(_session: AsyncSession, *, old_email: str) -> Message:
     """Notify the old address of a change."""
     return Message(old_email, {})
+
+
+def digest_of(password_hash: str) -> str:
+    """Return a value that changes with the password. The hash has a random salt."""
+    return hashlib.sha256(password_hash.encode()).hexdigest()
