@@ -137,7 +137,7 @@ async def test_owner_logs_in_after_one_interval(
     await pass_time(settings, ACCOUNT.interval)
     assert (await log_in(anonymous_client)).status_code == 200
     responses = [await log_in(anonymous_client, "guess") for _ in range(10)]
-    assert {response.status_code for response in responses} == {401}, "a log-in forgets failures"
+    assert {response.status_code for response in responses} == {401}, "a log-in deletes failures"
 
 
 @pytest.mark.usefixtures("fast_passwords")

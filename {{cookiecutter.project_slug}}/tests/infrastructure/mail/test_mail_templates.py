@@ -1,4 +1,4 @@
-"""Mails are rendered in the language of the request, and escape what users wrote."""
+"""Mails are rendered in the language of the request, and escape the input of users."""
 
 import sys
 from collections.abc import Iterator

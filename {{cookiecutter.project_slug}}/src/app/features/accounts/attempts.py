@@ -155,13 +155,13 @@ async def refund(connection: AsyncConnection, client: Subject) -> None:
 
 
 async def succeed(session: AsyncSession, client: Subject, account: Subject) -> None:
-    """Forget the failures of an account, and take back the attempt of the client.
+    """Delete the failures of an account, and take back the attempt of the client.
 
     The statement also deletes rows that have no effect any more.
     """
     await session.execute(_SUCCEED, client.values | account.values)
 
 
-async def forget(session: AsyncConnection | AsyncSession, subject: Subject) -> None:
-    """Forget the attempts of a subject."""
+async def clear(session: AsyncConnection | AsyncSession, subject: Subject) -> None:
+    """Delete the attempts of a subject."""
     await session.execute(_CLEAR, {"cleared": subject.digest})

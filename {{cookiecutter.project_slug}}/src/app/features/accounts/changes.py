@@ -83,7 +83,7 @@ class Changes:
         async with database.session() as session:
             account_id, email = await use_token(session, Purpose.RESET_PASSWORD, token)
             # Before the lock of the account, because a log-in locks rows in this order.
-            await attempts.forget(session, attempts.ACCOUNT.of(email))
+            await attempts.clear(session, attempts.ACCOUNT.of(email))
             changed = update(Account).where(Account.id == account_id, Account.email == email)
             verified_at = func.coalesce(Account.email_verified_at, func.now())
             changed = changed.values(password_hash=password_hash, email_verified_at=verified_at)
@@ -196,7 +196,7 @@ class Changes:
         if not is_right:
             raise errors.WrongPassword("The current password is wrong.")
         async with database.read_connection() as connection:
-            await attempts.forget(connection, subject)
+            await attempts.clear(connection, subject)
         stored_hash: str = stored
         return stored_hash
 
