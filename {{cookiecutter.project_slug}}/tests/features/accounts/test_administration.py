@@ -138,6 +138,9 @@ async def test_accounts_are_listed_in_pages(
     assert emails == ["c@navy.example", "b@navy.example", ADMIN, "a@navy.example"]
     assert query["cursor"] is None
     assert "password" not in page.text
+    own = await anonymous_client.get("/accounts/me", headers=headers)
+    for response in (page, own):
+        assert response.headers["Cache-Control"] == "no-store", "it has addresses"
     wrong = await anonymous_client.get("/accounts", params={"cursor": "x"}, headers=headers)
     assert is_problem(wrong, 422, "invalid-cursor")
 

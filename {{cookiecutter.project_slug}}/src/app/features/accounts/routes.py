@@ -108,13 +108,17 @@ async def log_out(sent: SessionToken, session: Session) -> None:
     await sessions.log_out(session, sent.refresh_token)
 
 
-@router.get("/me")
+@router.get("/me", dependencies=[Depends(forbid_storing)])
 async def read_own_account(account_id: CurrentAccountId, connection: ReadConnection) -> AccountRead:
     """Return the account of the access token."""
     return await service.find(connection, account_id)
 
 
-@router.get("", dependencies=[Requires("accounts:read")], responses=responses(InvalidCursor))
+@router.get(
+    "",
+    dependencies=[Requires("accounts:read"), Depends(forbid_storing)],
+    responses=responses(InvalidCursor),
+)
 async def list_accounts(
     session: ReadSession, query: Annotated[AccountQuery, Query()]
 ) -> AccountPage:
