@@ -238,6 +238,14 @@ async def test_changes_are_logged_after_the_commit_only(
     assert logged == ["API key created", "API key revoked"]
 
 
+async def test_new_password_revokes_no_key(anonymous_client: AsyncClient, headers: Any) -> None:
+    key = (await create(anonymous_client, headers))["key"]
+    change = {"current_password": PASSWORD, "new_password": "a microsecond is 300 m"}
+    changed = await anonymous_client.post("/accounts/me/password", json=change, headers=headers)
+    assert changed.status_code == 200
+    assert (await use(anonymous_client, key)).status_code == 200
+
+
 async def test_export_has_the_keys_without_their_secrets(
     anonymous_client: AsyncClient, headers: Any
 ) -> None:
