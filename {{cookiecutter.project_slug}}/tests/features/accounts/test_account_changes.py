@@ -120,6 +120,16 @@ async def test_database_stores_only_the_digest_of_a_token(
     assert await read(settings, mails) == []
 
 
+async def test_mail_locks_the_account_before_expired_links_as_a_change_of_address_does(
+    anonymous_client: AsyncClient, settings: Settings
+) -> None:
+    await register(anonymous_client)
+    with recorded_statements() as statements:
+        await send_due_mails(settings)
+    changes = [s.split()[0] for s in statements if s.startswith(("INSERT", "DELETE"))]
+    assert changes == ["INSERT", "DELETE", "DELETE"], "the link, expired links, the mail"
+
+
 async def test_expired_link_is_refused(anonymous_client: AsyncClient, settings: Settings) -> None:
     tokens = await register(anonymous_client)
     (mail,) = await send_due_mails(settings)

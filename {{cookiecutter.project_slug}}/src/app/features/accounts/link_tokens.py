@@ -39,7 +39,6 @@ async def create_token(
         email: the address that the mail is sent to.
     """
     token = secrets.token_urlsafe(32)
-    await session.execute(_DELETE_EXPIRED)
     session.add(
         LinkToken(
             digest=_digest(token),
@@ -49,6 +48,9 @@ async def create_token(
             expires_at=func.now() + LIFETIME[purpose],
         )
     )
+    # After the insert, which locks the account: other transactions lock it before its tokens.
+    await session.flush()
+    await session.execute(_DELETE_EXPIRED)
     return token
 
 
