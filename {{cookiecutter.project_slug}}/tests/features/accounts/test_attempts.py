@@ -13,6 +13,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import func, select, text, update
 
 from app.db.session import open_database
+from app.errors import Unavailable
 from app.features.accounts import attempts
 from app.features.accounts.attempts import ACCOUNT, CLIENT, MAIL, PASSWORD, RESET, Subject
 from app.features.accounts.errors import TooManyAttempts
@@ -223,6 +224,24 @@ async def test_success_gives_the_attempt_back_to_the_client(
     assert row is None or row.ends_at <= now
     await log_in(anonymous_client, NEW_PASSWORD)
     assert await number_of_rows(settings) <= before + 2, "rows without an effect are deleted"
+
+
+@pytest.mark.usefixtures("fast_passwords")
+async def test_outage_after_a_change_does_not_withhold_its_response(
+    anonymous_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await anonymous_client.post("/accounts", json=ACCOUNT_OF_GRACE)
+    tokens = (await log_in(anonymous_client)).json()
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+
+    async def fail(*_: object) -> None:
+        raise Unavailable("an outage")
+
+    monkeypatch.setattr(attempts, "refund", fail)
+    change = {"current_password": PASSWORD_TEXT, "new_password": NEW_PASSWORD}
+    changed = await anonymous_client.post("/accounts/me/password", json=change, headers=bearer)
+    assert changed.status_code == 200
+    assert "refresh_token" in changed.json()
 
 
 @pytest.mark.usefixtures("fast_passwords")

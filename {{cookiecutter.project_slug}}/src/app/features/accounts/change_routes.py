@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.auth.dependencies import CurrentAccountId
+from app.errors import Unavailable
 from app.features.accounts import attempts, errors, personal_data, sessions
 from app.features.accounts.changes import Changes, verify_email
 from app.features.accounts.schemas import (
@@ -48,8 +50,9 @@ async def limit_guesses(database: DatabaseDep, address: ClientAddress) -> AsyncI
     async with database.read_connection() as connection:
         await attempts.count(connection, client)
     yield
-    async with database.read_connection() as connection:
-        await attempts.refund(connection, client)
+    with suppress(Unavailable):  # the change is committed, so the request succeeds
+        async with database.read_connection() as connection:
+            await attempts.refund(connection, client)
 
 
 async def limit_mails(database: DatabaseDep, address: ClientAddress) -> None:
