@@ -130,6 +130,17 @@ async def test_mail_locks_the_account_before_expired_links_as_a_change_of_addres
     assert changes == ["INSERT", "DELETE", "DELETE"], "the link, expired links, the mail"
 
 
+async def test_expired_links_are_found_with_an_index(
+    settings: Settings, clean_tables: None
+) -> None:
+    del clean_tables
+    explain = "EXPLAIN DELETE FROM account_tokens WHERE expires_at <= now()"
+    async with open_database(settings) as database, database.session() as session:
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join((await session.scalars(text(explain))).all())
+    assert "ix_account_tokens_expires_at" in plan
+
+
 async def test_expired_link_is_refused(anonymous_client: AsyncClient, settings: Settings) -> None:
     tokens = await register(anonymous_client)
     (mail,) = await send_due_mails(settings)

@@ -60,7 +60,7 @@ class LinkToken(Model):
         ForeignKey("accounts.id", ondelete="CASCADE"), index=True
     )
     email: Mapped[str]  # the address that the mail was sent to
-    expires_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)  # each mail deletes expired ones
 
 
 class Attempt(Model):

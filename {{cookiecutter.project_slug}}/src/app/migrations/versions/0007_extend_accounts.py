@@ -50,6 +50,9 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_account_tokens_account_id"), "account_tokens", ["account_id"], unique=False
     )
+    op.create_index(
+        op.f("ix_account_tokens_expires_at"), "account_tokens", ["expires_at"], unique=False
+    )
     op.add_column(
         "accounts", sa.Column("email_verified_at", sa.TIMESTAMP(timezone=True), nullable=True)
     )
@@ -71,6 +74,7 @@ def downgrade() -> None:
     op.drop_column("sessions", "user_agent")
     op.drop_column("sessions", "previous_digest")
     op.drop_column("accounts", "email_verified_at")
+    op.drop_index(op.f("ix_account_tokens_expires_at"), table_name="account_tokens")
     op.drop_index(op.f("ix_account_tokens_account_id"), table_name="account_tokens")
     op.drop_table("account_tokens")
     op.drop_index(op.f("ix_mails_due_at"), table_name="mails")
