@@ -11,6 +11,7 @@ from app.mail.definition import Message
 from app.mail.settings import MailSettings
 
 DEFAULT_LANGUAGE = "en"
+MAX_LANGUAGES = 10  # of a request: each one is a look-up of files in the event loop
 
 
 class Templates:
@@ -65,7 +66,7 @@ class Templates:
 
 
 def preferred_languages(header: str) -> list[str]:
-    """Return the primary languages of a header Accept-Language, the preferred one first."""
+    """Return the first primary languages of a header Accept-Language, the preferred one first."""
     weighted: list[tuple[float, str]] = []
     for item in header.split(","):
         tag, _, weight = item.partition(";q=")
@@ -75,4 +76,5 @@ def preferred_languages(header: str) -> list[str]:
                 weighted.append((float(weight or 1), language))
             except ValueError:
                 continue
-    return [language for _, language in sorted(weighted, key=lambda item: -item[0])]
+    preferred = sorted(weighted, key=lambda item: -item[0])
+    return list(dict.fromkeys(language for _, language in preferred))[:MAX_LANGUAGES]

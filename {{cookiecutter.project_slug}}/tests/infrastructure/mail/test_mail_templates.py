@@ -76,7 +76,7 @@ def test_link_has_the_token_in_its_fragment_and_values_are_escaped() -> None:
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ("de-AT,de;q=0.9,en;q=0.8", ["de", "de", "en"]),
+        ("de-AT,de;q=0.9,en;q=0.8", ["de", "en"]),
         ("en;q=0.1, fr", ["fr", "en"]),
         ("", []),
         (";q=1,de;q=", ["de"]),
@@ -84,3 +84,8 @@ def test_link_has_the_token_in_its_fragment_and_values_are_escaped() -> None:
 )
 def test_preferred_language_comes_first(header: str, expected: list[str]) -> None:
     assert preferred_languages(header) == expected
+
+
+def test_number_of_languages_is_limited() -> None:
+    tags = [f"{first}{second}" for first in "abcdef" for second in "abcdef"]
+    assert preferred_languages(",".join(tags)) == tags[:10]
