@@ -124,8 +124,9 @@ async def _run(context: WorkerContext, job: Job, record: Row[Any]) -> None:
                 has_begun = session.in_transaction()
                 if has_begun and await session.scalar(states.SUCCEED, values) is None:
                     raise NotRunning
-        if not (has_begun or await _succeed(context, record.id, result)):
-            raise NotRunning
+    # Outside of the time limit, because a late UPDATE would end the next attempt.
+    if not (has_begun or await _succeed(context, record.id, result)):
+        raise NotRunning
     duration_ms = round((time.perf_counter() - started) * 1000, 2)
     log.info("job done", result=result, duration_ms=duration_ms)
 

@@ -11,7 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from aiosmtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
+from aiosmtplib import (
+    SMTPException,
+    SMTPRecipientRefused,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
 from sqlalchemy import Executable, Row, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 
@@ -89,8 +94,9 @@ class MailSender:
                 await self._send(database, self._transport, record)
         except (SMTPException, OSError) as error:
             # The text of an SMTP error has the address, so the log has the codes only.
-            codes = _codes(error)
-            is_refused = bool(codes) and min(codes) >= PERMANENT
+            refused = [one.code for one in _refused_recipients(error)]
+            codes = [error.code] if isinstance(error, SMTPResponseException) else refused
+            is_refused = bool(refused) and min(refused) >= PERMANENT
             reason = type(error).__name__
             await _end_attempt(database, record, reason, codes=codes, is_refused=is_refused)
         except Exception as error:
@@ -115,11 +121,13 @@ class MailSender:
             )
 
 
-def _codes(error: Exception) -> list[int]:
-    """Return the codes with which the server refused the recipient or the content."""
-    if isinstance(error, SMTPRecipientsRefused):
-        return [refused.code for refused in error.recipients]
-    return [error.code] if isinstance(error, SMTPDataError) else []
+def _refused_recipients(error: Exception) -> list[SMTPRecipientRefused]:
+    """Return the refusals of the recipient.
+
+    Those of the log-in, the sender or the content have a cause that the operator can remove. Mail
+    providers refuse a sender that is not confirmed only after the content.
+    """
+    return error.recipients if isinstance(error, SMTPRecipientsRefused) else []
 
 
 async def _end_attempt(

@@ -125,11 +125,10 @@ async def test_temporary_failure_is_retried_with_the_same_message_id(
     assert [mail["Message-ID"] for mail in server.mails] == [f"<{ids[0]}@localhost>"]
 
 
-@pytest.mark.parametrize("command", ["RCPT", "DATA"])
 async def test_refused_recipient_is_logged_without_the_address_and_not_retried(
-    database: Database, sender: MailSender, server: SmtpServer, lines: Lines, command: str
+    database: Database, sender: MailSender, server: SmtpServer, lines: Lines
 ) -> None:
-    server.replies[command] = f"550 5.1.1 <{ADDRESS}>: no such user"
+    server.replies["RCPT"] = f"550 5.1.1 <{ADDRESS}>: no such user"
     await store(database)
     assert await sender.send_next(database)
     assert await fetch(database, MAILS) == []
@@ -149,16 +148,23 @@ async def test_mail_is_retried_when_the_server_is_down(
     assert len(await fetch(database, MAILS)) == 1
 
 
-@pytest.mark.parametrize("command", ["AUTH", "MAIL"])
+@pytest.mark.parametrize(("command", "code"), [("AUTH", 535), ("MAIL", 550), ("DATA", 554)])
 async def test_refused_sender_is_retried(
-    database: Database, database_url: str, server: SmtpServer, command: str
+    database: Database,
+    database_url: str,
+    server: SmtpServer,
+    lines: Lines,
+    command: str,
+    code: int,
 ) -> None:
-    """A wrong password is corrected by the operator, so that no mail is lost."""
-    server.replies[command] = "535 5.7.8 refused"
+    """The operator corrects a wrong password or confirms the sender, so no mail is lost."""
+    server.replies[command] = f"{code} 5.7.8 refused"
     values = server.values | {"smtp_username": "app", "smtp_password": "wrong"}
     await store(database)
     assert await MailSender(settings_for(database_url, **values)).send_next(database)
     assert len(await fetch(database, MAILS)) == 1
+    (line,) = [line for line in lines() if line["message"] == "mail will be retried"]
+    assert line["codes"] == [code]
 
 
 async def test_mail_that_fails_for_good_is_kept_for_the_retention(
