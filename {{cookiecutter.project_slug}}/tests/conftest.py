@@ -159,6 +159,8 @@ def settings_for(database_url: str, **values: object) -> Settings:
     """
     waits = ("database_connect_timeout_seconds", "database_pool_timeout_seconds")
     values = dict.fromkeys(waits, 60) | values
+    # Loggers keep the format of their first line, and other tests in this process read JSON.
+    values = {"log_format": "json"} | values
     values = {"environment": "test", "database_url": database_url} | values
     values = {"redis_url": os.environ.get("TEST_REDIS_URL")} | values  # option: redis
     values = {"rate_limit": "1000000/second"} | values  # option: rate_limit
@@ -259,6 +261,7 @@ def lines(settings: Settings, capfdbinary: pytest.CaptureFixture[bytes]) -> Iter
         return [json.loads(line) for line in out.splitlines()]
 
     yield read
+    configure_logs(settings)  # the test may have set another format
     logging.captureWarnings(capture=False)
     logging.root.handlers[:], logging.root.level = before
 

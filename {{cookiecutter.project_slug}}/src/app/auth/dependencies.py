@@ -35,6 +35,6 @@ def Requires(*permissions: str) -> Any:  # noqa: N802 - used like Depends()
     """Require permissions: use it in the route's `dependencies`, or with Annotated[Identity, ...].
 
     Args:
-        permissions: as in "bookmarks:write". The sender needs all of them.
+        permissions: as in "orders:write". The sender needs all of them.
     """
     return Security(_check_permissions, scopes=permissions)

@@ -155,10 +155,10 @@ async def test_keys_of_a_disabled_account_are_refused_until_it_is_enabled(
 async def test_key_cannot_have_more_than_its_account(
     anonymous_client: AsyncClient, headers: Any
 ) -> None:
-    new = NEW | {"scopes": ["accounts:read", "bookmarks:burn"]}
+    new = NEW | {"scopes": ["accounts:read", "orders:burn"]}
     refused = await anonymous_client.post(URL, json=new, headers=headers)
     assert is_problem(refused, 422, "scope-not-allowed")
-    assert "bookmarks:burn" in refused.json()["detail"]
+    assert "orders:burn" in refused.json()["detail"]
 
 
 async def test_rotated_key_stays_valid_during_the_overlap(

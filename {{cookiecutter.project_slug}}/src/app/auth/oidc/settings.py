@@ -45,7 +45,7 @@ def parse_permissions(entries: list[str]) -> Mapping[str, frozenset[str]]:
         if match is None:
             raise ValueError(
                 f"{entry!r} is invalid: write name=permission, or several permissions with spaces "
-                "between, as in editor=bookmarks:read bookmarks:write"
+                "between, as in editor=orders:read orders:write"
             )
         if match["name"] in found:
             raise ValueError(f"two entries have the name {match['name']}")
@@ -89,7 +89,7 @@ class OidcSettings(EnvironmentSettings):
     oidc_permissions: Annotated[Items, AfterValidator(_check_permissions)] = Field(
         [],
         description="Permissions of scopes and roles, comma-separated: "
-        "editor=bookmarks:read bookmarks:write. Every scope and role is a permission itself.",
+        "editor=orders:read orders:write. Every scope and role is a permission itself.",
         json_schema_extra=production_value("Leave it out, if scopes are permissions already."),
     )
     oidc_accept_id_tokens: bool = Field(

@@ -192,7 +192,7 @@ async def test_every_audience_of_the_settings_is_accepted() -> None:
     ("settings", "claims", "permissions"),
     [
         ({}, {}, set()),
-        ({}, {"scope": "openid bookmarks:write"}, {"openid", "bookmarks:write"}),
+        ({}, {"scope": "openid orders:write"}, {"openid", "orders:write"}),
         ({}, {"scp": ["a", "b"], "roles": ["c"], "permissions": ["d"]}, {"a", "b", "c", "d"}),
         ({}, {"scope": 1, "scp": {"a": 1}, "roles": [1, None, "b"]}, {"b"}),
         ({}, {"realm_access": {"roles": ["admin"]}}, set()),
@@ -208,9 +208,9 @@ async def test_every_audience_of_the_settings_is_accepted() -> None:
             {"admin"},
         ),
         (
-            {"oidc_permissions": ["editor=bookmarks:read bookmarks:write", "admin=all"]},
+            {"oidc_permissions": ["editor=orders:read orders:write", "admin=all"]},
             {"roles": ["editor"]},
-            {"editor", "bookmarks:read", "bookmarks:write"},
+            {"editor", "orders:read", "orders:write"},
         ),
     ],
 )
