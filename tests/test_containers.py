@@ -752,7 +752,7 @@ def test_volume_too_small_for_a_database_is_reported(
 # --- the files ------------------------------------------------------------------------------------
 
 
-# Services that publish a port, by compose files.
+# Services that publish a port, by compose files. Those of the option `accounts` are among them.
 PUBLISHED = {
     ("compose.yaml",): {"grafana", "prometheus", "proxy"},
     ("compose.yaml", "compose.dev.yaml"): {"grafana", "mail", "prometheus", "proxy"},
@@ -764,10 +764,12 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.usefixtures("docker_engine")
 @pytest.mark.parametrize(("files", "published"), PUBLISHED.items(), ids="+".join)
 def test_compose_files_are_valid_and_publish_loopback_only(
-    project: Path, files: tuple[str, ...], published: set[str]
+    bake: Bake, tmp_path: Path, files: tuple[str, ...], published: set[str]
 ) -> None:
+    project = bake(auth="accounts").copy_to(tmp_path / "example-service")
     config = json.loads(
         Stack(project, files).compose("--profile", "*", "config", "--format", "json")
     )
