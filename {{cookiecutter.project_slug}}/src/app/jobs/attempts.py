@@ -77,7 +77,7 @@ async def attempt(context: WorkerContext, job_id: uuid.UUID) -> float | None:
         except NotRunning:
             outcome = "repeated"
             log.info("job was done before")
-        except Exception as error:
+        except Exception as error:  # a job may raise any error
             fail(span, type(error).__qualname__)  # option: tracing
             problem = _problem(error)
             is_permanent = isinstance(error, ServiceError) and not isinstance(error, TEMPORARY)

@@ -87,7 +87,7 @@ class _Background:
     def run(self) -> None:
         try:
             asyncio.run(self._run())
-        except Exception:
+        except Exception:  # an error of the thread ends the process
             log.exception("worker failed")
             self.has_failed = True
             os.kill(os.getpid(), signal.SIGTERM)

@@ -68,5 +68,5 @@ async def _sweep(
                 await sender.delete_failed(database)
         except Unavailable:
             pass  # logged already; the next sweep tries again
-        except Exception:
-            log.exception("mails not swept")  # the next sweep tries again
+        except Exception:  # the sweep must not end; the next one tries again
+            log.exception("mails not swept")

@@ -99,7 +99,7 @@ class MailSender:
             is_refused = bool(refused) and min(refused) >= PERMANENT
             reason = type(error).__name__
             await _end_attempt(database, record, reason, codes=codes, is_refused=is_refused)
-        except Exception as error:
+        except Exception as error:  # a feature composes it, and may raise any error
             log.exception("mail not composed", mail=record.name, mail_id=str(record.id))
             await _end_attempt(database, record, type(error).__name__)
         else:

@@ -127,8 +127,8 @@ class LiveProcesses(Collector):
             for metric in ProcessCollector(registry=None, pid=partial(str, pid)).collect():
                 empty = Metric(metric.name, metric.documentation, metric.type)
                 family = families.setdefault(metric.name, empty)
-                # Samples are named tuples, whose documented method begins with an underscore.
-                family.samples += [s._replace(labels={"pid": pid}) for s in metric.samples]
+                for sample in metric.samples:
+                    family.add_sample(sample.name, {"pid": pid}, sample.value)
         return families.values()
 
 
