@@ -59,6 +59,7 @@ OWNED = {
         "tests/support/oidc_provider.py",
     ),
     "metrics": (
+        "deploy/kubernetes/components/monitoring",
         "docs/monitoring.md",
         "observability",
         "src/app/jobs/metrics.py",
@@ -86,6 +87,7 @@ OWNED = {
         "tests/processes/test_passage_dimensions.py",
     ),
     "redis": (
+        "deploy/kubernetes/overlays/local/cache.yaml",
         "src/app/cache",
         "src/app/dev/valkey.py",
         "src/app/tracing/redis.py",
@@ -119,6 +121,8 @@ OWNED = {
         "tests/support/trace_collector.py",
     ),
     "worker": (
+        "deploy/kubernetes/components/worker",
+        "deploy/kubernetes/components/worker-scaling",
         "docs/jobs.md",
         "observability/grafana/dashboards/jobs.json",
         "src/app/features/bookmarks/imports.py",
@@ -195,6 +199,7 @@ OWNED = {
         "scripts/deploy_to_render.py",
         "tests/infrastructure/scripts/test_deploy_to_render.py",
     ),
+    "kubernetes": ("deploy",),
 }
 
 CHOICES = ("auth", "worker", "ci", "deploy")  # questions with other answers than yes and no

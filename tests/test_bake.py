@@ -53,7 +53,7 @@ EVERY_COMBINATION = [
     for number, values in enumerate(itertools.product(*(CHOICES[o] for o in OPTIONS)))
 ]
 COMBINATIONS = [row for row in EVERY_COMBINATION if is_supported(row)]
-COUNTS = (6912, 10368)  # valid combinations, all combinations
+COUNTS = (9216, 13824)  # valid combinations, all combinations
 PARTS = 2  # of the valid combinations, for two workers; most files of one are not in the other
 # Words that a project without the option must not contain.
 RESIDUE = {
@@ -78,6 +78,7 @@ RESIDUE = {
     ),
     "sentry": re.compile(r"sentry|error.tracking|\bdsn\b", re.IGNORECASE),
     "railway": re.compile(r"railway", re.IGNORECASE),
+    "kubernetes": re.compile(r"kubernetes|kubectl|kustomiz", re.IGNORECASE),
     "render": re.compile(
         r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
     ),
