@@ -62,6 +62,8 @@ OWNED = {
         "deploy/kubernetes/components/monitoring",
         "docs/monitoring.md",
         "observability",
+        "scripts/make_prometheus_rule.py",
+        "tests/infrastructure/scripts/test_make_prometheus_rule.py",
         "src/app/jobs/metrics.py",
         "tests/infrastructure/jobs/test_job_metrics.py",
         "tests/processes/test_worker_metrics.py",
@@ -137,6 +139,7 @@ OWNED = {
         "tests/features/bookmarks/test_bookmark_jobs.py",
         "tests/processes/test_webhook_jobs.py",
         "tests/infrastructure/jobs",
+        "tests/infrastructure/kubernetes/test_worker_manifests.py",
         "tests/infrastructure/sentry/test_sentry_jobs.py",
         "tests/infrastructure/tracing/test_tracing_jobs.py",
         "tests/processes/test_job_commands.py",
@@ -199,7 +202,14 @@ OWNED = {
         "scripts/deploy_to_render.py",
         "tests/infrastructure/scripts/test_deploy_to_render.py",
     ),
-    "kubernetes": ("deploy",),
+    "kubernetes": (
+        "deploy",
+        "docs/deployment/kubernetes.md",
+        "scripts/make_prometheus_rule.py",
+        "tests/infrastructure/kubernetes",
+        "tests/infrastructure/scripts/test_make_prometheus_rule.py",
+        "tests/support/manifests.py",
+    ),
 }
 
 CHOICES = ("auth", "worker", "ci", "deploy")  # questions with other answers than yes and no

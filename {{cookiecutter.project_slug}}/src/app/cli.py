@@ -118,6 +118,7 @@ def renumber(files: tuple[str, ...]) -> None:
 @main.command()
 def check() -> None:
     """Report problems of settings, connections and schema. Exit code 1 if there is one."""
+    from app.connection_budget import compare_connections
     from app.main import create_app
 
     async def run(settings: Settings) -> bool:
@@ -126,9 +127,15 @@ def check() -> None:
             assert state is not None
             state["health"].extend_timeouts()
             components = await state["health"].components()
+            is_reachable = components["database"].status == "ok"
+            database = state["database"]
+            budget = await compare_connections(settings, database) if is_reachable else None
         for name, component in components.items():
             _report(name, component.status, component.reason or f"{component.latency_ms} ms")
-        return all(component.status == "ok" for component in components.values())
+        if budget:
+            _report("connections", "ok" if budget.is_kept else "failed", budget.detail)
+        is_kept = budget is None or budget.is_kept
+        return is_kept and all(component.status == "ok" for component in components.values())
 
     with load_command_settings(logs=False) as settings:
         # The report has every problem, so warnings would repeat it.

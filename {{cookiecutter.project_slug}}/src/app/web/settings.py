@@ -35,6 +35,15 @@ class WebSettings(EnvironmentSettings):
     web_concurrency: int = Field(
         1, ge=1, le=64, description="Server processes. One per container is best: scale containers."
     )
+    max_replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Most replicas that run at once, also during a deployment. With it, `app "
+        "check` compares the connections of all replicas with PostgreSQL's max_connections.",
+        json_schema_extra=production_value(
+            "The largest number that the platform may start, with those of a deployment."
+        ),
+    )
     allowed_hosts: Names = Field(
         ["*"],
         description="Host names served, comma-separated; *.example.com matches subdomains. "
