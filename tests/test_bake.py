@@ -265,7 +265,7 @@ def parse(files: Texts) -> None:
             case ".json":
                 json.loads(text)
             case ".yml" | ".yaml":
-                yaml.load(text, yaml.CSafeLoader)
+                list(yaml.load_all(text, yaml.CSafeLoader))
             case ".sh":
                 subprocess.run(["sh", "-n"], input=text, text=True, check=True)
         if path == "Makefile":

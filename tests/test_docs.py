@@ -32,6 +32,7 @@ BAKES: dict[str, dict[str, object]] = {
         "ci": "gitlab",
         "deploy": "render",
     },
+    "everything on Kubernetes": {**EVERY_OPTION, "deploy": "kubernetes"},
     "nothing": NO_OPTION,
 }
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -41,7 +42,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Paths in the docs that do not exist in every project.
 ORDERS = ("__init__", "models", "schemas", "errors", "service", "jobs", "routes")
 MADE_LATER = {
-    *("src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json"),
+    *("src/app/tags/models.py", "uv.lock", ".env", ".data/", "jobs.py", ".cruft.json", "fly.toml"),
+    "deploy/kubernetes/secrets/production.env",
     *(f"src/app/features/orders/{name}.py" for name in ORDERS),
     *("tests/features/orders/test_orders.py", "tests/features/orders/test_order_jobs.py"),
     *(f"src/app/features/products/{name}.py" for name in ORDERS),
@@ -336,6 +338,10 @@ ADD_A_FEATURE = "tests/test_add_a_feature.py::test_feature_of_the_docs_page_pass
 CALL_ANOTHER_SERVICE = (
     "tests/test_call_another_service.py::test_client_of_the_docs_page_passes_all_checks"
 )
+ROLLED_OUT = NotAsWritten(
+    "a stand-in replaces kind, and the cluster has older API versions",
+    "tests/test_kubernetes_page.py::test_commands_of_the_page_work_in_their_order",
+)
 ADD_A_SETTING = "tests/test_add_a_setting.py::test_setting_of_the_docs_page_passes_all_checks"
 # The kind or the test of a block of commands, by page and first line, and of a make target.
 BLOCKS: dict[tuple[str, str], str | NotAsWritten] = {
@@ -433,6 +439,31 @@ BLOCKS: dict[tuple[str, str], str | NotAsWritten] = {
     ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): PLAIN,
     ("docs/deployment/ci-cd.md", "uv run python scripts/check_rollback.py HEAD"): PLAIN,
     ("docs/deployment/troubleshooting.md", "uv run app check"): PLAIN,
+    **dict.fromkeys(
+        [
+            ("docs/deployment/kubernetes.md", beginning)
+            for beginning in (
+                "kind create cluster",
+                "make image",
+                "kind delete cluster",
+                "kubectl apply -k deploy/kubernetes/administration",
+                "kubectl create secret generic example-service",
+                "kubectl create secret docker-registry registry",
+                "kubectl rollout restart deployment/example-service",
+                "kubectl delete job example-service-migration",
+                "kubectl apply -k deploy/kubernetes/overlays/production",
+                "kubectl rollout undo deployment/example-service",
+                "kubectl exec deployment/example-service",
+                "kubectl logs",
+                "kubectl create job backup-now",
+            )
+        ],
+        ROLLED_OUT,
+    ),
+    ("docs/deployment/kubernetes.md", "uv run python scripts/make_prometheus_rule.py"): (
+        f"{TEMPLATE}/tests/infrastructure/scripts/test_make_prometheus_rule.py::"
+        "test_script_writes_the_rule_of_changed_alerts"
+    ),
     ("docs/deployment/backup.md", 'pg_dump "$DATABASE_URL"'): RESTORED,
     ("docs/deployment/backup.md", 'createdb --maintenance-db="$DATABASE_URL" restored'): RESTORED,
     ("docs/deployment/backup.md", "docker compose up --build --wait"): CONTAINERS,

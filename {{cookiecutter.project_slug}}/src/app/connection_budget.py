@@ -35,10 +35,9 @@ def needed_connections(settings: Settings, replicas: int) -> tuple[int, str]:
     size = settings.database_pool_size
     needed = replicas * processes * (size + PROBE_CONNECTIONS)
     summands = f"{replicas} replicas x {processes} x ({size} + {PROBE_CONNECTIONS})"
-    needed += settings.max_workers * settings.worker_connections  # option: worker
-    summands += (
-        f" + {settings.max_workers} workers x {settings.worker_connections}"  # option: worker
-    )
+    workers, of_worker = settings.max_workers, settings.worker_connections  # option: worker
+    needed += workers * of_worker  # option: worker
+    summands += f" + {workers} workers x {of_worker}"  # option: worker
     return needed, f"{summands} = {needed}"
 
 

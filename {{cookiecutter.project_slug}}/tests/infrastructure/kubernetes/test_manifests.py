@@ -1,6 +1,6 @@
 """The manifests of Kubernetes, compared with the settings."""
 
-import uuid  # option: accounts
+import uuid
 from math import ceil
 
 import pytest
@@ -10,6 +10,8 @@ from pydantic import SecretStr
 from app.settings import Settings
 from manifests import ENVIRONMENTS, TEMPLATE, load, names_in, values_of
 from processes import ROOT
+
+PASSWORD = uuid.uuid4().hex
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -29,9 +31,9 @@ def test_config_map_is_accepted_by_the_settings_and_has_no_secret(
     secrets = [name for name in values if "Secret" in str(fields[name.lower()].annotation)]
     assert secrets == []
     # Values of the Secret, in the form that production accepts.
-    secret = {"DATABASE_URL": "postgresql://app:a-real-one@database/app"}
-    secret |= {"AUTH_KEYS": "first:" + uuid.uuid4().hex}  # option: accounts
-    secret |= {"SMTP_USERNAME": "service", "SMTP_PASSWORD": "a-real-one"}  # option: accounts
+    secret = {"DATABASE_URL": f"postgresql://app:{PASSWORD}@database/app"}
+    secret |= {"AUTH_KEYS": "first:" + PASSWORD}  # option: accounts
+    secret |= {"SMTP_USERNAME": "service", "SMTP_PASSWORD": PASSWORD}  # option: accounts
     for name, value in {**values, **secret}.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)

@@ -1,0 +1,140 @@
+"""The commands of docs/deployment/kubernetes.md, in their order, on the cluster of KUBECONFIG.
+
+A stand-in replaces kind, because the cluster runs the images of the local Docker engine. The
+cluster has no operators, so the project has no monitoring. See kubectl_for_cluster.py for the API
+versions.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Bake
+from engine import docker, free_port
+from kubernetes import attempt_kubectl, kubectl
+from test_docs import shell_blocks
+from test_kubernetes_pipelines import delete
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.kubernetes,
+    pytest.mark.usefixtures("docker_engine", "cluster"),
+]
+
+LOCAL, PRODUCTION = "example-service-local", "example-service-production"
+NAMESPACES = (LOCAL, PRODUCTION, "example-service-staging")
+PAGE = Path("docs", "deployment", "kubernetes.md")
+PASSWORD = "of-this-test"
+URL = f"postgresql://production:{PASSWORD}@database.{LOCAL}/production"
+# The pods of both environments do not fit on a node with two cores.
+FIRST_ENVIRONMENT = "deployments,horizontalpodautoscalers"
+
+
+class Page:
+    """A project, and the blocks of its page that were not run yet."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self.project = project
+        self.blocks = shell_blocks((project / PAGE).read_text(encoding="utf-8"))
+        self.port = str(free_port())
+        folder.mkdir()
+        self.calls = folder / "calls"
+        for name, script in {
+            "kind": f'echo "$@" >> {self.calls}',
+            "kubectl": f'PATH="{os.environ["PATH"]}" exec {sys.executable} '
+            f'{Path(__file__).with_name("kubectl_for_cluster.py")} "$@"',
+        }.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+            (folder / name).chmod(0o755)
+        self.environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+        self.environment["KUBECONFIG"] = str(folder / "kubeconfig")  # the page sets a namespace
+        view = kubectl("config", "view", "--raw", "--flatten")
+        (folder / "kubeconfig").write_text(view, encoding="utf-8")
+
+    def run(self, beginning: str) -> str:
+        """Run the next block, which begins with these words, and return its output."""
+        block = self.blocks.pop(0)
+        assert block.startswith(beginning), block
+        # Programs in the background end with the block.
+        script = f"trap 'kill $(jobs -p) 2>&-' EXIT\n{block}".replace("8000", self.port)
+        result = subprocess.run(
+            ["bash", "-ec", script],
+            cwd=self.project, env=self.environment,
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+
+@pytest.fixture
+def page(bake: Bake, tmp_path: Path) -> Iterator[Page]:
+    for namespace in NAMESPACES:
+        assert attempt_kubectl("get", "namespace", namespace).returncode, f"{namespace} exists"
+    project = bake(lock=True, deploy="kubernetes", metrics=False, redis=False).copy_to(
+        tmp_path / "example-service"
+    )
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "First"]):
+        subprocess.run([*git, *arguments], cwd=project, check=True)
+    yield Page(project, tmp_path / "bin")
+    for namespace in NAMESPACES:
+        delete(namespace)
+    docker("image", "rm", "--force", "example-service:local")
+
+
+def test_commands_of_the_page_work_in_their_order(page: Page) -> None:
+    assert '"status":"ready"' in page.run("kind create cluster")
+    page.run("make image")
+    kubectl("rollout", "status", "deployment/example-service", "--namespace", LOCAL)
+    page.run("kind delete cluster")
+    assert page.calls.read_text(encoding="utf-8").splitlines() == [
+        "create cluster",
+        *["load docker-image example-service:local"] * 2,
+        "delete cluster",
+    ]
+    for statement in (
+        f"CREATE ROLE production LOGIN PASSWORD '{PASSWORD}'",
+        "CREATE DATABASE production OWNER production",
+    ):
+        psql = ("psql", "--username=app", "--command", statement)
+        kubectl("exec", "database-0", "--namespace", LOCAL, "--", *psql)
+    kubectl("delete", FIRST_ENVIRONMENT, "--all", "--namespace", LOCAL)
+
+    page.run("kubectl apply -k deploy/kubernetes/administration")
+    write_secret(page.project)
+    page.run("kubectl create secret generic example-service")
+    name_local_image(page.project)
+    page.run("kubectl create secret docker-registry registry")
+    restart = page.blocks.pop(0)  # after the first deployment
+    page.run("kubectl delete job example-service-migration")
+    page.run("kubectl apply -k deploy/kubernetes/overlays/production")
+    page.blocks.insert(0, restart)
+    page.run("kubectl rollout restart deployment/example-service")
+    page.run("kubectl rollout undo deployment/example-service")
+    report = page.run("kubectl exec deployment/example-service")
+    assert "connections ok " in report
+    assert '"message":"ready"' in page.run("kubectl logs")
+    assert ".dump" in page.run("kubectl create job backup-now")
+    assert page.blocks == []
+
+
+def write_secret(project: Path) -> None:
+    folder = project / "deploy" / "kubernetes" / "secrets"
+    text = (folder / "secret.env.template").read_text(encoding="utf-8")
+    text = text.replace("DATABASE_URL=", f"DATABASE_URL={URL}")
+    (folder / "production.env").write_text(text, encoding="utf-8")
+    status = ["git", "status", "--porcelain", "--untracked-files=all"]
+    result = subprocess.run(status, cwd=project, check=True, capture_output=True, text=True)
+    assert result.stdout == "", "Git ignores the values"
+
+
+def name_local_image(project: Path) -> None:
+    """Add the image to the overlay, as the page describes, with the one of this machine."""
+    path = project / "deploy" / "kubernetes" / "overlays" / "production" / "kustomization.yaml"
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    overlay["images"] = [{"name": "example-service", "newTag": "local"}]
+    path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
