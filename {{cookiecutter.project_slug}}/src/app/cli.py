@@ -18,6 +18,7 @@ from app.command_settings import load_command_settings
 from app.database_commands import db, migrate, migrate_or_exit, psql, seed
 from app.logging.setup import configure_logs
 from app.mail.commands import mails  # option: accounts
+from app.mail.development import catch_mails  # option: accounts
 from app.settings import Settings, load_settings, unknown_variables
 from app.worker_commands import jobs, worker  # option: worker
 
@@ -68,6 +69,8 @@ def dev(*, reload: bool) -> None:
         settings = load_settings()
         migrate_or_exit(settings)
         log.info("database", url=without_password(direct_url(settings)), psql="uv run app psql")
+        caught = catch_mails(settings, settings.port)  # option: accounts
+        click.get_current_context().with_resource(caught)  # option: accounts
         _serve(settings, reload=reload)
 
 

@@ -8,7 +8,7 @@ from app.db.session import open_database
 from app.jobs.metrics import JobMetrics  # option: metrics
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig, WorkerContext
-from app.mail.jobs import mail_jobs  # option: accounts
+from app.mail.jobs import catch_mails_of_worker, mail_jobs  # option: accounts
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings
 from app.tracing.setup import open_tracing  # option: tracing
@@ -36,7 +36,8 @@ async def open_worker_context(
         database = await enter(open_database(own))
         tracer = await enter(open_tracing(settings, {"database": database}))  # option: tracing
         jobs = find_jobs()
-        jobs |= mail_jobs(settings)  # option: accounts
+        mail = await enter(catch_mails_of_worker(settings, settings.port))  # option: accounts
+        jobs |= mail_jobs(mail)  # option: accounts
         yield WorkerContext(
             database,
             jobs,

@@ -1,8 +1,6 @@
-"""Send mails with SMTP, or keep them in a folder in development."""
+"""Send mails with SMTP."""
 
-import asyncio
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Protocol
 
 import aiosmtplib
@@ -11,8 +9,6 @@ import structlog
 from app.mail.settings import MailSettings
 
 log = structlog.get_logger()
-
-FOLDER = Path(".data/mail")
 
 
 class Transport(Protocol):
@@ -40,24 +36,10 @@ class SmtpTransport:
         )
 
 
-class FolderTransport:
-    """Keep mails in files of the form .eml, which mail programs open."""
-
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
-
-    async def send(self, message: EmailMessage) -> None:
-        path = self._folder / f"{message['Message-ID'].strip('<>').partition('@')[0]}.eml"
-        await asyncio.to_thread(self._write, path, message.as_bytes())
-        log.info("mail caught", subject=message["Subject"], show="uv run app mails")
-
-    def _write(self, path: Path, content: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
 def create_transport(settings: MailSettings) -> Transport | None:
-    """Return the transport of the settings. Tests without a server have none: mails stay stored."""
+    """Return the transport of the settings. Without a server there is none: mails stay stored."""
     if settings.smtp_host is not None:
         return SmtpTransport(settings)
-    return FolderTransport() if settings.is_development else None
+    if settings.is_development:
+        log.warning("mails are not sent", reason="SMTP_HOST is missing")
+    return None
