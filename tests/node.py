@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def npx(*command: str | Path, package: str, folder: Path) -> str:
     """
     packages = ("--package", NODE, "--package", package)
     return run(["npx", "--yes", *packages, "--", *command], folder)
+
+
+def unpack(package: str, folder: Path) -> Path:
+    """Return a folder with the files of a Node package, which is not installed."""
+    run(["npm", "pack", "--silent", package], folder)
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    return folder / "package"
 
 
 def run(command: list[str | Path], folder: Path) -> str:
