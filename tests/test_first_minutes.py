@@ -121,7 +121,7 @@ def test_readme_commands_bake_and_serve(repository: Path, tmp_path: Path) -> Non
 
 def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> None:
     project = bake(lock=True, auth="accounts").copy_to(tmp_path / "project")
-    *by_hand, make_secret = blocks(project / "docs" / "accounts.md")
+    *by_hand, make_secret, _mailpit = blocks(project / "docs" / "accounts.md")
     uv_run = ["uv", "run", "--quiet", "--no-python-downloads", "--python", sys.executable]
     env = environment(tmp_path)
     secret = run_script(make_secret, project, env)
@@ -141,6 +141,8 @@ def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> No
     with serving([*uv_run, "app", "dev"], project, env) as url:
         script = "\n".join(after_the_mails(by_hand)).replace("http://localhost:8000", url)
         printed = run_script(script, project, env)
+        with urllib.request.urlopen(page_of_mails(env), timeout=30) as page:
+            assert page.read().decode().count("hopper@navy.example") == 1
     documents = re.findall(r"{.*?}(?=[{n]|$)", printed)
     registered, me, *_, exported = [json.loads(found) for found in documents]
     assert registered == me
@@ -150,13 +152,22 @@ def test_commands_of_the_accounts_page_succeed(bake: Bake, tmp_path: Path) -> No
     assert processes_of(project) == []
 
 
+def page_of_mails(env: dict[str, str]) -> str:
+    """Return the URL that a serving `app dev` has printed."""
+    log = Path(env["TMPDIR"], "serving.log").read_text()
+    found = re.search(r"\bpage=(http://localhost:\d+)", log)
+    assert found is not None, log
+    return found[1]
+
+
 def after_the_mails(commands: list[str]) -> Iterator[str]:
     """Let each block that prints a mail wait until the service has sent it."""
     count = 0
     for block in commands:
         if "app mails" in block:
             count += 1
-            yield f'until [ "$(ls .data/mail | wc -l)" -ge {count} ]; do sleep 0.1; done'
+            listing = "find .data -path '.data/mail/*.eml' | wc -l"
+            yield f'until [ "$({listing})" -ge {count} ]; do sleep 0.1; done'
         yield block
 
 

@@ -27,8 +27,8 @@ def _check_url(url: str) -> str:
 class MailSettings(EnvironmentSettings):
     smtp_host: str | None = Field(
         None,
-        description="SMTP server. Without it, development keeps mails in .data/mail/: app mails "
-        "prints them.",
+        description="SMTP server. Without it, app dev catches mails and shows them on a page: see "
+        "docs/accounts.md.",
         json_schema_extra=production_value("The mail provider shows it.", required=True),
     )
     smtp_port: int = Field(
@@ -64,7 +64,7 @@ class MailSettings(EnvironmentSettings):
     mail_link_url: Annotated[str, AfterValidator(_check_url)] = Field(
         "http://localhost:3000/account",
         description="Page of the frontend that links in mails open. Its fragment has the action "
-        "and the token.",
+        "and the token. While app dev catches mails, the default is a page of its own.",
         json_schema_extra=production_value("An https:// URL of the frontend.", required=True),
     )
 

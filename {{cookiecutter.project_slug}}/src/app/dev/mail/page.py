@@ -36,7 +36,11 @@ MAIL_POLICY = (
     "style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'self'"
 )
 
-_templates = Environment(loader=PackageLoader("app.dev.mail"), autoescape=True)
+_templates = Environment(
+    autoescape=True,
+    line_statement_prefix="%",
+    loader=PackageLoader("app.dev.mail"),
+)
 
 
 def create_page(service_url: str) -> Starlette:

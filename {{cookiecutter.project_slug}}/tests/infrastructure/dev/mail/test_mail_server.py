@@ -1,4 +1,4 @@
-"""The mail server of `app dev`, and that of a worker."""
+"""The mail server of `app dev`."""
 
 import os
 import socket
@@ -8,10 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.dev.mail.folder import find_mails
 from app.dev.mail.server import PAGE_PORT_OFFSET, page_port
 from app.mail.development import catch_mails
-from app.mail.jobs import catch_mails_of_worker  # option: worker
 from app.mail.settings import MailSettings
 from app.mail.transport import create_transport
 from processes import get
@@ -95,11 +93,3 @@ def test_no_mail_is_caught_outside_of_development_or_with_a_server(
 
 def test_mails_stay_stored_without_a_server() -> None:
     assert create_transport(MailSettings()) is None
-
-
-async def test_mails_of_a_worker_are_caught() -> None:  # option: worker
-    async with catch_mails_of_worker(MailSettings(), 8000) as settings:  # option: worker
-        await send(settings)  # option: worker
-    (mail,) = find_mails()  # option: worker
-    assert mail.message["To"] == "größe@navy.example"  # option: worker
-    assert settings.mail_link_url == "http://localhost:8025/account"  # option: worker
