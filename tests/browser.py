@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, expect, sync_playwright
 
 # Debian, the runners of GitHub Actions, and others.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -21,6 +21,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
+HANG_MILLISECONDS = 120_000  # only bounds a wait that never ends
+
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("CI") != "true",
     reason="needs Debian's package chromium, or Chrome; CI fails without it",
@@ -33,7 +35,10 @@ def open_browser() -> Iterator[BrowserContext]:
     assert CHROMIUM is not None, "install Debian's package chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        expect.set_options(timeout=HANG_MILLISECONDS)
         try:
-            yield browser.new_context()
+            context = browser.new_context()
+            context.set_default_timeout(HANG_MILLISECONDS)
+            yield context
         finally:
             browser.close()
