@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import Bake
-from engine import Stack, ask, docker, free_port
+from engine import Stack, ask, docker, free_port, wait_until
 from test_bake import EVERY_OPTION, NO_OPTION
 from test_docs import DEVELOPMENT, in_container, install, run_block, shell_blocks
 from test_first_minutes import environment, serving
@@ -207,6 +208,12 @@ def test_stack_with_mounted_source_is_healthy_with_any_options(
         assert len(states) == (5 if answers["worker"] != "none" else 3)
         report = stack.compose("run", "--rm", "--no-TTY", "app", "app", "check")
         assert re.search(r"^migrations +ok", report, re.MULTILINE)
+        if answers["auth"] == "accounts":
+            account = {"email": "grace@navy.example", "password": "a nanosecond is 30 cm"}
+            httpx.post(f"{stack.url}/accounts", json=account).raise_for_status()
+            mail = "http://localhost:3000/account#action=verify-email"
+            command = ("exec", "-T", "app", "app", "mails")
+            wait_until(lambda: mail in stack.attempt(*command).stdout, seconds=120)
 
 
 SERVERS = ("compose.servers.yaml",)
