@@ -4,13 +4,13 @@ It runs empty jobs with the same size of a batch and the same concurrency as a w
 the seconds from the first to the last.
 """
 
-import asyncio
 import os
 import sys
 import time
 from datetime import timedelta
 
 import asyncpg
+import uvloop
 from pgqueuer import Job, Queries, QueueManager
 
 NUMBER, CONCURRENCY = int(sys.argv[1]), int(sys.argv[2])
@@ -39,4 +39,4 @@ async def main() -> None:
     print(times[-1] - times[0])
 
 
-asyncio.run(main())
+uvloop.run(main())  # as the command `pgq run` does

@@ -147,6 +147,7 @@ OWNED = {
         "tests/processes/test_job_commands.py",
         "tests/processes/test_worker_health.py",
         "tests/processes/test_worker_metrics.py",
+        "tests/processes/test_worker_process.py",
         "tests/processes/test_workers.py",
         "tests/support/stored_jobs.py",
         "tests/support/worker_copies.py",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.db.session import open_database
+from app.interpreter import exclude_start_from_garbage_collection
 from app.jobs.metrics import JobMetrics  # option: metrics
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig, WorkerContext
@@ -38,6 +39,7 @@ async def open_worker_context(
         jobs = find_jobs()
         mail = await enter(catch_mails_of_worker(settings, settings.port))  # option: accounts
         jobs |= mail_jobs(mail)  # option: accounts
+        exclude_start_from_garbage_collection()
         yield WorkerContext(
             database,
             jobs,

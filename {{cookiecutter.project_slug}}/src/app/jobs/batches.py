@@ -21,9 +21,8 @@ class Batches:
 
     def __init__(self, execute: Callable[[list[uuid.UUID]], Awaitable[Rows]]) -> None:
         self._execute = execute
-        self._ids: list[uuid.UUID] = []
-        self._next: asyncio.Task[Rows] | None = None
-        self._last: asyncio.Task[Rows] | None = None
+        self._waiting: list[tuple[uuid.UUID, asyncio.Future[Row[Any] | None]]] = []
+        self._running: asyncio.Task[None] | None = None
 
     async def add(self, job_id: uuid.UUID) -> Row[Any] | None:
         """Execute the statement for this job, and return its row if the statement found it.
@@ -33,15 +32,24 @@ class Batches:
         Raises:
             Exception: the error of the statement. Every job of the batch gets it.
         """
-        if self._next is None:
-            self._ids = []
-            self._last = self._next = asyncio.create_task(self._run(self._ids, self._last))
-        self._ids.append(job_id)
-        rows = await asyncio.shield(self._next)
-        return rows.get(job_id)
+        found: asyncio.Future[Row[Any] | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job_id, found))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await found
 
-    async def _run(self, ids: list[uuid.UUID], last: asyncio.Task[Rows] | None) -> Rows:
-        if last is not None:
-            await asyncio.wait({last})
-        self._next = None
-        return await self._execute(ids)
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            (rows,), _ = await asyncio.wait(
+                [asyncio.ensure_future(self._execute([job_id for job_id, _ in batch]))]
+            )
+            error = rows.exception()
+            for job_id, found in batch:
+                if found.done():
+                    continue  # the job was canceled
+                if error is None:
+                    found.set_result(rows.result().get(job_id))
+                else:
+                    found.set_exception(error)
+        self._running = None

@@ -23,6 +23,7 @@ from app.errors import Unavailable
 from app.jobs.attempts import attempt
 from app.jobs.background import run_in_background
 from app.jobs.celery.relay import Relay
+from app.jobs.event_loop import create_runner
 from app.jobs.worker_context import Pulse, WorkerConfig
 from app.service_info import SERVICE_NAME
 
@@ -89,7 +90,7 @@ class JobProcess:
 
     def open(self, **_: object) -> None:
         """Open them after the fork, because processes cannot share a loop or a connection."""
-        self._runner = asyncio.Runner()
+        self._runner = create_runner()
         opening = self._stack.enter_async_context(self._config.open_context(1))
         self._context = self._runner.run(opening)
 

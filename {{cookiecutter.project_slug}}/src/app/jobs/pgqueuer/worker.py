@@ -22,6 +22,7 @@ from app.errors import Unavailable
 from app.jobs.attempts import attempt
 from app.jobs.background import run_in_background
 from app.jobs.direct_connection import open_direct_connection
+from app.jobs.event_loop import create_runner
 from app.jobs.worker_context import Pulse, WorkerConfig, stop_on_signals
 
 log = structlog.get_logger()
@@ -39,7 +40,8 @@ UNAVAILABLE = (
 
 def run_worker(config: WorkerConfig) -> None:
     logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)  # attempt() logs the same with fields
-    asyncio.run(_Worker(config).run())
+    with create_runner() as runner:
+        runner.run(_Worker(config).run())
 
 
 class _Worker:
@@ -47,7 +49,8 @@ class _Worker:
         self._config = config
         self._pulse = Pulse()
         self._slots = asyncio.Semaphore(config.concurrency)
-        self._must_hand_back = asyncio.Event()
+        self._hand_back_at: float | None = None
+        self._limits: set[asyncio.Timeout] = set()  # of the running jobs
 
     async def run(self) -> None:
         stop = stop_on_signals()
@@ -100,7 +103,7 @@ class _Worker:
                 self._pulse.is_stopping = True
                 manager.shutdown.set()
                 await asyncio.wait({running}, timeout=self._config.web.graceful_timeout_seconds)
-                self._must_hand_back.set()
+                self._hand_back()
             stopping.cancel()
             await running
 
@@ -108,16 +111,23 @@ class _Worker:
         assert message.payload is not None
         job_id = uuid.UUID(message.payload.decode())
         async with self._slots:
-            running = asyncio.create_task(self._attempt(job_id))
-            stopping = asyncio.create_task(self._must_hand_back.wait())
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running})
-                raise RetryRequested(timedelta(0), "the worker stops")
-        if (pause := running.result()) is not None:
+            try:
+                async with asyncio.timeout_at(self._hand_back_at) as limit:
+                    self._limits.add(limit)
+                    try:
+                        pause = await self._attempt(job_id)
+                    finally:
+                        self._limits.remove(limit)
+            except TimeoutError:
+                raise RetryRequested(timedelta(0), "the worker stops") from None
+        if pause is not None:
             raise RetryRequested(timedelta(seconds=pause), "the attempt failed")
+
+    def _hand_back(self) -> None:
+        """Cancel the running jobs, and those that the worker has not started yet."""
+        self._hand_back_at = asyncio.get_running_loop().time()
+        for limit in self._limits:
+            limit.reschedule(self._hand_back_at)
 
     async def _attempt(self, job_id: uuid.UUID) -> float | None:
         try:
