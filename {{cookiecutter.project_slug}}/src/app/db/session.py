@@ -4,7 +4,7 @@ Reads run in autocommit. A statement takes one round trip, or two behind a trans
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import NoReturn
 
@@ -74,16 +74,8 @@ class Database:
             )
             async with self._sessions(bind=connection) as session:
                 yield session
-                if failed:
-                    # After a failed statement PostgreSQL answers COMMIT with ROLLBACK and reports
-                    # no error. This statement raises the error, unless a savepoint was rolled back.
-                    await session.execute(text("SELECT 1"))
-                await session.commit()
-        for callback in session.info.get(AFTER_COMMIT, ()):
-            try:
-                await callback()
-            except Exception:  # the change is committed, so the request succeeds
-                log.exception("after-commit callback failed")
+                await commit(session, failed)
+        await run_callbacks(session)
 
     @asynccontextmanager
     async def read_session(self) -> AsyncIterator[AsyncSession]:
@@ -145,6 +137,29 @@ class Database:
 
 def open_database(settings: DatabaseSettings) -> AbstractAsyncContextManager[Database]:
     return aclosing(Database(settings))
+
+
+async def commit(session: AsyncSession, failed: Sequence[BaseException]) -> None:
+    """Commit a transaction, and raise the error of a failed statement that was not rolled back.
+
+    Args:
+        session: has the transaction.
+        failed: the errors of its statements.
+    """
+    if failed:
+        # After a failed statement PostgreSQL answers COMMIT with ROLLBACK and reports no error.
+        # This statement raises the error, unless a savepoint was rolled back.
+        await session.execute(text("SELECT 1"))
+    await session.commit()
+
+
+async def run_callbacks(session: AsyncSession) -> None:
+    """Await the callbacks of `after_commit()`."""
+    for callback in session.info.get(AFTER_COMMIT, ()):
+        try:
+            await callback()
+        except Exception:  # the change is committed, so the request succeeds
+            log.exception("after-commit callback failed")
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[object]]) -> None:

@@ -116,7 +116,7 @@ async def _run(context: WorkerContext, job: Job, record: Row[Any]) -> None:
             result = await job.run(database, **record.arguments)
             has_begun = False
         else:
-            async with database.session() as session:
+            async with context.sessions.open() as session:
                 session.info[RUNNING_JOB] = RunningJob(database, record.id)
                 result = await job.run(session, **record.arguments)
                 values = {"job_id": record.id, "result": result}

@@ -18,6 +18,7 @@ from app.db.session import Database
 from app.db.settings import DatabaseSettings
 from app.jobs.batches import Batches
 from app.jobs.definition import Job
+from app.jobs.lazy_session import LazySessions
 from app.jobs.states import START, SUCCEED_ALL
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.web.settings import WebSettings
@@ -36,6 +37,7 @@ class WorkerContext:
         count: called with the name, the outcome and the seconds of each attempt.
 
     Attributes:
+        sessions: of jobs.
         starts: sets jobs to running, and counts the attempt.
         successes: ends jobs that are running.
     """
@@ -45,6 +47,10 @@ class WorkerContext:
     worker_id: uuid.UUID
     count: Count = lambda _job_name, _outcome, _seconds: None
     tracer: Tracer | None = None  # option: tracing
+
+    @cached_property
+    def sessions(self) -> LazySessions:
+        return LazySessions(self.database)
 
     @cached_property
     def starts(self) -> Batches:
