@@ -5,7 +5,7 @@ The message of a job is its id. A second message of a job has no effect.
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ LOCK = 7358  # key of the advisory lock of the relay that sends
 # query.
 UNAVAILABLE = (InterfaceError, InternalClientError, OperationalError, OSError, PostgresError)
 
-Send = Callable[[uuid.UUID], None]
+Send = Callable[[Sequence[uuid.UUID]], None]
 
 _TRY_LOCK = select(func.pg_try_advisory_xact_lock(LOCK))
 _IS_SENT = JOBS.c.sent_at > func.now() - RESEND_AFTER
@@ -97,7 +97,7 @@ class Relay:
     Args:
         settings: of the database.
         jobs: the jobs of this version. Other jobs wait for a worker that has them.
-        send: sends the message of a job, and raises the library's error.
+        send: sends the messages of jobs, and raises the library's error.
     """
 
     def __init__(self, settings: DatabaseSettings, jobs: Mapping[str, Job], send: Send) -> None:
@@ -153,6 +153,7 @@ class Relay:
                 if number > 0:
                     values = {"names": names, "number": number}
                     due += await session.scalars(_MARK_SENT, values)
-            # If this fails, the transaction is rolled back, and each is sent again.
-            await asyncio.to_thread(lambda: [self._send(job_id) for job_id in due])
+            if due:
+                # If this fails, the transaction is rolled back, and each is sent again.
+                await asyncio.to_thread(self._send, due)
         return len(due)

@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from threading import Timer
@@ -167,5 +168,7 @@ def run_worker(config: WorkerConfig) -> None:
     sys.exit(worker.exitcode)
 
 
-def _send(app: Celery, job_id: uuid.UUID) -> None:
-    app.send_task(TASK, args=[str(job_id)], retry=False)
+def _send(app: Celery, job_ids: Sequence[uuid.UUID]) -> None:
+    with app.producer_or_acquire() as producer:  # one connection for all
+        for job_id in job_ids:
+            app.send_task(TASK, args=[str(job_id)], retry=False, producer=producer)
