@@ -119,6 +119,8 @@ class _Worker:
                     finally:
                         self._limits.remove(limit)
             except TimeoutError:
+                if not limit.expired():  # the job's own
+                    raise
                 raise RetryRequested(timedelta(0), "the worker stops") from None
         if pause is not None:
             raise RetryRequested(timedelta(seconds=pause), "the attempt failed")
