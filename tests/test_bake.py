@@ -68,7 +68,9 @@ RESIDUE = {
     "webhooks": re.compile(r"webhook|whsec|\bhub\b|\bdeliver(y|ies)\b", re.IGNORECASE),
     "pgvector": re.compile(r"pgvector\b|passages?\b|embedding|hnsw", re.IGNORECASE),
     "ci": re.compile(r"\bCI\b|check_rollback|NOTIFY_URL|ci-cd"),
-    "github": re.compile(r"github\.(?!com|io)|dependabot|GITHUB_|\bGitHub\b|ghcr\.io/\$"),
+    "github": re.compile(
+        r"github\.(?!com|io)|dependabot|GITHUB_(?!CLIENT_|URL)|\bGitHub\b|ghcr\.io/\$"
+    ),
     "gitlab": re.compile(r"gitlab|\bCI_[A-Z]|uv-cache", re.IGNORECASE),
     "deploy": re.compile(r"PRODUCTION_URL|RUN_URL|deploy_to_|rollback\.(env|yml)"),
     "metrics": re.compile(r"metrics_|/metrics|prometheus|grafana|promtool", re.IGNORECASE),
@@ -83,18 +85,22 @@ RESIDUE = {
         r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
     ),
     "auth": re.compile(
-        r"(?<!is no )\baccounts?(_id)?\b|app[./]auth\b|\bowner_id\b|\blogged_in\b|pyjwt",
+        r"(?<!is no )\baccounts?(_id)?\b|app[./]auth\b|\bowner_id\b|\blogged_in\b|pyjwt"
+        r"|\boidc|openid|jwks|^cryptography=",
         re.IGNORECASE,
     ),
-    "oidc": re.compile(r"\boidc|_oidc|openid|jwks|^cryptography=|smoke_token", re.IGNORECASE),
+    "oidc": re.compile(
+        r"(?<!authlib\.)\boidc(?!_provider\b)|_oidc|provider_accounts|smoke_token",
+        re.IGNORECASE,
+    ),
     "accounts": re.compile(
         r"features[./]accounts|\baccounts[./](?!google)|auth_keys|refresh.token|\bsessions?_|\blog_in\b"
-        r"|argon2|pwdlib|multipart",
+        r"|argon2|pwdlib|multipart|authlib|joserfc|login_provider|_client_secret",
         re.IGNORECASE,
     ),
 }
-# Files in which the words have another meaning: GitHub also sends webhooks.
-OTHER_MEANING = {"github": re.compile("webhook")}
+# Files in which the words have another meaning: GitHub also sends webhooks, and logs users in.
+OTHER_MEANING = {"github": re.compile("webhook|accounts|login_provider|provider_logins")}
 MARKERS = re.compile(r"(#|<!--) (end )?option\b|in the template only|option: ")
 JINJA = re.compile(r"\{%|\{\{ ?cookiecutter")
 UNCOMMON = {

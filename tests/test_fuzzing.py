@@ -23,15 +23,25 @@ CHECKS = (
 )
 
 # A client may call the routes of accounts ten times a minute. Each request has a new address.
+# Half of the log-ins with a provider are those with GitHub. Their start sends it no request.
 CLIENTS = """
 import ipaddress, itertools, schemathesis
 
 addresses = itertools.count(int(ipaddress.ip_address("10.0.0.1")))
+names = itertools.cycle(["github", None])
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     case.headers["X-Forwarded-For"] = str(ipaddress.ip_address(next(addresses)))
+    kwargs["allow_redirects"] = False
+    if "provider" in case.path_parameters and (name := next(names)):
+        case.path_parameters["provider"] = name
 """
+PROVIDERS = {
+    "GITHUB_CLIENT_ID": "fuzz",
+    "GITHUB_CLIENT_SECRET": "fuzz",
+    "GITHUB_URL": "http://127.0.0.1:9",
+}
 
 
 def log_in(url: str, account: dict[str, str]) -> str:
@@ -47,7 +57,7 @@ def test_generated_requests_get_documented_responses(
     project = bake(lock=True, **EVERY_OPTION).copy_to(tmp_path / "project")
     sync = ["uv", "sync", "--quiet", "--no-python-downloads", "--python", sys.executable]
     subprocess.run(sync, cwd=project, check=True)
-    env = environment(tmp_path, RATE_LIMIT="1000000/second", ENVIRONMENT="test")
+    env = environment(tmp_path, RATE_LIMIT="1000000/second", ENVIRONMENT="test", **PROVIDERS)
     with serving([".venv/bin/app", "dev", "--no-reload"], project, env) as url:
         account = {"email": "fuzz@example.com", "password": "of-this-test-alone"}
         assert ask(f"{url}/accounts", method="POST", body=account).status == 201

@@ -37,10 +37,11 @@ from app.main import create_app
 from app.settings import Settings
 from clusters import create_cluster, fast_folder, temporary_postgres
 from databases import Databases, open_databases
-from oidc_provider import provider_values  # option: oidc
+from provider_accounts import provider_values  # option: oidc
 
 pytest_plugins = ["postgres_server"]
 pytest_plugins += ["authentication"]  # option: auth
+pytest_plugins += ["provider_logins"]  # option: accounts
 pytest_plugins += ["valkey_server"]  # option: redis
 
 # Variables for every test, such as {"PAYMENT_KEY": "a-test-key"}: settings without a default.

@@ -59,7 +59,7 @@ async def open_state(
         state["cache"] = await enter(open_cache(settings, database, health.add))  # option: redis
         state["tracer"] = await enter(open_tracing(settings, state))  # option: tracing
         state["limiter"] = Limiter(settings, state["cache"].breaker)  # option: rate_limit
-        state |= await enter(accounts.open_state(settings, settings, database))  # option: accounts
+        state |= await enter(accounts.open_state(settings, database))  # option: accounts
         state["provider_tokens"] = await enter(open_provider(settings))  # option: oidc
         state |= passages.create_state(settings, database, health.add)  # option: pgvector
         state["inbox"] = await enter(webhooks.open_inbox(settings, state))  # option: webhooks

@@ -11,16 +11,15 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.auth.oidc.settings import OidcSettings  # option: oidc
-from app.auth.settings import AuthSettings  # option: accounts
 from app.cache.settings import RedisSettings  # option: redis
 from app.db.settings import DatabaseSettings
 from app.discovery import find_modules
 from app.feature_settings import FeatureSettings
+from app.features.accounts.settings import AccountSettings  # option: accounts
 from app.features.passages.settings import PassageSettings  # option: pgvector
 from app.features.webhooks.settings import WebhookSettings  # option: webhooks
 from app.jobs.settings import JobSettings  # option: worker
 from app.logging.settings import LogSettings
-from app.mail.settings import MailSettings  # option: accounts
 from app.metrics.settings import MetricsSettings  # option: metrics
 from app.rate_limit.settings import RateLimitSettings  # option: rate_limit
 from app.sentry.settings import SentrySettings  # option: sentry
@@ -46,8 +45,7 @@ class Settings(
     WebhookSettings,  # option: webhooks
     JobSettings,  # option: worker
     MetricsSettings,  # option: metrics
-    AuthSettings,  # option: accounts
-    MailSettings,  # option: accounts
+    AccountSettings,  # option: accounts
     OidcSettings,  # option: oidc
     FeatureSettings,
     EnvironmentSettings,

@@ -1,10 +1,12 @@
 """Calls to other services."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from app.http_client import open_http_client
+from app.http_client import ResponseTooLarge, open_http_client
 from processes import Receiver
 
 
@@ -40,3 +42,33 @@ async def test_http_client_by_default_uses_the_proxy_of_the_environment(
         async with open_http_client() as client:
             await client.get("http://orders.example.com/7")
     assert proxy.received[0].path == "http://orders.example.com/7"
+
+
+async def test_response_beyond_the_limit_is_refused_and_a_smaller_one_accepted() -> None:
+    class Stream(httpx.AsyncByteStream):
+        """Chunks without a length in the head."""
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(10):
+                yield b"x" * 10
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return httpx.Response(200, stream=Stream())
+
+    transport = httpx.MockTransport(answer)
+    async with open_http_client(transport=transport, max_response_bytes=100) as client:
+        assert len((await client.get("http://orders/")).content) == 100
+    async with open_http_client(transport=transport, max_response_bytes=99) as client:
+        with pytest.raises(ResponseTooLarge):
+            await client.get("http://orders/")
+
+
+async def test_compressed_response_is_refused_if_there_is_a_limit() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=b"")
+
+    transport = httpx.MockTransport(answer)
+    async with open_http_client(transport=transport, max_response_bytes=100) as client:
+        with pytest.raises(ResponseTooLarge):
+            await client.get("http://orders/")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest  # option: oidc
 
-from oidc_provider import AUDIENCE, shared_provider  # option: oidc
+from oidc_provider import AUDIENCE  # option: oidc
 from processes import MIGRATE_AND_SERVE, ROOT, Service, environment
+from provider_accounts import shared_provider  # option: oidc
 from smoke_test import EXAMPLES
 
 

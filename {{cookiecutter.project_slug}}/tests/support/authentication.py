@@ -8,19 +8,19 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 import login_accounts  # option: accounts
-import oidc_provider  # option: oidc
+import provider_accounts  # option: oidc
 from app.settings import Settings
 
 # Functions that return the id of a new account, and its access token. The first one is used.
 ISSUERS: list[Callable[[Settings], tuple[uuid.UUID, str]]] = [
     login_accounts.issue_token,  # option: accounts
-    oidc_provider.issue_token,  # option: oidc
+    provider_accounts.issue_token,  # option: oidc
 ]
 issue_token = ISSUERS[0]
 # Functions that return an access token with the permissions of an administrator.
 ADMINISTRATOR_ISSUERS: list[Callable[[Settings], str]] = [
     login_accounts.issue_administrator_token,  # option: accounts
-    oidc_provider.issue_administrator_token,  # option: oidc
+    provider_accounts.issue_administrator_token,  # option: oidc
 ]
 issue_administrator_token = ADMINISTRATOR_ISSUERS[0]
 

@@ -1,24 +1,44 @@
 """A small OpenID Connect provider on a loopback port. Tests rotate its keys, and stop it."""
 
-import functools
 import json
-import uuid
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from jwt.algorithms import get_default_algorithms
 
-from app.settings import Settings
-
 AUDIENCE = "https://api.test.example"
 ALGORITHM = "ES256"
 DISCOVERY = "/.well-known/openid-configuration"
 JWKS = "/keys"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to a provider."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    form: dict[str, str]
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A JSON document, or bytes."""
+
+    status: int
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class SigningKey:
@@ -38,11 +58,13 @@ class Provider:
     Attributes:
         documents: by path; a test may change them.
         requests: the number of requests by path.
+        answers: functions by path that replace answer().
     """
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self.documents: dict[str, Any] = {}
+        self.answers: dict[str, Callable[[Request], Answer]] = {}
         self._port = 0
         self._numbers = 0
         self.start()
@@ -56,19 +78,34 @@ class Provider:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                provider.requests[self.path] += 1
-                document = provider.documents.get(self.path)
-                body = json.dumps(document).encode()
-                self.send_response(404 if document is None else 200)
+                size = int(self.headers.get("Content-Length", 0))
+                form = dict(parse_qsl(self.rfile.read(size).decode()))
+                url = urlsplit(self.path)
+                query = dict(parse_qsl(url.query))
+                provider.requests[url.path] += 1
+                request = Request(self.command, url.path, query, form, dict(self.headers))
+                answer = provider.answers.get(url.path, provider.answer)(request)
+                body = answer.body if isinstance(answer.body, bytes) else dumps(answer.body)
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(ConnectionError):  # the client may have given up
+                    self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - the name that the base class calls
 
             def log_message(self, *_arguments: object) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_port
         Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, request: "Request") -> "Answer":
+        """Return the answer to a request. Subclasses have more paths."""
+        document = self.documents.get(request.path)
+        return Answer(404 if document is None else 200, document)
 
     def stop(self) -> None:
         """Refuse connections."""
@@ -107,30 +144,9 @@ class Provider:
         return jwt.encode(_without_none(claims), key, algorithm, headers=_without_none(headers))
 
 
+def dumps(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-@functools.cache
-def shared_provider() -> Provider:
-    """Return the provider of the tests that only need valid tokens. It ends with the process."""
-    return Provider()
-
-
-def provider_values(environment: object) -> dict[str, object]:
-    """Return settings for the shared provider, or for one that no test reaches."""
-    issuer = shared_provider().issuer if environment == "test" else "https://login.example.com"
-    return {"oidc_issuer": issuer, "oidc_audience": AUDIENCE}
-
-
-def issue_token(settings: Settings) -> tuple[uuid.UUID, str]:
-    """Return the id of a new account of the shared provider, and its access token."""
-    subject = str(uuid.uuid4())
-    issuer = settings.oidc_issuer or ""
-    account_id = uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, issuer), subject)
-    return account_id, shared_provider().issue(sub=subject)
-
-
-def issue_administrator_token(_settings: Settings) -> str:
-    """Return an access token that may read every job."""
-    return shared_provider().issue(sub=str(uuid.uuid4()), scope="jobs:read")

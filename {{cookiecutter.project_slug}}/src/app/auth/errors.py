@@ -1,6 +1,9 @@
-"""The errors of access tokens."""
+"""The errors of access tokens, and of providers."""
 
+from app.errors import Unavailable
 from app.web.problems import Problem
+
+PAUSE_SECONDS = 10  # until another request to a provider that is down
 
 
 class InvalidToken(Problem):
@@ -26,3 +29,10 @@ class PermissionRequired(Problem):
             f"The access token needs the permission {permissions}.",
             headers={"WWW-Authenticate": challenge},  # RFC 6750, 3.1
         )
+
+
+class ProviderUnavailable(Unavailable):
+    """An identity provider does not answer, or its answer cannot be used."""
+
+    def __init__(self, detail: str = "The identity provider is unavailable.") -> None:
+        super().__init__(detail, retry_after_seconds=PAUSE_SECONDS)

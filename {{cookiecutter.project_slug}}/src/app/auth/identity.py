@@ -17,3 +17,4 @@ class Identity:
     account_id: uuid.UUID
     subject: str
     permissions: frozenset[str]
+    session_id: uuid.UUID | None = None  # of the log-in; API keys have none  # option: accounts

@@ -1,4 +1,4 @@
-"""Access tokens: signed JWTs; `sub` is the account id, and `roles` are its roles (RFC 9068).
+"""Access tokens: signed JWTs; `sub` is the account, `roles` its roles, `sid` the log-in session.
 
 Verification needs no database. A token cannot be revoked, so its lifetime is short, and a change of
 roles has its effect at the next refresh.
@@ -37,7 +37,12 @@ class AccessTokens:
         )
         self.lifetime = timedelta(minutes=settings.access_token_minutes)
 
-    def issue(self, account_id: uuid.UUID, roles: Sequence[str] = ()) -> str:
+    def issue(
+        self,
+        account_id: uuid.UUID,
+        roles: Sequence[str] = (),
+        session_id: uuid.UUID | None = None,
+    ) -> str:
         """Return a token of this account, signed with the first key."""
         name, secret = next(iter(self._keys.items()))
         now = datetime.now(UTC)
@@ -49,6 +54,8 @@ class AccessTokens:
             "exp": now + self.lifetime,
             "roles": list(roles),
         }
+        if session_id:
+            claims["sid"] = str(session_id)
         return jwt.encode(claims, secret, ALGORITHM, headers={"kid": name})
 
     def verify(self, token: str) -> Identity:
@@ -68,7 +75,8 @@ class AccessTokens:
                 options={"require": ["aud", "exp", "iat", "iss", "sub"]},
             )
             account_id = uuid.UUID(claims["sub"])
+            session_id = uuid.UUID(claims["sid"]) if "sid" in claims else None
             permissions = permissions_of(claims.get("roles", ()))
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise InvalidAccessToken from error
-        return Identity(account_id, str(account_id), permissions)
+        return Identity(account_id, str(account_id), permissions, session_id)

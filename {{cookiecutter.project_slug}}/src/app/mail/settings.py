@@ -18,7 +18,12 @@ def _check_sender(sender: str) -> str:
     return sender
 
 
-def _check_url(url: str) -> str:
+def check_page_url(url: str) -> str:
+    """Return the URL of a page, to which the service adds a fragment.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
     if not url.startswith(("https://", "http://")) or "#" in url or not url.isprintable():
         raise ValueError("it must be an https:// URL without a fragment")
     return url
@@ -61,7 +66,7 @@ class MailSettings(EnvironmentSettings):
             "An address of a domain whose mail provider this is.", required=True
         ),
     )
-    mail_link_url: Annotated[str, AfterValidator(_check_url)] = Field(
+    mail_link_url: Annotated[str, AfterValidator(check_page_url)] = Field(
         "http://localhost:3000/account",
         description="Page of the frontend that links in mails open. Its fragment has the action "
         "and the token. While app dev catches mails, the default is a page of its own.",

@@ -54,7 +54,8 @@ async def log_in(anonymous_client: AsyncClient, **changes: str) -> Response:
 async def test_registered_account_logs_in(anonymous_client: AsyncClient) -> None:
     registered = await anonymous_client.post("/accounts", json=ACCOUNT)
     assert registered.status_code == 201, registered.text
-    assert set(registered.json()) == {"id", "email", "email_verified_at", "created_at"}
+    fields = {"id", "email", "email_verified_at", "has_password", "created_at"}
+    assert set(registered.json()) == fields
 
     logged_in = await log_in(anonymous_client)
     assert logged_in.status_code == 200, logged_in.text

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.auth.oidc.dependencies import SCHEME_NAME
-from app.auth.oidc.keys import DISCOVERY, ProviderKeys
 from app.auth.oidc.settings import OidcSettings
 from app.auth.oidc.tokens import ProviderTokens
+from app.auth.provider_keys import DISCOVERY, ProviderKeys
 from app.http_client import open_http_client
 
 

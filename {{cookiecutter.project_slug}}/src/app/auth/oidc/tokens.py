@@ -9,8 +9,8 @@ import structlog
 
 from app.auth.errors import InvalidToken
 from app.auth.identity import Identity
-from app.auth.oidc.keys import ALGORITHMS, ProviderKeys, UnknownKey
 from app.auth.oidc.settings import OidcSettings, parse_permissions
+from app.auth.provider_keys import ALGORITHMS, ProviderKeys, UnknownKey
 
 log = structlog.get_logger()
 

@@ -2,21 +2,17 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
-import structlog
 from sqlalchemy import Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.roles import ROLES, permissions_of
 from app.db.pagination import Keyset, fetch_page
-from app.db.session import after_commit
 from app.features.accounts import errors
-from app.features.accounts.models import Account, Act, AdministrativeAct
+from app.features.accounts.acts import record
+from app.features.accounts.models import Account, Act
 from app.features.accounts.schemas import AccountPage, AccountQuery, AdministeredAccount
 from app.features.accounts.sessions import end_all
-
-log = structlog.get_logger()
 
 
 async def find_page(session: AsyncSession, query: AccountQuery) -> AccountPage:
@@ -67,7 +63,7 @@ async def disable(
     disabled_at = func.coalesce(Account.disabled_at, func.now())
     account = await _change(session, target_id, update(Account).values(disabled_at=disabled_at))
     await end_all(session, target_id)
-    _record(session, actor_id, Act.DISABLE, target_id)
+    record(session, "administrative act", actor_id, Act.DISABLE, target_id)
     return account
 
 
@@ -82,7 +78,7 @@ async def enable(
     """
     await _check_actor(session, actor_id)
     account = await _change(session, target_id, update(Account).values(disabled_at=None))
-    _record(session, actor_id, Act.ENABLE, target_id)
+    record(session, "administrative act", actor_id, Act.ENABLE, target_id)
     return account
 
 
@@ -99,7 +95,7 @@ async def grant(
         raise errors.UnknownRole(f"There is no role {role}: use one of {', '.join(ROLES)}.")
     roles = func.array_append(func.array_remove(Account.roles, role), role)
     account = await _change(session, target_id, update(Account).values(roles=roles))
-    _record(session, actor_id, Act.GRANT, target_id, role)
+    record(session, "administrative act", actor_id, Act.GRANT, target_id, role=role)
     return account
 
 
@@ -113,7 +109,7 @@ async def revoke(
     """
     roles = func.array_remove(Account.roles, role)
     account = await _change(session, target_id, update(Account).values(roles=roles))
-    _record(session, actor_id, Act.REVOKE, target_id, role)
+    record(session, "administrative act", actor_id, Act.REVOKE, target_id, role=role)
     return account
 
 
@@ -138,21 +134,3 @@ async def _change(
     if account is None:
         raise errors.AccountNotFound("No account has this id.")
     return AdministeredAccount.model_validate(account)
-
-
-def _record(
-    session: AsyncSession,
-    actor_id: uuid.UUID | None,
-    act: Act,
-    target_id: uuid.UUID,
-    role: str | None = None,
-) -> None:
-    """Store an act in the transaction, and log it after the commit."""
-    session.add(AdministrativeAct(actor_id=actor_id, act=act, target_id=target_id, role=role))
-    fields: dict[str, Any] = {"act": act.value, "target_id": str(target_id), "role": role}
-    fields["actor_id"] = str(actor_id) if actor_id else "command line"
-
-    async def log_act() -> None:
-        log.info("administrative act", **fields)
-
-    after_commit(session, log_act)

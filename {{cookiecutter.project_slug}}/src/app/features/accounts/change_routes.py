@@ -6,17 +6,18 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import Secret
 
-from app.auth.dependencies import CurrentAccountId
+from app.auth.dependencies import CurrentAccountId, CurrentIdentity
 from app.errors import Unavailable
 from app.features.accounts import attempts, errors, personal_data, sessions
 from app.features.accounts.changes import Changes, verify_email
 from app.features.accounts.schemas import (
-    CurrentPassword,
     EmailAddress,
     EmailChange,
     LinkUse,
     PasswordChange,
+    PasswordConfirmation,
     PasswordReset,
     SessionRead,
     Tokens,
@@ -69,6 +70,10 @@ GUESSED: list[Any] = [Depends(limit_guesses, scope="function")]  # routes with s
 GUESSED += [Limit("10/minute")]  # option: rate_limit
 MAILING: list[Any] = [Depends(limit_mails)]
 MAILING += [Limit("10/minute")]  # option: rate_limit
+
+
+def text_of(password: Secret[str] | None) -> str | None:
+    return password.get_secret_value() if password else None
 
 
 async def forbid_storing(response: Response) -> None:
@@ -131,7 +136,7 @@ async def reset_password(sent: PasswordReset, database: DatabaseDep, changes: Ch
 )
 async def change_password(
     sent: PasswordChange,
-    account_id: CurrentAccountId,
+    owner: CurrentIdentity,
     database: DatabaseDep,
     changes: ChangesDep,
     user_agent: UserAgent = None,
@@ -139,8 +144,8 @@ async def change_password(
     """Change the password. All sessions end, and the response has the tokens of a new one."""
     return await changes.change_password(
         database,
-        account_id,
-        sent.current_password.get_secret_value(),
+        owner,
+        text_of(sent.current_password),
         sent.new_password.get_secret_value(),
         user_agent,
     )
@@ -154,14 +159,14 @@ async def change_password(
 )
 async def send_email_change(
     sent: EmailChange,
-    account_id: CurrentAccountId,
+    owner: CurrentIdentity,
     database: DatabaseDep,
     changes: ChangesDep,
     languages: Languages = None,
 ) -> None:
     """Mail a link to a new address. The account keeps the old one until the link is used."""
-    password = sent.current_password.get_secret_value()
-    await changes.send_email_change(database, account_id, password, sent.email, languages)
+    password = text_of(sent.current_password)
+    await changes.send_email_change(database, owner, password, sent.email, languages)
 
 
 @router.post(
@@ -210,8 +215,7 @@ async def export_personal_data(
     responses=responses(errors.WrongPassword, errors.TooManyAttempts),
 )
 async def delete_account(
-    sent: CurrentPassword, account_id: CurrentAccountId, database: DatabaseDep, changes: ChangesDep
+    sent: PasswordConfirmation, owner: CurrentIdentity, database: DatabaseDep, changes: ChangesDep
 ) -> None:
     """Delete the account and all data that belong to it."""
-    password = sent.current_password.get_secret_value()
-    await changes.delete_account(database, account_id, password)
+    await changes.delete_account(database, owner, text_of(sent.current_password))

@@ -1,24 +1,34 @@
 """Changes of an account: its address, its password, and its end.
 
-Each change asks for the password, or for the token of a link.
+Each change asks for the password, or for the token of a link. An account without a password needs
+an access token of a recent log-in.
 """
 
 import uuid
 
-from sqlalchemy import bindparam, delete, exc, func, select, update
+from sqlalchemy import bindparam, delete, exc, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth.identity import Identity
 from app.db.session import Database
 from app.features.accounts import attempts, errors, mails
 from app.features.accounts.link_tokens import delete_tokens, use_token
-from app.features.accounts.models import Account, Purpose
+from app.features.accounts.models import Account, LoginSession, Purpose
 from app.features.accounts.passwords import Passwords
 from app.features.accounts.personal_data import delete_personal_data
+from app.features.accounts.providers.links import unlink_others
+from app.features.accounts.recent_login import MAX_AGE, RecentLoginRequired
 from app.features.accounts.schemas import MAX_PASSWORD_LENGTH, Tokens
 from app.features.accounts.sessions import Sessions, end_all
 from app.mail.outbox import Outbox
 
-_HASH = select(Account.password_hash).where(
+# A session that has ended is not recent, although its access token is still valid.
+_IS_RECENT = exists().where(
+    LoginSession.id == bindparam("session_id", type_=LoginSession.id.type),
+    LoginSession.account_id == Account.id,
+    LoginSession.created_at > func.now() - MAX_AGE,
+)
+_HASH = select(Account.password_hash, _IS_RECENT.label("is_recent")).where(
     Account.id == bindparam("account_id"), Account.disabled_at.is_(None)
 )
 _ADDRESS = select(Account.email).where(Account.id == bindparam("account_id"))
@@ -73,7 +83,8 @@ class Changes:
     async def reset_password(self, database: Database, token: str, password: str) -> None:
         """Set a new password with the token of a link, and end all sessions.
 
-        The mail has arrived, so the address is confirmed.
+        The mail has arrived, so the address is confirmed. Links to users of providers who had
+        another address end as well.
 
         Raises:
             InvalidLink: the token is unknown, expired, or was used before, or the account has
@@ -90,13 +101,14 @@ class Changes:
             if await session.scalar(changed.returning(Account.id)) is None:
                 raise errors.InvalidLink(OTHER_ADDRESS)
             await delete_tokens(session, account_id)
+            await unlink_others(session, account_id, email)
             await end_all(session, account_id)
 
     async def change_password(
         self,
         database: Database,
-        account_id: uuid.UUID,
-        current: str,
+        owner: Identity,
+        current: str | None,
         new: str,
         user_agent: str | None,
     ) -> Tokens:
@@ -105,13 +117,15 @@ class Changes:
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the current password is wrong.
+            RecentLoginRequired: the account has no password, and the log-in is old.
             UnknownAccount: the account was deleted or disabled.
         """
-        checked = await self._check_password(database, account_id, current)
+        account_id = owner.account_id
+        checked = await self._check_owner(database, owner, current)
         password_hash = await self._passwords.hash(new)
         async with database.session() as session:
             changed = update(Account).where(
-                Account.id == account_id, Account.password_hash == checked
+                Account.id == account_id, Account.password_hash.is_not_distinct_from(checked)
             )
             changed = changed.values(password_hash=password_hash)
             roles = await session.scalar(changed.returning(Account.roles))
@@ -124,8 +138,8 @@ class Changes:
     async def send_email_change(
         self,
         database: Database,
-        account_id: uuid.UUID,
-        password: str,
+        owner: Identity,
+        password: str | None,
         email: str,
         languages: str | None,
     ) -> None:
@@ -134,10 +148,11 @@ class Changes:
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
+            RecentLoginRequired: the account has no password, and the log-in is old.
             UnknownAccount: the account was deleted or disabled.
         """
-        checked = await self._check_password(database, account_id, password)
-        arguments = {"account_id": str(account_id), "email": email}
+        checked = await self._check_owner(database, owner, password)
+        arguments = {"account_id": str(owner.account_id), "email": email}
         arguments["password_digest"] = mails.digest_of(checked)
         async with database.session() as session:
             await attempts.count(session, attempts.MAIL.of(email))
@@ -165,40 +180,48 @@ class Changes:
         )
 
     async def delete_account(
-        self, database: Database, account_id: uuid.UUID, password: str
+        self, database: Database, owner: Identity, password: str | None
     ) -> None:
         """Delete an account and all that belongs to it.
 
         Raises:
             TooManyAttempts: the account has no attempt left.
             WrongPassword: the password is wrong.
+            RecentLoginRequired: the account has no password, and the log-in is old.
             UnknownAccount: the account was deleted or disabled.
         """
-        await self._check_password(database, account_id, password)
+        await self._check_owner(database, owner, password)
         async with database.session() as session:
-            await delete_personal_data(session, account_id)
-            await session.execute(delete(Account).where(Account.id == account_id))
+            await delete_personal_data(session, owner.account_id)
+            await session.execute(delete(Account).where(Account.id == owner.account_id))
 
-    async def _check_password(
-        self, database: Database, account_id: uuid.UUID, password: str
-    ) -> str:
+    async def _check_owner(
+        self, database: Database, owner: Identity, password: str | None
+    ) -> str | None:
         """Compare a password with that of an account, and return its hash.
 
-        No connection is held meanwhile.
+        No connection is held meanwhile. Without a password the log-in must be recent.
         """
-        subject = attempts.PASSWORD.of(account_id)
+        subject = attempts.PASSWORD.of(owner.account_id)
+        values = {"account_id": owner.account_id, "session_id": owner.session_id}
         async with database.read_connection() as connection:
-            stored = await connection.scalar(_HASH, {"account_id": account_id})
-            if stored is None:
+            found = (await connection.execute(_HASH, values)).one_or_none()
+            if found is None:
                 raise errors.UnknownAccount("The account was deleted or disabled.")
+            stored: str | None = found.password_hash
+            if stored is None:
+                if not found.is_recent:
+                    raise RecentLoginRequired
+                return None
+            if password is None:
+                raise errors.WrongPassword("The current password is missing.")
             await attempts.count(connection, subject)
         is_right, _ = await self._passwords.verify(password[: MAX_PASSWORD_LENGTH + 1], stored)
         if not is_right:
             raise errors.WrongPassword("The current password is wrong.")
         async with database.read_connection() as connection:
             await attempts.clear(connection, subject)
-        stored_hash: str = stored
-        return stored_hash
+        return stored
 
 
 async def verify_email(session: AsyncSession, token: str) -> None:

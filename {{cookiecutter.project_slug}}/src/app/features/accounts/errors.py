@@ -30,6 +30,10 @@ class AccountDisabled(InvalidGrant):
     """An administrator has disabled the account."""
 
 
+class InvalidCode(InvalidGrant):
+    """The code of a log-in with a provider is unknown, expired, or was used before."""
+
+
 class SessionEnded(InvalidGrant):
     """The refresh token is unknown, expired, or was used before."""
 
@@ -51,6 +55,38 @@ class InvalidLink(InvalidInput):
 
 class SessionNotFound(NotFound):
     """The account has no such session."""
+
+
+class ProviderNotFound(NotFound):
+    """No provider that logs users in has this name."""
+
+
+class ProviderLinkNotFound(NotFound):
+    """The account has no such link to a provider."""
+
+
+class CodeChallengeRequired(InvalidInput):
+    """A log-in that returns to the frontend needs a code challenge (RFC 7636)."""
+
+
+class LoginExpired(InvalidInput):
+    """The log-in is unknown, expired, was finished before, or began in another browser."""
+
+
+class LoginRefused(NotAuthenticated):
+    """The provider has not confirmed the user."""
+
+
+class EmailNotVerified(NotAuthenticated):
+    """The provider has not verified the e-mail address of the user."""
+
+
+class OtherUserLinked(Conflict):
+    """Another user of the provider logs in to the account with this address."""
+
+
+class OnlyWayToLogIn(Conflict):
+    """Without this link no log-in to the account is possible."""
 
 
 class AccountNotFound(NotFound):

@@ -50,11 +50,28 @@ async def change_email(
 
 
 @mail
+async def provider_linked(
+    session: AsyncSession, *, account_id: str, provider: str
+) -> Message | None:
+    """Notify an account that a provider logs it in from now on."""
+    account = await session.get(Account, uuid.UUID(account_id))
+    return Message(account.email, {"provider": provider}) if account else None
+
+
+@mail
+async def password_ended(
+    session: AsyncSession, *, account_id: str, provider: str
+) -> Message | None:
+    """Notify an account that a provider has confirmed its address, so that its password ended."""
+    return await provider_linked.compose(session, account_id=account_id, provider=provider)
+
+
+@mail
 async def email_changed(_session: AsyncSession, *, old_email: str) -> Message:
     """Notify the old address of a change."""
     return Message(old_email, {})
 
 
-def digest_of(password_hash: str) -> str:
+def digest_of(password_hash: str | None) -> str:
     """Return a value that changes with the password. The hash has a random salt."""
-    return hashlib.sha256(password_hash.encode()).hexdigest()
+    return hashlib.sha256((password_hash or "").encode()).hexdigest()

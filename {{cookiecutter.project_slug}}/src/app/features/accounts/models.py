@@ -1,10 +1,10 @@
-"""The tables of accounts: sessions, links in mails, attempts to guess, API keys, and acts."""
+"""The tables of accounts: sessions, links in mails, attempts to guess, providers, keys, acts."""
 
 import enum
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Text, func
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Text, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.model import GeneratedId, Model, NumberedId
@@ -16,12 +16,16 @@ class Account(Model):
     id: Mapped[GeneratedId]
     email: Mapped[str] = mapped_column(unique=True)
     email_verified_at: Mapped[datetime | None]
-    password_hash: Mapped[str]
+    password_hash: Mapped[str | None]  # None: only providers log the account in
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     disabled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_is_lower_case"),)
+
+    @property
+    def has_password(self) -> bool:
+        return self.password_hash is not None
 
 
 class LoginSession(Model):
@@ -72,6 +76,40 @@ class Attempt(Model):
     ends_at: Mapped[datetime] = mapped_column(index=True)  # every attempt is regained then
 
 
+class ProviderLink(Model):
+    """A user of a provider, who logs in to an account."""
+
+    __tablename__ = "provider_links"
+
+    id: Mapped[GeneratedId]
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    provider: Mapped[str]  # its name in the settings
+    issuer: Mapped[str]
+    subject: Mapped[str]  # the user's id at the issuer
+    email: Mapped[str]  # at the first log-in
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        UniqueConstraint("issuer", "subject"),
+        UniqueConstraint("account_id", "issuer"),  # also the index of the account
+    )
+
+
+class ProviderLogin(Model):
+    """A log-in with a provider: until the provider answers, then until its code is exchanged."""
+
+    __tablename__ = "provider_logins"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)  # of the state, then of the code
+    provider: Mapped[str]
+    code_challenge: Mapped[str | None]  # of the frontend
+    account_id: Mapped[uuid.UUID | None] = mapped_column(  # None: the provider has not answered
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    expires_at: Mapped[datetime] = mapped_column(index=True)  # each start deletes expired ones
+
+
 class ApiKey(Model):
     """A key of a machine. It has some of the permissions of its account."""
 
@@ -91,16 +129,19 @@ class ApiKey(Model):
 
 
 class Act(enum.Enum):
-    """A change of another account."""
+    """A change of another account by an administrator, or of its own providers by an owner."""
 
     GRANT = "grant"
     REVOKE = "revoke"
     DISABLE = "disable"
     ENABLE = "enable"
+    LINK = "link"
+    UNLINK = "unlink"
+    TAKE_OVER = "take-over"
 
 
 class AdministrativeAct(Model):
-    """An act of an administrator. It has no foreign keys, so it outlives the accounts."""
+    """An act of an administrator or of an owner. No foreign keys: it outlives the accounts."""
 
     __tablename__ = "administrative_acts"
 
@@ -109,4 +150,5 @@ class AdministrativeAct(Model):
     act: Mapped[Act]
     target_id: Mapped[uuid.UUID] = mapped_column(index=True)
     role: Mapped[str | None]
+    provider: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

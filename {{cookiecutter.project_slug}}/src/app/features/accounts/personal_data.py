@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.discovery import find_modules
 from app.features.accounts.api_keys import find_all as find_keys
+from app.features.accounts.providers.links import find_links
 from app.features.accounts.service import find
 from app.features.accounts.sessions import find_sessions
 
@@ -27,9 +28,11 @@ async def export_all(connection: AsyncConnection, account_id: uuid.UUID) -> dict
     account = await find(connection, account_id)
     sessions = await find_sessions(connection, account_id)
     keys = await find_keys(connection, account_id)
+    links = await find_links(connection, account_id)
     own = {
         "account": account.model_dump(mode="json"),
         "sessions": [session.model_dump(mode="json") for session in sessions],
+        "providers": [link.model_dump(mode="json") for link in links],
         "api_keys": [key.model_dump(mode="json") for key in keys],
     }
     others = {

@@ -53,6 +53,7 @@ class AccountRead(BaseModel):
     id: uuid.UUID
     email: str
     email_verified_at: datetime | None
+    has_password: bool = Field(description="Without a password, only providers log the user in.")
     created_at: datetime
 
 
@@ -81,18 +82,26 @@ class AccountPage(BaseModel):
 
 
 class TokenForm(BaseModel):
-    """The grants `password` and `refresh_token` of OAuth 2.0 (RFC 6749, 4.3.2 and 6).
+    """The grants `password`, `refresh_token` and `authorization_code` of OAuth 2.0 (RFC 6749).
 
     The service ignores its other fields. It checks the values itself, because OAuth clients read
     the member `error` of a problem and not the status 422.
     """
 
-    grant_type: str = Field("password", description="`password` or `refresh_token`.")
+    grant_type: str = Field(
+        "password", description="`password`, `refresh_token` or `authorization_code`."
+    )
     username: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)] | None = (
         Field(None, description="The e-mail address, for the grant `password`.")
     )
     password: Secret[str] | None = Field(None, description="For the grant `password`.")
     refresh_token: str | None = Field(None, description="For the grant `refresh_token`.")
+    code: str | None = Field(
+        None, description="Of a log-in with a provider, for the grant `authorization_code`."
+    )
+    code_verifier: str | None = Field(
+        None, description="Of its code challenge, for the grant `authorization_code`."
+    )
 
 
 class EmailAddress(BaseModel):
@@ -111,17 +120,21 @@ class PasswordReset(LinkUse):
     password: NewPassword
 
 
-class CurrentPassword(BaseModel):
+class PasswordConfirmation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    current_password: Secret[str]
+    current_password: Secret[str] | None = Field(
+        None,
+        description="Required if the account has a password. Otherwise the access token must be "
+        "that of a recent log-in.",
+    )
 
 
-class PasswordChange(CurrentPassword):
+class PasswordChange(PasswordConfirmation):
     new_password: NewPassword
 
 
-class EmailChange(CurrentPassword, EmailAddress):
+class EmailChange(PasswordConfirmation, EmailAddress):
     """A new address."""
 
 
@@ -133,6 +146,20 @@ class SessionRead(BaseModel):
     last_used_at: datetime = Field(description="The last log-in or refresh.")
     created_at: datetime
     expires_at: datetime = Field(description="The end of the session without a refresh.")
+
+
+class ProviderRead(BaseModel):
+    name: str
+
+
+class ProviderLinkRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+    provider: str
+    email: str = Field(description="The address at the provider, at the first log-in.")
+    last_used_at: datetime = Field(description="The last log-in.")
+    created_at: datetime
 
 
 class NewKey(BaseModel):

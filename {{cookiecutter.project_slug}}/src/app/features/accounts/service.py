@@ -11,6 +11,7 @@ from app.db.session import Database
 from app.features.accounts import attempts, errors, mails
 from app.features.accounts.models import Account
 from app.features.accounts.passwords import Passwords
+from app.features.accounts.providers.codes import use_code
 from app.features.accounts.schemas import (
     MAX_PASSWORD_LENGTH,
     AccountRead,
@@ -21,9 +22,13 @@ from app.features.accounts.schemas import (
 from app.features.accounts.sessions import Sessions
 from app.mail.outbox import Outbox
 
-_FIND = select(Account.id, Account.email, Account.email_verified_at, Account.created_at).where(
-    Account.id == bindparam("id")
-)
+_FIND = select(
+    Account.id,
+    Account.email,
+    Account.email_verified_at,
+    Account.password_hash.is_not(None).label("has_password"),
+    Account.created_at,
+).where(Account.id == bindparam("id"))
 # One round trip counts the attempt and finds the account.
 _COUNTED_CLIENT = attempts.count_in(attempts.CLIENT)
 _COUNTED_ACCOUNT = attempts.count_in(attempts.ACCOUNT, after=_COUNTED_CLIENT)
@@ -80,6 +85,7 @@ class Accounts:
             WrongCredentials: the address or the password is wrong.
             TooManyAttempts: the account or the client has no attempt left.
             SessionEnded: the refresh token is not valid.
+            InvalidCode: the code is not valid.
         """
         match form:
             case TokenForm(
@@ -89,11 +95,16 @@ class Accounts:
                 return await self.log_in(database, username, sent, client, user_agent)
             case TokenForm(grant_type="refresh_token", refresh_token=str(refresh_token)):
                 return await self._sessions.refresh(database, refresh_token)
-            case TokenForm(grant_type="password" | "refresh_token"):
+            case TokenForm(
+                grant_type="authorization_code", code=str(code), code_verifier=str(verifier)
+            ):
+                return await self.log_in_with_code(database, code, verifier, user_agent)
+            case TokenForm(grant_type="password" | "refresh_token" | "authorization_code"):
                 raise errors.InvalidTokenRequest("A parameter of the grant is missing.")
             case _:
                 raise errors.InvalidTokenRequest(
-                    "Use the grant type password or refresh_token.", "unsupported_grant_type"
+                    "Use the grant type password, refresh_token or authorization_code.",
+                    "unsupported_grant_type",
                 )
 
     async def log_in(
@@ -126,6 +137,22 @@ class Accounts:
                 await session.execute(rehash.values(password_hash=better_hash))
             stored = better_hash or found.password_hash
             return await self._sessions.begin(session, found.id, stored, found.roles, user_agent)
+
+    async def log_in_with_code(
+        self, database: Database, code: str, verifier: str, user_agent: str | None
+    ) -> Tokens:
+        """Begin a session with the code of a log-in with a provider. The code is used up.
+
+        Raises:
+            InvalidCode: the code is not valid, or has another code challenge.
+            AccountDisabled: an administrator has disabled the account.
+        """
+        account_id = await use_code(database, code, verifier)
+        async with database.session() as session:
+            account = await session.get(Account, account_id, with_for_update={"read": True})
+            if account is None:
+                raise errors.InvalidCode("Log in again.")
+            return await self._sessions.begin_for(session, account, user_agent)
 
 
 async def find(connection: AsyncConnection, account_id: uuid.UUID) -> AccountRead:

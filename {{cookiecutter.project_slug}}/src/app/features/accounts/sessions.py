@@ -20,7 +20,7 @@ from app.auth.settings import AuthSettings
 from app.auth.tokens import AccessTokens
 from app.db.session import Database
 from app.features.accounts import errors
-from app.features.accounts.models import Account, LoginSession
+from app.features.accounts.models import Account, LoginSession, ProviderLogin
 from app.features.accounts.refresh_token import RefreshToken, RefreshTokens, parse_refresh_token
 from app.features.accounts.schemas import SessionRead, Tokens
 
@@ -70,7 +70,11 @@ _BEGIN = (
             func.now() + bindparam("lifetime", type_=INTERVAL),
         )
         .where(Account.id == bindparam("account_id"), Account.disabled_at.is_(None))
-        .where(Account.password_hash == bindparam("password_hash"))
+        .where(
+            Account.password_hash.is_not_distinct_from(
+                bindparam("password_hash", type_=Account.password_hash.type)
+            )
+        )
         .with_for_update(read=True),
     )
     .returning(LoginSession.id)
@@ -78,6 +82,7 @@ _BEGIN = (
 _OF_ACCOUNT = LoginSession.account_id == bindparam("account_id")
 _DELETE_EXPIRED = delete(LoginSession).where(_OF_ACCOUNT, ~_IS_LIVE)
 _DELETE_ALL = delete(LoginSession).where(_OF_ACCOUNT)
+_DELETE_CODES = delete(ProviderLogin).where(ProviderLogin.account_id == bindparam("account_id"))
 _LIST = (
     select(
         LoginSession.id,
@@ -109,7 +114,7 @@ class Sessions:
         self,
         session: AsyncSession,
         account_id: uuid.UUID,
-        password_hash: str,
+        password_hash: str | None,
         roles: Sequence[str],
         user_agent: str | None,
     ) -> Tokens:
@@ -118,7 +123,8 @@ class Sessions:
         Args:
             session: the transaction.
             account_id: the account.
-            password_hash: the hash that the password was compared with.
+            password_hash: the hash that the password was compared with, or the current one if
+                a provider has logged the account in.
             roles: of the account.
             user_agent: of the client.
 
@@ -140,6 +146,20 @@ class Sessions:
         if begun.one_or_none() is None:
             raise errors.WrongCredentials("The e-mail address or the password is wrong.")
         return self._tokens_of(account_id, roles, token)
+
+    async def begin_for(
+        self, session: AsyncSession, account: Account, user_agent: str | None
+    ) -> Tokens:
+        """Begin a session of an account that a provider has logged in.
+
+        Raises:
+            AccountDisabled: an administrator has disabled the account.
+        """
+        if account.disabled_at is not None:
+            raise errors.AccountDisabled("An administrator has disabled the account.")
+        return await self.begin(
+            session, account.id, account.password_hash, account.roles, user_agent
+        )
 
     async def refresh(self, database: Database, refresh_token: str) -> Tokens:
         """Exchange a refresh token for new tokens, in one round trip.
@@ -172,7 +192,7 @@ class Sessions:
         self, account_id: uuid.UUID, roles: Sequence[str], refresh_token: RefreshToken
     ) -> Tokens:
         return Tokens(
-            access_token=self._tokens.issue(account_id, roles),
+            access_token=self._tokens.issue(account_id, roles, refresh_token.session_id),
             expires_in=int(self._tokens.lifetime.total_seconds()),
             refresh_token=refresh_token.text,
         )
@@ -204,5 +224,6 @@ async def revoke(session: AsyncSession, account_id: uuid.UUID, session_id: uuid.
 
 
 async def end_all(session: AsyncSession, account_id: uuid.UUID) -> None:
-    """End every session of an account."""
+    """End every session of an account, and every log-in with a provider that has none yet."""
+    await session.execute(_DELETE_CODES, {"account_id": account_id})
     await session.execute(_DELETE_ALL, {"account_id": account_id})

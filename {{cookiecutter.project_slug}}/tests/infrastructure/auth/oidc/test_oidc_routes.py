@@ -17,7 +17,8 @@ from app.auth.permissions import create_check
 from app.main import create_app
 from app.settings import Settings
 from conftest import is_problem, running
-from oidc_provider import AUDIENCE, Provider, shared_provider
+from oidc_provider import AUDIENCE, Provider
+from provider_accounts import shared_provider
 from small_app import create_small_app
 
 PROVIDER = shared_provider()

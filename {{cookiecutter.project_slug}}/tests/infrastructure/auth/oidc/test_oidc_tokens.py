@@ -17,7 +17,8 @@ from app.auth.oidc.provider import open_provider
 from app.auth.oidc.settings import OidcSettings
 from app.auth.oidc.tokens import ProviderTokens
 from conftest import Lines
-from oidc_provider import AUDIENCE, Provider, SigningKey, shared_provider
+from oidc_provider import AUDIENCE, Provider, SigningKey
+from provider_accounts import shared_provider
 
 PROVIDER = shared_provider()
 OTHER = SigningKey("other")

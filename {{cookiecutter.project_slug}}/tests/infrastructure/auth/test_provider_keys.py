@@ -8,8 +8,9 @@ import httpx
 import pytest
 from httpx import MockTransport, Request, Response
 
-from app.auth.oidc.keys import MAX_AGE_SECONDS, PAUSE_SECONDS, ProviderKeys, ProviderUnavailable
-from app.auth.oidc.keys import UnknownKey as Unknown
+from app.auth.errors import PAUSE_SECONDS, ProviderUnavailable
+from app.auth.provider_keys import MAX_AGE_SECONDS, ProviderKeys
+from app.auth.provider_keys import UnknownKey as Unknown
 from app.http_client import open_http_client
 from oidc_provider import DISCOVERY, JWKS, Provider, SigningKey
 
@@ -168,6 +169,42 @@ async def test_close_ends_a_running_fetch() -> None:
         await keys.close()
         with pytest.raises(asyncio.CancelledError):
             await request
+
+
+@pytest.mark.parametrize(
+    ("issuer", "accepts", "is_found"),
+    [
+        (f"{ISSUER}/", True, True),
+        (ISSUER, True, True),
+        (f"{ISSUER}//", True, False),
+        (f"{ISSUER}/", False, False),
+    ],
+)
+async def test_issuer_with_a_final_slash_is_accepted_only_if_wanted(
+    issuer: str, *, accepts: bool, is_found: bool
+) -> None:
+    async def respond(request: Request) -> Response:
+        return document_of_a_provider(request, {**DOCUMENT, "issuer": issuer})
+
+    async with open_http_client(transport=MockTransport(respond)) as client:
+        keys = ProviderKeys(ISSUER, client, accepts_final_slash=accepts)
+        if is_found:
+            assert (await keys.find_document())["issuer"] == issuer
+        else:
+            with pytest.raises(ProviderUnavailable):
+                await keys.find_document()
+
+
+async def test_document_is_fetched_once_and_stays_in_use_during_an_outage(
+    provider: Provider, keys: ProviderKeys, clock: Clock
+) -> None:
+    for _ in range(3):
+        assert (await keys.find_document())["issuer"] == provider.issuer
+    assert provider.requests[DISCOVERY] == 1
+    provider.stop()
+    clock.now += MAX_AGE_SECONDS
+    assert (await keys.find_document())["issuer"] == provider.issuer
+    provider.start()
 
 
 KEY = SigningKey("key-1")

@@ -1,4 +1,4 @@
-"""The public keys of the provider, fetched when a token needs them.
+"""The discovery document and the public keys of a provider, fetched when a token needs them.
 
 PyJWT's own client blocks the event loop, and locks threads while it fetches.
 """
@@ -6,7 +6,7 @@ PyJWT's own client blocks the event loop, and locks threads while it fetches.
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ import httpx
 import structlog
 from jwt import PyJWK, PyJWKSet, PyJWTError
 
-from app.errors import Unavailable
+from app.auth.errors import PAUSE_SECONDS, ProviderUnavailable
 
 log = structlog.get_logger()
 
@@ -23,7 +23,6 @@ DISCOVERY = "/.well-known/openid-configuration"
 ALGORITHMS = frozenset(
     f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)
 ) | {"EdDSA"}
-PAUSE_SECONDS = 10  # between two fetches, however many tokens have unknown keys
 MAX_AGE_SECONDS = 600  # then the keys are fetched again, so that removed ones are refused
 
 
@@ -31,19 +30,16 @@ class UnknownKey(Exception):
     """The provider has no key with this id."""
 
 
-class ProviderUnavailable(Unavailable):
-    """The key of the token is unknown, and the provider does not send its keys."""
-
-
 class ProviderKeys:
     """Find the public key of a token.
 
-    Concurrent requests share one fetch. While the provider is down, the keys from before its
-    outage stay in use.
+    Concurrent requests share one fetch. While the provider is down, the document and the keys from
+    before its outage stay in use.
 
     Args:
         issuer: of the tokens, as the discovery document states it; None if there is no provider.
         client: sends the requests to the provider.
+        accepts_final_slash: whether the document may state the issuer with a final slash.
         timeout_seconds: the limit of the discovery document and the keys together.
         clock: returns seconds, which never decrease.
     """
@@ -53,13 +49,16 @@ class ProviderKeys:
         issuer: str | None,
         client: httpx.AsyncClient,
         *,
+        accepts_final_slash: bool = False,
         timeout_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
+        self._issuers = {issuer, f"{issuer}/"} if accepts_final_slash else {issuer}
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        self._document: Mapping[str, Any] | None = None
         self._keys: dict[str, PyJWK] = {}
         self._fetched_at = -math.inf
         self._next_fetch_at = -math.inf
@@ -82,10 +81,22 @@ class ProviderKeys:
         if key := self._keys.get(key_id):
             return key
         if self._is_down:
-            raise ProviderUnavailable(
-                "The identity provider is unavailable.", retry_after_seconds=PAUSE_SECONDS
-            )
+            raise ProviderUnavailable
         raise UnknownKey
+
+    async def find_document(self) -> Mapping[str, Any]:
+        """Return the discovery document. The first call fetches it, and later ones if it is old.
+
+        Raises:
+            ProviderUnavailable: it was never fetched, and the last fetch failed.
+        """
+        if self._document is None or self._clock() >= self._fetched_at + MAX_AGE_SECONDS:
+            fetch = self._start_fetch()
+            if fetch and self._document is None:  # otherwise this request does not wait for it
+                await asyncio.shield(fetch)
+        if self._document is None:
+            raise ProviderUnavailable
+        return self._document
 
     async def close(self) -> None:
         """Cancel a running fetch."""
@@ -106,17 +117,17 @@ class ProviderKeys:
         self._is_down = True  # until the fetch has succeeded
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                self._keys = await self._load_keys()
+                self._document, self._keys = await self._load()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, PyJWTError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             log.warning("keys of the identity provider not fetched", reason=reason)
         else:
             self._fetched_at = self._clock()
             self._is_down = False
-        finally:
+        finally:  # one fetch in a pause, however many tokens have unknown keys
             self._next_fetch_at = self._clock() + PAUSE_SECONDS
 
-    async def _load_keys(self) -> dict[str, PyJWK]:
+    async def _load(self) -> tuple[Mapping[str, Any], dict[str, PyJWK]]:
         """Fetch the discovery document and the keys that it names.
 
         Raises:
@@ -125,9 +136,9 @@ class ProviderKeys:
             PyJWTError: none of the keys can be used.
         """
         if self._issuer is None:
-            raise ValueError("OIDC_ISSUER is not set")
+            raise ValueError("no issuer is set")
         document = await self._get(self._issuer.rstrip("/") + DISCOVERY)
-        if document.get("issuer") != self._issuer:
+        if document.get("issuer") not in self._issuers:
             raise ValueError(f"the issuer is {document.get('issuer')!r}, not {self._issuer!r}")
         url = str(document.get("jwks_uri"))
         if self._issuer.startswith("https://") and not url.startswith("https://"):
@@ -141,7 +152,7 @@ class ProviderKeys:
         }
         if not keys:
             raise ValueError("no key has an id and an asymmetric algorithm")
-        return keys
+        return document, keys
 
     async def _get(self, url: str) -> dict[str, Any]:
         response = await self._client.get(url)

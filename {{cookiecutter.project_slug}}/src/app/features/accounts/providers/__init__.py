@@ -1,0 +1,1 @@
+"""Log-in with other providers: OpenID Connect, and GitHub."""
