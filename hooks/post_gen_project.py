@@ -139,6 +139,7 @@ OWNED = {
         "src/app/features/webhooks/jobs.py",
         "src/app/jobs",
         "src/app/mail/jobs.py",
+        "src/app/mail/worker_development.py",
         "tests/infrastructure/mail/test_mail_jobs.py",
         "src/app/migrations/versions/0005_create_jobs.py",
         "src/app/worker.py",

@@ -85,8 +85,8 @@ RESIDUE = {
         r"\bRender\b|(?i:render[._](com|yaml|git|external|api)|onrender|to_render\b|/render\.md)"
     ),
     "auth": re.compile(
-        r"(?<!is no )\baccounts?(_id)?\b|app[./]auth\b|\bowner_id\b|\blogged_in\b|pyjwt"
-        r"|\boidc|openid|jwks|^cryptography=",
+        r"(?<!is no )(?<!service[ -])\baccounts?(_id)?\b|app[./]auth\b|\bowner_id\b|\blogged_in\b"
+        r"|pyjwt|\boidc|openid|jwks|^cryptography=",
         re.IGNORECASE,
     ),
     "oidc": re.compile(

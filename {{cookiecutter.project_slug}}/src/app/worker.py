@@ -9,7 +9,8 @@ from app.interpreter import exclude_start_from_garbage_collection
 from app.jobs.metrics import JobMetrics  # option: metrics
 from app.jobs.registry import find_jobs
 from app.jobs.worker_context import WorkerConfig, WorkerContext
-from app.mail.jobs import catch_mails_of_worker, mail_jobs  # option: accounts
+from app.mail.jobs import mail_jobs  # option: accounts
+from app.mail.worker_development import catch_mails_of_worker  # option: accounts
 from app.sentry.reporting import open_error_tracking  # option: sentry
 from app.settings import Settings
 from app.tracing.setup import open_tracing  # option: tracing

@@ -12,10 +12,11 @@ from app.dev.mail.folder import find_mails
 from app.features.accounts.mails import email_changed
 from app.jobs.attempts import attempt
 from app.jobs.registry import find_jobs
-from app.mail.jobs import catch_mails_of_worker, mail_jobs, send_in_worker
+from app.mail.jobs import mail_jobs, send_in_worker
 from app.mail.outbox import Outbox
 from app.mail.settings import MailSettings
 from app.mail.transport import SmtpTransport
+from app.mail.worker_development import catch_mails_of_worker
 from app.settings import Settings
 from conftest import Lines, settings_for
 from smtp_server import open_smtp_server

@@ -20,7 +20,7 @@ def test_script_writes_the_rule_of_changed_alerts(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True)
     alerts = (ROOT / ALERTS).read_text(encoding="utf-8").replace("InstanceDown", "ServerDown")
     (tmp_path / ALERTS).write_text(alerts, encoding="utf-8")
-    command = [sys.executable, ROOT / "scripts" / "make_prometheus_rule.py"]
+    command = [sys.executable, str(ROOT / "scripts" / "make_prometheus_rule.py")]
     subprocess.run(command, cwd=tmp_path, check=True)
     rule = yaml.safe_load((tmp_path / RULE).read_text(encoding="utf-8"))
     assert rule["spec"]["groups"][0]["rules"][0]["alert"] == "ServerDown"
