@@ -93,6 +93,7 @@ def manifests(
             (folder / path).write_text(text, encoding="utf-8")
         for overlay in OVERLAYS:
             objects += render(folder / KUBERNETES / "overlays" / overlay)
+        objects += render(folder / KUBERNETES / "restore")
     return without_repetitions(objects)
 
 
@@ -166,7 +167,7 @@ def test_the_schema_refuses_an_unknown_field(manifests: list[Manifest]) -> None:
         kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
-def test_administration_matches_the_schemas(bake: Bake) -> None:
+def test_namespaces_match_the_schemas_and_refuse_unrestricted_pods(bake: Bake) -> None:
     objects = render(bake(**everything()).path / KUBERNETES / "administration")
     for manifest in objects:
         kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
@@ -186,10 +187,12 @@ def of_operators(
     gateway = tmp_path_factory.mktemp("gateway") / "kubernetes"
     shutil.copytree(folder, gateway)
     overlay = gateway / "overlays/production/kustomization.yaml"
-    text = overlay.read_text().partition("patches:")[0]
-    overlay.write_text(text.replace("components/ingress", "components/gateway"))
+    text = overlay.read_text().replace("components/ingress", "components/gateway")
+    overlay.write_text(text.replace("value: api.example.com", "value: api.example.net"))
     rendered = render(overlay.parent)
     assert not [m for m in rendered if m["kind"] == "Ingress"]
+    (route,) = [m for m in rendered if m["kind"] == "HTTPRoute"]
+    assert route["spec"]["hostnames"] == ["api.example.net"]
     write_kustomization(
         folder / "secrets", resources=["external-secret.yaml", "sealed-secret.yaml"]
     )
@@ -238,10 +241,10 @@ def test_pods_meet_the_standard_restricted(manifests: list[Manifest]) -> None:
     volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
     for manifest, spec in pods:
         name = name_of(manifest)
-        of_pod = spec["securityContext"]
-        assert of_pod["runAsNonRoot"] is True, name
-        assert of_pod["runAsUser"] > 0, name
-        assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        pod_context = spec["securityContext"]
+        assert pod_context["runAsNonRoot"] is True, name
+        assert pod_context["runAsUser"] > 0, name
+        assert pod_context["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
         assert spec["automountServiceAccountToken"] is False, name
         assert spec["enableServiceLinks"] is False, name
@@ -258,7 +261,7 @@ def test_pods_meet_the_standard_restricted(manifests: list[Manifest]) -> None:
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
 
 
-def test_limits_of_time_follow_the_settings(bake: Bake) -> None:
+def test_probes_and_grace_periods_are_longer_than_the_limits_of_the_settings(bake: Bake) -> None:
     baked = bake(**everything())
     values = {name: float(v) for name, v in settings_of(baked).items() if v.isdecimal()}
     stop = values["DRAIN_SECONDS"] + values["GRACEFUL_TIMEOUT_SECONDS"] + CLOSING_SECONDS
@@ -280,25 +283,58 @@ def test_limits_of_time_follow_the_settings(bake: Bake) -> None:
     assert named["Job example-service-migration"]["spec"]["activeDeadlineSeconds"] > start
 
 
-def test_network_policy_opens_the_ports_of_the_options(bake: Bake) -> None:
-    def ports(**answers: object) -> set[int]:
-        answers = {**NO_OPTION, "deploy": "kubernetes", **answers}
-        objects = render(bake(**answers).path / KUBERNETES / "overlays/production")
-        (policy,) = [m["spec"] for m in objects if m["kind"] == "NetworkPolicy"]
-        assert policy["policyTypes"] == ["Ingress", "Egress"]
-        return {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+def policies_of(bake: Bake, **answers: object) -> dict[str, Any]:
+    """Return the network policies of production by name, without the name of the service."""
+    baked = bake(**{**NO_OPTION, "deploy": "kubernetes", **answers})
+    objects = render(baked.path / KUBERNETES / "overlays" / "production")
+    found = [m for m in objects if m["kind"] == "NetworkPolicy"]
+    return {m["metadata"]["name"].removeprefix("example-service"): m["spec"] for m in found}
 
-    bare = ports()
-    assert bare == {53, 5432}
-    assert ports(redis=True) - bare == {6379}
-    assert ports(auth="accounts") - bare == {443, 465, 587}
-    assert ports(tracing=True) - bare == {443, 4318}
+
+def test_network_policies_open_only_the_ports_of_the_options(bake: Bake) -> None:
+    def ports(**answers: object) -> set[int]:
+        policies = policies_of(bake, **answers).values()
+        rules = [rule for policy in policies for rule in policy.get("egress", [])]
+        return {port["port"] for rule in rules for port in rule["ports"]}
+
+    without_options = ports()
+    assert without_options == {53, 5432}
+    assert ports(redis=True) - without_options == {6379}
+    assert ports(auth="accounts") - without_options == {443, 465, 587}
+    assert ports(auth="oidc") - without_options == {443}
+    assert ports(tracing=True) - without_options == {443, 4318}
+
+
+def test_network_policies_accept_only_the_ingress_controller_and_prometheus(bake: Bake) -> None:
+    policies = policies_of(bake, redis=True, metrics=True, worker="postgres")
+    everything_else = policies.pop("")
+    assert everything_else["policyTypes"] == ["Ingress", "Egress"]
+    assert everything_else["ingress"] == []
+    assert everything_else["podSelector"]["matchLabels"].keys() == {"app.kubernetes.io/name"}
+    accepted = {
+        name: (policy["podSelector"]["matchLabels"].get("app.kubernetes.io/component"), *namespaces)
+        for name, policy in policies.items()
+        for rule in policy.get("ingress", [])
+        if (namespaces := [*rule["from"][0]["namespaceSelector"]["matchLabels"].values()])
+    }
+    assert accepted == {"-ingress": ("server", "traefik"), "-monitoring": (None, "monitoring")}
+
+
+def test_private_registry_is_used_by_every_pod(bake: Bake, tmp_path: Path) -> None:
+    kubernetes = tmp_path / "kubernetes"
+    shutil.copytree(bake(**everything()).path / KUBERNETES, kubernetes)
+    private = kubernetes / "overlays" / "private"
+    private.mkdir()
+    component = ["../../components/private-registry"]
+    write_kustomization(private, resources=["../production"], components=component)
+    (account,) = [m for m in render(private) if m["kind"] == "ServiceAccount"]
+    assert account["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_files_for_secrets_have_no_value(bake: Bake) -> None:
     folder = bake(**everything()).path / KUBERNETES / "secrets"
     lines = (folder / "secret.env.template").read_text().splitlines()
-    assert all(line.startswith("#") or line.endswith("=") for line in lines)
+    assert all(line.startswith("# ") or line.endswith("=") for line in lines)
     for overlay in ("production", "staging"):
         objects = render(folder.parent / "overlays" / overlay)
         assert not [m for m in objects if m["kind"] == "Secret"]

@@ -6,13 +6,14 @@ versions.
 """
 
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import Bake
 from engine import docker, free_port
 from kubernetes import attempt_kubectl, kubectl
@@ -39,7 +40,7 @@ class Page:
 
     def __init__(self, project: Path, folder: Path) -> None:
         self.project = project
-        self.blocks = shell_blocks((project / PAGE).read_text(encoding="utf-8"))
+        self.blocks = shell_blocks(page_of(project))
         self.port = str(free_port())
         folder.mkdir()
         self.calls = folder / "calls"
@@ -100,8 +101,7 @@ def test_commands_of_the_page_work_in_their_order(page: Page) -> None:
         f"CREATE ROLE production LOGIN PASSWORD '{PASSWORD}'",
         "CREATE DATABASE production OWNER production",
     ):
-        psql = ("psql", "--username=app", "--command", statement)
-        kubectl("exec", "database-0", "--namespace", LOCAL, "--", *psql)
+        kubectl("exec", "database-0", "--namespace", LOCAL, "--", *psql(statement))
     kubectl("delete", FIRST_ENVIRONMENT, "--all", "--namespace", LOCAL)
 
     page.run("kubectl apply -k deploy/kubernetes/administration")
@@ -113,13 +113,24 @@ def test_commands_of_the_page_work_in_their_order(page: Page) -> None:
     page.run("kubectl delete job example-service-migration")
     page.run("kubectl apply -k deploy/kubernetes/overlays/production")
     page.blocks.insert(0, restart)
-    page.run("kubectl rollout restart deployment/example-service")
+    page.run("kubectl rollout restart deployment")
     page.run("kubectl rollout undo deployment/example-service")
     report = page.run("kubectl exec deployment/example-service")
     assert "connections ok " in report
     assert '"message":"ready"' in page.run("kubectl logs")
-    assert ".dump" in page.run("kubectl create job backup-now")
+    assert ".dump" in page.run("kubectl delete job backup-now")
+    kubectl(
+        "exec", "database-0", "--namespace", LOCAL, "--", *psql("ALTER ROLE production CREATEDB")
+    )
+    page.run("kubectl delete job example-service-restore")
+    for database in ("production", "restored"):
+        count = psql("SELECT count(*) FROM alembic_version", database)
+        assert kubectl("exec", "database-0", "--namespace", LOCAL, "--", *count) == "1"
     assert page.blocks == []
+
+
+def psql(statement: str, database: str = "app") -> list[str]:
+    return ["psql", "--username=app", "--dbname", database, "-Atqc", statement]
 
 
 def write_secret(project: Path) -> None:
@@ -133,8 +144,14 @@ def write_secret(project: Path) -> None:
 
 
 def name_local_image(project: Path) -> None:
-    """Add the image to the overlay, as the page describes, with the one of this machine."""
+    """Add the image of this machine to the overlay, in the place of the one on the page."""
+    (block,) = re.findall(r"^   ```yaml\n(   images:.*?)^   ```$", page_of(project), re.M | re.S)
     path = project / "deploy" / "kubernetes" / "overlays" / "production" / "kustomization.yaml"
-    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
-    overlay["images"] = [{"name": "example-service", "newTag": "local"}]
-    path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    images = textwrap.dedent(block)
+    for name, value in (("newName", "example-service"), ("newTag", "local")):
+        images = re.sub(rf"(?<={name}: ).*", value, images)
+    path.write_text(path.read_text(encoding="utf-8") + images, encoding="utf-8")
+
+
+def page_of(project: Path) -> str:
+    return (project / PAGE).read_text(encoding="utf-8")

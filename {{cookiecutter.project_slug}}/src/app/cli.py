@@ -136,9 +136,11 @@ def check() -> None:
         for name, component in components.items():
             _report(name, component.status, component.reason or f"{component.latency_ms} ms")
         if budget:
-            _report("connections", "ok" if budget.is_kept else "failed", budget.detail)
-        is_kept = budget is None or budget.is_kept
-        return is_kept and all(component.status == "ok" for component in components.values())
+            _report("connections", "ok" if budget.is_within_limit else "failed", budget.detail)
+        is_within_limit = budget is None or budget.is_within_limit
+        return is_within_limit and all(
+            component.status == "ok" for component in components.values()
+        )
 
     with load_command_settings(logs=False) as settings:
         # The report has every problem, so warnings would repeat it.

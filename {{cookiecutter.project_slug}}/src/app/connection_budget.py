@@ -8,8 +8,8 @@ from app.db.session import PROBE_CONNECTIONS, Database
 from app.db.url import parse_postgres_url
 from app.settings import Settings
 
-# The role of a service is no superuser. `reserved_connections` exists since PostgreSQL 16.
-ACCEPTED = text(
+# The role of a service is not a superuser. `reserved_connections` exists since PostgreSQL 16.
+AVAILABLE = text(
     "SELECT current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true)::int, 0)"
@@ -21,11 +21,11 @@ class ConnectionBudget:
     """The result of the comparison.
 
     Attributes:
-        is_kept: PostgreSQL accepts all connections, or a pooler limits them.
+        is_within_limit: PostgreSQL accepts all connections, or a pooler limits them.
         detail: the sum, and the remedy if PostgreSQL does not.
     """
 
-    is_kept: bool
+    is_within_limit: bool
     detail: str
 
 
@@ -35,9 +35,9 @@ def needed_connections(settings: Settings, replicas: int) -> tuple[int, str]:
     size = settings.database_pool_size
     needed = replicas * processes * (size + PROBE_CONNECTIONS)
     summands = f"{replicas} replicas x {processes} x ({size} + {PROBE_CONNECTIONS})"
-    workers, of_worker = settings.max_workers, settings.worker_connections  # option: worker
-    needed += workers * of_worker  # option: worker
-    summands += f" + {workers} workers x {of_worker}"  # option: worker
+    workers, per_worker = settings.max_workers, settings.worker_connections  # option: worker
+    needed += workers * per_worker  # option: worker
+    summands += f" + {workers} workers x {per_worker}"  # option: worker
     return needed, f"{summands} = {needed}"
 
 
@@ -56,12 +56,12 @@ async def compare_connections(settings: Settings, database: Database) -> Connect
         return ConnectionBudget(True, "not compared: the pooler limits the connections")
     needed, total = needed_connections(settings, settings.max_replicas)
     async with database.probe() as connection:
-        accepted = (await connection.execute(ACCEPTED)).scalar_one()
-    if needed <= accepted:
-        return ConnectionBudget(True, f"{total} of {accepted}")
+        available = (await connection.execute(AVAILABLE)).scalar_one()
+    if needed <= available:
+        return ConnectionBudget(True, f"{total} of {available}")
     return ConnectionBudget(
         False,
-        f"{total}, but PostgreSQL accepts {accepted}: lower DATABASE_POOL_SIZE or the number of "
+        f"{total}, but PostgreSQL accepts {available}: lower DATABASE_POOL_SIZE or the number of "
         "replicas, raise max_connections, or add a pooler",
     )
 

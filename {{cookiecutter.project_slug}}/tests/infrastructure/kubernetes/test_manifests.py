@@ -45,8 +45,14 @@ def test_replicas_of_the_config_map_are_those_of_the_autoscaler() -> None:
     largest = load("base/autoscaler.yaml")["spec"]["maxReplicas"]
     surge = load("base/deployment.yaml")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     share = int(surge.removesuffix("%")) / 100
-    assert values_of("production")["MAX_REPLICAS"] == str(largest + ceil(largest * share))
+    assert values_of("production")["MAX_REPLICAS"] == str(2 * largest + ceil(largest * share))
     staging = load("overlays/staging/kustomization.yaml")["patches"][-1]["patch"]
     (operation,) = yaml.safe_load(staging)
     largest = operation["value"]
-    assert values_of("staging")["MAX_REPLICAS"] == str(largest + ceil(largest * share))
+    assert values_of("staging")["MAX_REPLICAS"] == str(2 * largest + ceil(largest * share))
+
+
+def test_values_of_secrets_are_neither_in_git_nor_in_an_image() -> None:
+    for name in (".gitignore", ".dockerignore"):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        assert "deploy/kubernetes/secrets/*.env" in lines, name
