@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import engine
+import kubernetes
+import kubernetes_versions
 import pytest
 import results_page
 from cookiecutter.main import cookiecutter
@@ -147,6 +149,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any(kubernetes.NO_CLUSTER in str(report.longrepr) for report in skipped):
+        terminalreporter.section("Kubernetes")
+        terminalreporter.line(kubernetes.WARNING)
     if engine.MEASUREMENTS:
         terminalreporter.section("measurements")
         for line in engine.MEASUREMENTS:
@@ -221,3 +227,30 @@ def running_stack(project: Path, image: str) -> Iterator[engine.Stack]:
     with engine.Stack(project) as stack:
         stack.up()
         yield stack
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Require a Kubernetes cluster on this machine, which runs the images of its Docker engine."""
+    if "KUBECONFIG" not in os.environ:
+        pytest.skip(kubernetes.NO_CLUSTER)
+    if reason := kubernetes.why_not_usable():
+        pytest.fail(reason)
+    if not engine.is_running():
+        pytest.fail("no Docker engine: start Docker")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("no_proxy", "*")  # requests to addresses of the cluster
+        yield
+
+
+@pytest.fixture(scope="session")
+def versions(
+    cluster: None,  # noqa: ARG001 - requires the cluster before it builds images
+    bake: Bake,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[kubernetes_versions.Versions]:
+    """Build images of a service with a cache and a worker, and remove them afterwards."""
+    project = bake(lock=True, redis=True, worker="postgres", auth="none", deploy="kubernetes")
+    made = kubernetes_versions.build_versions(project.path, tmp_path_factory.mktemp("versions"))
+    yield made
+    engine.docker("image", "rm", "--force", *made.images())

@@ -1,0 +1,290 @@
+"""The cluster of KUBECONFIG, and namespaces in it with a baked service.
+
+The tests do not start a cluster: a user's machine may have one with other work in it. Each test
+creates namespaces of its own, and deletes them with their volumes.
+"""
+
+import functools
+import json
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import yaml
+from engine import Answer, Load, ask, docker, wait_until
+from kubernetes_manifests import Manifest, Overlay, Substitution, patch_of, substitute, user_id_in
+
+SERVICE = "example-service"
+WORKER = "example-service-worker"
+MIGRATION = "example-service-migration"
+NO_CLUSTER = "no Kubernetes cluster: KUBECONFIG is not set"
+WARNING = """\
+NO KUBERNETES CLUSTER: the manifests were NOT rolled out, and the failure tests on a
+cluster were NOT run. Start one on this machine, set KUBECONFIG to its file, and run:
+make test-kubernetes"""
+KUSTOMIZE_MAJOR = 5  # the first that applies components in the documented order
+# A test has at most two replicas, except that of the autoscaler: the load would start more of them,
+# at a time that a test does not choose.
+TWO_REPLICAS = patch_of(
+    "HorizontalPodAutoscaler", SERVICE, "autoscaling/v2", spec={"maxReplicas": 2}
+)
+# The containers of several namespaces fit on a node of two cores.
+SMALL_REQUESTS = [
+    patch_of(
+        "Deployment",
+        name,
+        "apps/v1",
+        spec={
+            "template": {
+                "spec": {
+                    "containers": [{"name": container, "resources": {"requests": {"cpu": "100m"}}}]
+                }
+            }
+        },
+    )
+    for name, container in ((SERVICE, "server"), (WORKER, "worker"))
+]
+READY_SECONDS = 120  # for a roll-out. Generous: it bounds hangs
+
+
+def attempt_kubectl(
+    *arguments: str, text: str | None = None, timeout: float = 180
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["kubectl", *arguments],
+        input=text, capture_output=True, text=True, check=False, timeout=timeout,
+    )  # fmt: skip
+
+
+def kubectl(*arguments: str, text: str | None = None, timeout: float = 180) -> str:
+    """Run a kubectl command, and return its standard output.
+
+    Raises:
+        AssertionError: the command failed. The message has its output.
+    """
+    result = attempt_kubectl(*arguments, text=text, timeout=timeout)
+    assert result.returncode == 0, f"kubectl {' '.join(arguments)}\n{result.stdout}{result.stderr}"
+    return result.stdout.strip()
+
+
+def why_not_usable() -> str:
+    """Return why the tests must not use the cluster of KUBECONFIG, or an empty text."""
+    if shutil.which("kubectl") is None:
+        return "kubectl is not installed"
+    version = json.loads(kubectl("version", "--client", "--output", "json"))
+    kustomize = version.get("kustomizeVersion", "v0")
+    if int(kustomize.removeprefix("v").partition(".")[0]) < KUSTOMIZE_MAJOR:
+        return f"kubectl has kustomize {kustomize}, the manifests need version {KUSTOMIZE_MAJOR}"
+    config = json.loads(kubectl("config", "view", "--minify", "--output", "json"))
+    server = config["clusters"][0]["cluster"]["server"]
+    if not config["current-context"].startswith("kind-") and not is_local(server):
+        return f"{server} is not on this machine: the tests delete what they create, and more fails"
+    return ""
+
+
+def is_local(url: str) -> bool:
+    """Return whether the host of a URL is an address of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.bind(address)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def is_served(kind: str, api_version: str) -> bool:
+    """Return whether the server has a kind in an API version."""
+    result = attempt_kubectl("get", "--raw", f"/apis/{api_version}")
+    if result.returncode != 0:
+        assert "NotFound" in result.stderr, result.stderr
+        return False
+    return kind in {resource["kind"] for resource in json.loads(result.stdout)["resources"]}
+
+
+cached_user_id = functools.cache(user_id_in)
+
+
+class Namespace:
+    """A namespace with a baked service and its servers.
+
+    Args:
+        manifests: the service's deploy/kubernetes. It is copied.
+        folder: for the copy.
+    """
+
+    def __init__(self, manifests: Path, folder: Path, tag: str) -> None:
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        copied = Path(shutil.copytree(manifests, folder / self.name))
+        self.overlay = Overlay(copied, self.name, tag, patches=[TWO_REPLICAS, *SMALL_REQUESTS])
+        self.substitutions: list[Substitution] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the namespace, and wait until its containers and volumes are gone."""
+        self.attempt("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
+        wait_until(lambda: self._left() == [], seconds=60, of=f"{self._left()} of {self.name}")
+
+    def _left(self) -> list[str]:
+        label = f"label=io.kubernetes.pod.namespace={self.name}"
+        containers = docker("ps", "--all", "--quiet", "--filter", label).split()
+        volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
+        return containers + [
+            volume["metadata"]["name"]
+            for volume in volumes
+            if volume["spec"].get("claimRef", {}).get("namespace") == self.name
+        ]
+
+    def attempt(
+        self, *arguments: str, text: str | None = None, timeout: float = 180
+    ) -> subprocess.CompletedProcess[str]:
+        return attempt_kubectl("--namespace", self.name, *arguments, text=text, timeout=timeout)
+
+    def kubectl(self, *arguments: str, text: str | None = None, timeout: float = 180) -> str:
+        return kubectl("--namespace", self.name, *arguments, text=text, timeout=timeout)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))
+
+    # --- roll-outs ---
+
+    def render(self) -> list[Manifest]:
+        manifests, self.substitutions = substitute(
+            self.overlay.render(), is_served=is_served, user_id=cached_user_id
+        )
+        return manifests
+
+    def apply(self, manifests: list[Manifest]) -> None:
+        kubectl("apply", "--filename", "-", text=yaml.safe_dump_all(manifests))
+
+    def start_migration(self) -> None:
+        """Apply all but the service and the worker, and start the Job anew."""
+        first = [m for m in self.render() if not is_of_release(m)]
+        (namespace,) = [m for m in first if m["kind"] == "Namespace"]
+        self.apply([namespace])
+        self.kubectl("delete", "job", MIGRATION, "--ignore-not-found")
+        self.apply(first)
+
+    def job_status(self, name: str) -> str:
+        """Return "Complete" or "Failed", or an empty text while the Job runs."""
+        conditions = self.get("job", name)["status"].get("conditions", [])
+        return next((c["type"] for c in conditions if c["status"] == "True"), "")
+
+    def finish_job(self, name: str) -> str:
+        """Wait until a Job has ended, and return how."""
+        wait_until(lambda: self.job_status(name), seconds=READY_SECONDS, of=f"end of {name}")
+        return self.job_status(name)
+
+    def deploy(self, tag: str = "", *, wait: bool = True) -> float:
+        """Migrate with a Job, roll out the service, and return the seconds that both took."""
+        started = time.monotonic()
+        self.overlay.tag = tag or self.overlay.tag
+        self.start_migration()
+        assert self.finish_job(MIGRATION) == "Complete", self.logs(f"job/{MIGRATION}")
+        return time.monotonic() - started + self.roll_out(wait=wait)
+
+    def roll_out(self, tag: str = "", *, wait: bool = True) -> float:
+        """Apply the service and the worker without the Job, and return the seconds it took."""
+        started = time.monotonic()
+        self.overlay.tag = tag or self.overlay.tag
+        self.apply([m for m in self.render() if m["kind"] != "Job"])
+        if wait:
+            self.wait_for_rollout()
+        return time.monotonic() - started
+
+    def wait_for_rollout(self) -> None:
+        """Wait until each Deployment has its new pods, and the autoscaler its two replicas."""
+        for name in (SERVICE, WORKER):
+            limit = f"--timeout={READY_SECONDS}s"
+            self.kubectl(
+                "rollout", "status", f"deployment/{name}", limit, timeout=READY_SECONDS + 9
+            )
+        wait_until(lambda: len(self.endpoints()) == 2, seconds=READY_SECONDS, of="two endpoints")
+        wait_until(lambda: not self.ending(), seconds=READY_SECONDS, of="the end of old pods")
+
+    # --- pods ---
+
+    def pods(self, component: str = "server") -> list[Any]:
+        """Return the pods that are not being deleted."""
+        label = f"app.kubernetes.io/component={component}"
+        items = self.get("pods", "--selector", label)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def ending(self, component: str = "server") -> list[Any]:
+        """Return the pods that are being deleted."""
+        label = f"app.kubernetes.io/component={component}"
+        items = self.get("pods", "--selector", label)["items"]
+        return [pod for pod in items if "deletionTimestamp" in pod["metadata"]]
+
+    def endpoints(self) -> dict[str, str]:
+        """Return the address of each pod that gets requests, by name."""
+        subsets = self.get("endpoints", SERVICE).get("subsets") or []
+        return {
+            address["targetRef"]["name"]: address["ip"]
+            for subset in subsets
+            for address in subset.get("addresses", [])
+        }
+
+    def restarts(self, component: str = "server") -> int:
+        return sum(
+            status["restartCount"]
+            for pod in self.pods(component)
+            for status in pod["status"].get("containerStatuses", [])
+        )
+
+    def logs(self, target: str, *options: str) -> str:
+        return self.attempt("logs", target, *options).stdout
+
+    def address(self, service: str = SERVICE) -> str:
+        return str(self.get("service", service)["spec"]["clusterIP"])
+
+    def ask(self, path: str, **options: Any) -> Answer:
+        return ask(f"http://{self.address()}{path}", **options)
+
+    def load(self, **options: Any) -> Load:
+        return Load(self.address(), 80, **options)
+
+    def commits(self) -> set[str]:
+        """Return the commits of the versions that get requests."""
+        answers = [ask(f"http://{ip}:8000/health") for ip in self.endpoints().values()]
+        return {answer.json()["commit"] for answer in answers}
+
+    def psql(self, statement: str, database: str = "app") -> str:
+        return self.kubectl(
+            "exec", "database-0", "--",
+            "psql", "-U", "app", "-d", database, "-v", "ON_ERROR_STOP=1", "-Atqc", statement,
+        )  # fmt: skip
+
+
+def is_of_release(manifest: Manifest) -> bool:
+    """Return whether an object belongs to the service or the worker: the Job comes before them."""
+    name, kind = manifest["metadata"]["name"], manifest["kind"]
+    return name in {SERVICE, WORKER} and kind in {
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "Service",
+    }
+
+
+def container_of(pod: Any) -> str:
+    """Return the id of the container that runs in a pod."""
+    (status,) = pod["status"]["containerStatuses"]
+    runtime, _, name = status["containerID"].partition("://")
+    assert runtime == "docker", f"the tests find processes of pods with Docker, not {runtime}"
+    return str(name)
+
+
+def process_of(pod: Any) -> int:
+    """Return the id of the first process of a pod on this machine."""
+    return int(docker("inspect", "--format", "{{.State.Pid}}", container_of(pod)))

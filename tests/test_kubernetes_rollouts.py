@@ -1,0 +1,208 @@
+"""Roll-outs of a baked service on a real cluster, and those that must stop.
+
+Without a cluster these tests are skipped; see `make test-kubernetes`.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import record, wait_until
+from kubernetes import MIGRATION, SERVICE, WORKER, Namespace
+from kubernetes_manifests import patch_of
+from kubernetes_versions import Versions
+
+pytestmark = [pytest.mark.containers, pytest.mark.kubernetes]
+
+MIGRATED = '"message":"migrated"'
+AT_HEAD = "the database is at the last migration"
+DEADLINE_SECONDS = 15
+# A test shortens the deadline of 420 s, which is longer than the startup probe allows.
+SHORT_DEADLINE = patch_of(
+    "Deployment", SERVICE, "apps/v1", spec={"progressDeadlineSeconds": DEADLINE_SECONDS}
+)
+NO_DRAIN = {"DRAIN_SECONDS": "0"}
+# Each request opens a connection, which a pod that has stopped would refuse.
+NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def service(
+    versions: Versions, tmp_path_factory: pytest.TempPathFactory, figures: dict[str, float]
+) -> Iterator[Namespace]:
+    """Provide the first version, rolled out to an empty database. Tests leave it healthy."""
+    folder = tmp_path_factory.mktemp("rollouts")
+    with Namespace(versions.manifests, folder, versions.first) as namespace:
+        started = time.monotonic()
+        namespace.start_migration()
+        namespace.finish_job(MIGRATION)
+        figures["migrated"] = time.monotonic() - started
+        namespace.roll_out(wait=False)
+        wait_until(lambda: namespace.ask("/bookmarks").status == 200, seconds=120)
+        figures["served"] = time.monotonic() - started
+        namespace.wait_for_rollout()
+        yield namespace
+
+
+@pytest.fixture
+def first(service: Namespace, versions: Versions) -> Iterator[Namespace]:
+    """Provide the service at the first version, and roll it back to that afterwards."""
+    config, patches = dict(service.overlay.config), list(service.overlay.patches)
+    yield service
+    service.overlay.config, service.overlay.patches = config, patches
+    service.roll_out(versions.first)
+
+
+def logs_of_pods(service: Namespace) -> dict[str, str]:
+    pods = service.pods() + service.pods("worker") + service.pods("migration")
+    names = [pod["metadata"]["name"] for pod in pods]
+    return {name: service.logs(f"pod/{name}") for name in names}
+
+
+def errors_in(logs: dict[str, str]) -> list[str]:
+    return [x for text in logs.values() for x in text.splitlines() if '"level":"error"' in x]
+
+
+def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(
+    service: Namespace, figures: dict[str, float]
+) -> None:
+    assert service.job_status(MIGRATION) == "Complete"
+    assert service.logs(f"job/{MIGRATION}").count(MIGRATED) == 1
+    servers = [service.logs(f"pod/{name}") for name in service.endpoints()]
+    assert len(servers) == 2
+    assert all(MIGRATED not in text and AT_HEAD in text for text in servers)
+    assert errors_in(logs_of_pods(service)) == []
+    assert service.restarts() == service.restarts("worker") == 0
+    record(f"Kubernetes, first roll-out: migrated after {figures['migrated']:.1f} s, a request "
+        f"served after {figures['served']:.1f} s, with a new database")  # fmt: skip
+
+
+def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -> None:
+    with Namespace(versions.manifests, tmp_path, versions.first) as service:
+        service.overlay.patches.append(patch_of(
+            "HorizontalPodAutoscaler", SERVICE, "autoscaling/v2",
+            spec={"minReplicas": 3, "maxReplicas": 3},
+        ))  # fmt: skip
+        service.overlay.patches.append(
+            patch_of("Deployment", SERVICE, "apps/v1", spec={"replicas": 3})
+        )
+        started = time.monotonic()
+        service.apply(service.render())
+        wait_until(lambda: service.ask("/bookmarks").status == 200, seconds=120)
+        seconds = time.monotonic() - started
+        wait_until(lambda: len(service.endpoints()) == 3, seconds=120)
+        assert service.finish_job(MIGRATION) == "Complete"
+        logs = logs_of_pods(service)
+        migrated = [name for name, text in logs.items() if MIGRATED in text]
+        waited = sum("waiting for another replica to migrate" in text for text in logs.values())
+        assert len(migrated) == 1
+        assert sum(text.count(MIGRATED) for text in logs.values()) == 1
+        assert sum(AT_HEAD in text for text in logs.values()) >= 3
+        assert errors_in(logs) == []
+        assert service.restarts() == service.restarts("worker") == 0
+        assert service.psql("SELECT version_num FROM alembic_version") == versions.revision
+        record(f"Kubernetes, Job and 3 pods at once: 1 migrated, {waited} waited for it, a request "
+            f"served after {seconds:.1f} s")  # fmt: skip
+
+
+def test_rolling_update_under_load_loses_no_request(first: Namespace, versions: Versions) -> None:
+    rows = int(first.psql("SELECT count(*) FROM bookmarks"))
+    with first.load() as load, first.load(**NEW_CONNECTIONS) as others:
+        time.sleep(1)
+        seconds = first.deploy(versions.second)
+        time.sleep(1)
+    record(f"Kubernetes, rolling update of 2 replicas with a Job in {seconds:.1f} s: "
+        f"{load.summary()}; on new connections: {others.summary()}")  # fmt: skip
+    assert load.failed == others.failed == []
+    assert first.commits() == {"decaf"}
+    created = len(load.created) + len(others.created)
+    assert created == int(first.psql("SELECT count(*) FROM bookmarks")) - rows > 0
+
+
+def test_rolling_update_without_drain_loses_requests(first: Namespace, versions: Versions) -> None:
+    """Show that the test of the rolling update can fail."""
+    for tag in (versions.second, versions.first, versions.second):
+        first.overlay.config = dict(NO_DRAIN)
+        first.roll_out()
+        with first.load() as load, first.load(**NEW_CONNECTIONS) as others:
+            time.sleep(1)
+            first.roll_out(tag)
+            time.sleep(1)
+        if load.failed or others.failed:
+            break
+    record(f"Kubernetes, rolling update without the drain: {load.summary()}; on new connections: "
+        f"{others.summary()}")  # fmt: skip
+    assert load.failed or others.failed
+
+
+def test_version_that_never_becomes_ready_stops_the_roll_out(
+    first: Namespace, versions: Versions
+) -> None:
+    first.overlay.patches.append(SHORT_DEADLINE)
+    first.roll_out()  # a change outside of the pods
+    before = first.endpoints()
+    with first.load() as load:
+        started = time.monotonic()
+        first.roll_out(versions.silent, wait=False)
+        result = first.attempt("rollout", "status", f"deployment/{SERVICE}", "--timeout=90s")
+        seconds = time.monotonic() - started
+        serving = first.endpoints()
+        (silent,) = (p for p in first.pods() if p["metadata"]["name"] not in before)
+        first.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
+        first.wait_for_rollout()
+        time.sleep(1)
+    record(f"Kubernetes, version that never becomes ready: the roll-out stopped after "
+        f"{seconds:.1f} s with a deadline of {DEADLINE_SECONDS} s; {load.summary()}")  # fmt: skip
+    assert result.returncode == 1
+    assert "exceeded its progress deadline" in result.stderr
+    assert silent["status"]["phase"] == "Running"
+    assert serving == before == first.endpoints(), "the old pods have not been replaced"
+    assert load.failed == []
+    assert first.commits() == {"c0ffee"}
+
+
+def test_failing_migration_rolls_out_nothing(first: Namespace, versions: Versions) -> None:
+    before = first.endpoints()
+    with first.load() as load:
+        first.overlay.tag = versions.failing
+        first.start_migration()
+        started = time.monotonic()
+        how = first.finish_job(MIGRATION)
+        seconds = time.monotonic() - started
+        log = first.logs(f"job/{MIGRATION}")
+        time.sleep(1)
+    record(f"Kubernetes, failing migration: the Job failed after {seconds:.1f} s; "
+        f"{load.summary()}")  # fmt: skip
+    assert how == "Failed"
+    assert '"message":"not migrated"' in log
+    assert 'column \\"no_such_column\\" does not exist' in log
+    assert first.endpoints() == before
+    assert load.failed == []
+    assert first.commits() == {"c0ffee"}
+    assert first.psql("SELECT version_num FROM alembic_version") == versions.revision
+
+
+def test_old_version_on_the_newer_schema_serves(first: Namespace, versions: Versions) -> None:
+    try:
+        with first.load() as load:
+            first.deploy(versions.migrating)
+            assert first.commits() == {"decaf"}
+            first.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
+            first.wait_for_rollout()
+            time.sleep(1)
+        record(f"Kubernetes, migration and roll-back: {load.summary()}")
+        assert load.failed == []
+        assert first.commits() == {"c0ffee"}
+        assert first.psql("SELECT version_num FROM alembic_version") == "9000"
+        for name in first.endpoints():
+            assert "the database is newer than this code" in first.logs(f"pod/{name}")
+    finally:
+        first.psql("DROP INDEX IF EXISTS ix_bookmarks_title")
+        first.psql(f"UPDATE alembic_version SET version_num = '{versions.revision}'")  # noqa: S608
