@@ -1,6 +1,6 @@
 # Needs Python 3.11 or newer, or uv. Installs uv into .tools/ if it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-containers test-anywhere bench soak results check fix constraints clean
+.PHONY: help demo test test-fast test-containers test-kubernetes test-anywhere bench soak results check fix constraints clean
 
 UV := $(shell command -v uv || echo .tools/bin/uv)
 export PATH := $(dir $(abspath $(UV))):$(PATH)
@@ -21,7 +21,10 @@ test-fast: .venv  ## run the tests that install nothing (seconds)
 	.venv/bin/python -m pytest -n 2 --maxschedchunk 1 -m "not slow and not containers"
 
 test-containers: .venv  ## run the container and failure tests; needs Docker (minutes): make test-containers quick=yes
-	.venv/bin/python -m pytest $(if $(quick),-m "containers and not thorough",-m "containers or thorough and not alone" --measurements benchmarks/results.md)
+	.venv/bin/python -m pytest $(if $(quick),-m "containers and not kubernetes and not thorough",-m "not kubernetes and (containers or thorough and not alone)" --measurements benchmarks/results.md)
+
+test-kubernetes: .venv  ## run the tests on a Kubernetes cluster of this machine; needs KUBECONFIG and Docker (minutes): make test-kubernetes quick=yes
+	.venv/bin/python -m pytest -m "kubernetes$(if $(quick), and not thorough)"
 
 test-anywhere: .venv  ## run the service's tests at many times, in random order, by other users; needs root (an hour): make test-anywhere row=3
 	.venv/bin/python maintenance/test_anywhere.py $(if $(row),--row $(row)) -- $(tests)

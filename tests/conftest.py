@@ -234,12 +234,14 @@ def cluster() -> Iterator[None]:
     """Require a Kubernetes cluster on this machine, which runs the images of its Docker engine."""
     if "KUBECONFIG" not in os.environ:
         pytest.skip(kubernetes.NO_CLUSTER)
-    if reason := kubernetes.why_not_usable():
-        pytest.fail(reason)
-    if not engine.is_running():
-        pytest.fail("no Docker engine: start Docker")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("no_proxy", "*")  # requests to addresses of the cluster
+        # .ci/run installs kubectl there if that of the machine is too old.
+        patch.setenv("PATH", str(ROOT / ".tools" / "bin"), prepend=os.pathsep)
+        if reason := kubernetes.why_not_usable():
+            pytest.fail(reason)
+        if not engine.is_running():
+            pytest.fail("no Docker engine: start Docker")
+        patch.setenv("no_proxy", "*")  # for requests to addresses of the cluster
         yield
 
 

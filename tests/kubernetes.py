@@ -9,8 +9,11 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -234,6 +237,24 @@ class Namespace:
             for subset in subsets
             for address in subset.get("addresses", [])
         }
+
+    @contextmanager
+    def watched_endpoints(self) -> Iterator[list[int]]:
+        """Yield the numbers of pods that get requests, read over and over until the block ends."""
+        seen: list[int] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.3):
+                seen.append(len(self.endpoints()))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            thread.join()
 
     def restarts(self, component: str = "server") -> int:
         return sum(

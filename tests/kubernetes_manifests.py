@@ -17,6 +17,8 @@ from engine import docker
 
 Manifest = dict[str, Any]
 
+# A tag of the local Docker engine stands for the digest of a registry.
+IMAGE = "tests-on-a-cluster/example-service"
 # kind, API version of the manifest, and its predecessor
 OLDER_VERSIONS = (
     ("CronJob", "batch/v1", "batch/v1beta1"),
@@ -64,7 +66,7 @@ class Overlay:
             "kind": "Kustomization",
             "namespace": self.namespace,
             "resources": ["../local"],
-            "images": [{"name": "example-service", "newTag": self.tag}],
+            "images": [{"name": "example-service", "newName": IMAGE, "newTag": self.tag}],
             "configMapGenerator": [
                 {
                     "name": "example-service",

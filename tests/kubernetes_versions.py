@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import docker
-from kubernetes import SERVICE
-from test_failures import CONCURRENTLY, FAILING, with_migration
+from kubernetes_manifests import IMAGE
+from test_failures import CONCURRENTLY, FAILING
+
+DECAF = "ENV COMMIT_SHA=decaf"
 
 
 @dataclass(frozen=True)
@@ -32,34 +34,34 @@ class Versions:
 
     def images(self) -> list[str]:
         tags = (self.first, self.second, self.silent, self.migrating, self.failing)
-        return [f"{SERVICE}:{tag}" for tag in tags]
+        return [f"{IMAGE}:{tag}" for tag in tags]
 
 
 def build_versions(project: Path, folder: Path) -> Versions:
     """Build the image of a baked service, and variants of it."""
-    first = f"{SERVICE}:test-cluster-first"
+    first = f"{IMAGE}:first"
     build(first, project, "--build-arg", "COMMIT_SHA=c0ffee")
 
-    def variant(name: str, *lines: str) -> str:
+    def variant(name: str, *lines: str, migration: str = "") -> str:
         (folder / name).mkdir()
         (folder / name / "Dockerfile").write_text("\n".join([f"FROM {first}", *lines, ""]))
-        build(f"{SERVICE}:test-cluster-{name}", folder / name)
-        return f"test-cluster-{name}"
+        (folder / name / "9000_next.py").write_text(
+            migration.replace('down_revision = "0001"', f'down_revision = "{revision}"')
+        )
+        build(f"{IMAGE}:{name}", folder / name)
+        return name
 
     migrations = (project / "src" / "app" / "migrations" / "versions").glob("*.py")
     revision = max(path.name.partition("_")[0] for path in migrations)
-
-    def migration(text: str) -> str:
-        text = text.replace('down_revision = "0001"', f'down_revision = "{revision}"')
-        return with_migration(first, text, folder / "migration").rpartition(":")[2]
-
+    python = docker("run", "--rm", first, "python", "-c", "import app; print(app.__path__[0])")
+    more = (f"COPY 9000_next.py {python}/migrations/versions/", DECAF)
     return Versions(
         manifests=project / "deploy" / "kubernetes",
-        first="test-cluster-first",
-        second=variant("second", "ENV COMMIT_SHA=decaf"),
+        first="first",
+        second=variant("second", DECAF),
         silent=variant("silent", "ENV COMMIT_SHA=5eed", 'CMD ["sleep", "600"]'),
-        migrating=migration(CONCURRENTLY),
-        failing=migration(FAILING),
+        migrating=variant("migrating", *more, migration=CONCURRENTLY),
+        failing=variant("failing", *more, migration=FAILING),
         revision=revision,
     )
 

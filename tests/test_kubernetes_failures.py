@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.kubernetes]
 
 PROBLEM = "application/problem+json"
 JOB = "bookmarks.find_duplicates"
-# A test shortens the periods of 10 s, and the 40 s before SIGKILL: a frozen process gets no SIGTERM.
+# A test shortens the periods of 10 s, and the 40 s to SIGKILL: a frozen process gets no SIGTERM.
 FAST_LIVENESS = patch_of(
     "Deployment",
     SERVICE,

@@ -51,6 +51,32 @@ def service(deployed: Namespace) -> Namespace:
     return deployed
 
 
+# --- the cluster of the tests ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("context", "server", "is_usable"),
+    [
+        ("production", "https://192.0.2.1:6443", False),
+        ("production", "https://127.0.0.1:6443", True),
+        ("kind-test", "https://192.0.2.1:6443", True),
+    ],
+)
+def test_cluster_of_another_machine_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: str, server: str, *, is_usable: bool
+) -> None:
+    config = tmp_path / "config"
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    named = {"name": "a", "cluster": {"server": server}}
+    contexts = [{"name": context, "context": {"cluster": "a", "user": ""}}]
+    kinds = {"apiVersion": "v1", "kind": "Config", "current-context": context}
+    config.write_text(json.dumps({**kinds, "clusters": [named], "contexts": contexts}))
+    reason = kubernetes.why_not_usable()
+    assert (reason == "") == is_usable
+    assert is_usable or "192.0.2.1" in reason
+
+
 # --- substitutions --------------------------------------------------------------------------------
 
 

@@ -114,13 +114,18 @@ def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -
 
 def test_rolling_update_under_load_loses_no_request(first: Namespace, versions: Versions) -> None:
     rows = int(first.psql("SELECT count(*) FROM bookmarks"))
-    with first.load() as load, first.load(**NEW_CONNECTIONS) as others:
+    with (
+        first.watched_endpoints() as endpoints,
+        first.load() as load,
+        first.load(**NEW_CONNECTIONS) as others,
+    ):
         time.sleep(1)
         seconds = first.deploy(versions.second)
         time.sleep(1)
     record(f"Kubernetes, rolling update of 2 replicas with a Job in {seconds:.1f} s: "
         f"{load.summary()}; on new connections: {others.summary()}")  # fmt: skip
     assert load.failed == others.failed == []
+    assert min(endpoints) == 2, "a new pod is ready before an old one ends"
     assert first.commits() == {"decaf"}
     created = len(load.created) + len(others.created)
     assert created == int(first.psql("SELECT count(*) FROM bookmarks")) - rows > 0

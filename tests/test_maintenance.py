@@ -324,37 +324,85 @@ def test_repeated_failure_comments_on_the_open_issue(machine: Machine) -> None:
     ]
 
 
+@pytest.fixture
+def ci_run(tmp_path: Path) -> Machine:
+    """Provide a machine with .ci/run and its tools."""
+    machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
+    shutil.copytree(ROOT / ".ci", machine.repository / ".ci")
+    (tools,) = re.findall(r"^for tool in (.*); do$", read(".ci/run"), re.MULTILINE)
+    for tool in [*tools.split(), "kubectl"]:
+        machine.stand_in(tool.partition(":")[0])
+    machine.stand_in("docker", 'test -e "$HOME/engine"')
+    return machine
+
+
+def place_program(machine: Machine, variable: str, name: str, text: str) -> None:
+    """Write a program that .ci/run looks for beside the repository."""
+    (place,) = re.findall(rf"^{variable}=(\S+)$", read(".ci/run"), re.MULTILINE)
+    program = (machine.repository / place / name).resolve()
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(text, encoding="utf-8")
+
+
+def run_ci(machine: Machine) -> subprocess.CompletedProcess[str]:
+    command, env = ["bash", machine.repository / ".ci" / "run"], machine.variables()
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.posix
 @pytest.mark.parametrize(
     ("is_running", "start"),
     [(True, ""), (False, 'touch "$HOME/engine"'), (False, "exit 1"), (False, "")],
     ids=["running", "started", "not started", "none"],
 )
-def test_ci_run_without_docker_warns(tmp_path: Path, *, is_running: bool, start: str) -> None:
-    machine = Machine(tmp_path / "machine", tmp_path / "repository", sys.executable)
-    script = machine.repository / ".ci" / "run"
-    script.parent.mkdir(parents=True)
-    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    script.write_text(text, encoding="utf-8")
-    (tools,) = re.findall(r"^for tool in (.*); do$", text, re.MULTILINE)
-    for tool in tools.split():
-        machine.stand_in(tool.partition(":")[0])
-    machine.stand_in("docker", 'test -e "$HOME/engine"')
+def test_ci_run_without_docker_warns(ci_run: Machine, *, is_running: bool, start: str) -> None:
     if is_running:
-        (machine.folder / "home" / "engine").touch()
+        (ci_run.folder / "home" / "engine").touch()
     if start:
-        (place,) = re.findall(r"^engine=(.*)$", text, re.MULTILINE)
-        (machine.repository / place).resolve().parent.mkdir(parents=True)
-        (machine.repository / place).write_text(start, encoding="utf-8")
-    env = machine.variables()
-    result = subprocess.run(["bash", script], env=env, capture_output=True, text=True, check=False)
+        place_program(ci_run, "engine", "", start)
+    result = run_ci(ci_run)
     assert result.returncode == 0, result.stderr
     is_tested = is_running or "touch" in start
-    made = [call for call in machine.calls if call.startswith("make ")]
+    made = [call for call in ci_run.calls if call.startswith("make ")]
     in_containers = ["make test-containers quick=yes"] * is_tested
     assert made == ["make check", "make test quick=yes", *in_containers]
     assert ("NO DOCKER ENGINE" in result.stdout) == (not is_tested)
+    assert "NO KUBERNETES CLUSTER" in result.stdout
     assert result.stdout.count("NOT RUN, to save time") == 1 + is_tested
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("fails", ["nothing", "make test-kubernetes *"])
+@pytest.mark.parametrize("was_up", [True, False], ids=["was up", "started"])
+def test_ci_run_stops_the_cluster_that_it_started(
+    ci_run: Machine, fails: str, *, was_up: bool
+) -> None:
+    (ci_run.folder / "home" / "engine").touch()
+    printed = "echo export KUBECONFIG=of-this-test"
+    status = printed if was_up else "true"
+    up = f'case "$*" in --status) {status} ;; *) echo up >>"$CALLS"; {printed} ;; esac'
+    place_program(ci_run, "cluster", "up", up)
+    place_program(ci_run, "cluster", "down", 'echo down >>"$CALLS"')
+    ci_run.fails = fails
+    result = run_ci(ci_run)
+    assert (result.returncode == 0) == (fails == "nothing"), result.stderr
+    calls = [call for call in ci_run.calls if call in {"up", "down"} or "kubernetes" in call]
+    tested = "make test-kubernetes quick=yes"
+    assert calls == ([tested] if was_up else ["up", tested, "down"])
+    assert "NO KUBERNETES CLUSTER" not in result.stdout
+
+
+@pytest.mark.posix
+def test_ci_run_without_a_cluster_warns(ci_run: Machine) -> None:
+    (ci_run.folder / "home" / "engine").touch()
+    place_program(ci_run, "cluster", "up", "exit 1")
+    place_program(ci_run, "cluster", "down", 'echo down >>"$CALLS"')
+    result = run_ci(ci_run)
+    assert result.returncode == 0, result.stderr
+    assert "the cluster could not be started" in result.stdout
+    assert "NO KUBERNETES CLUSTER" in result.stdout
+    assert "make test-kubernetes quick=yes" not in ci_run.calls
+    assert ci_run.calls[-1] == "down"
 
 
 # --- releases -------------------------------------------------------------------------------------

@@ -79,6 +79,10 @@ BLOCKS: dict[tuple[str, str], str | NotAsWritten] = {
     **dict.fromkeys(
         [("Makefile", f"make {t}") for t in ("test", "test-fast", "test-containers")], THEMSELVES
     ),
+    ("Makefile", "make test-kubernetes"): NotAsWritten(
+        "the tests cannot run themselves; `.ci/run` runs this command on a cluster",
+        "tests/test_maintenance.py::test_ci_run_stops_the_cluster_that_it_started",
+    ),
     **dict.fromkeys([("Makefile", f"make {t}") for t in ("bench", "soak", "results")], MEASURED),
     **dict.fromkeys([("Makefile", f"make {t}") for t in ("help", "check", "fix", "clean")], MADE),
     ("Makefile", "make constraints"): RESOLVED,
