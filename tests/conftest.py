@@ -1,5 +1,6 @@
 """Fixtures for bakes: cookiecutter runs on the tracked files."""
 
+import copy
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from types import ModuleType
 
 import engine
 import kubernetes
+import kubernetes_cluster
 import kubernetes_versions
 import pytest
 import results_page
@@ -150,9 +152,9 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
-    if any(kubernetes.NO_CLUSTER in str(report.longrepr) for report in skipped):
+    if any(kubernetes_cluster.NO_CLUSTER in str(report.longrepr) for report in skipped):
         terminalreporter.section("Kubernetes")
-        terminalreporter.line(kubernetes.WARNING)
+        terminalreporter.line(kubernetes_cluster.WARNING)
     if engine.MEASUREMENTS:
         terminalreporter.section("measurements")
         for line in engine.MEASUREMENTS:
@@ -233,11 +235,11 @@ def running_stack(project: Path, image: str) -> Iterator[engine.Stack]:
 def cluster() -> Iterator[None]:
     """Require a Kubernetes cluster on this machine, which runs the images of its Docker engine."""
     if "KUBECONFIG" not in os.environ:
-        pytest.skip(kubernetes.NO_CLUSTER)
+        pytest.skip(kubernetes_cluster.NO_CLUSTER)
     with pytest.MonkeyPatch.context() as patch:
         # .ci/run installs kubectl there if that of the machine is too old.
         patch.setenv("PATH", str(ROOT / ".tools" / "bin"), prepend=os.pathsep)
-        if reason := kubernetes.why_not_usable():
+        if reason := kubernetes_cluster.why_not_usable():
             pytest.fail(reason)
         if not engine.is_running():
             pytest.fail("no Docker engine: start Docker")
@@ -256,3 +258,25 @@ def versions(
     made = kubernetes_versions.build_versions(project.path, tmp_path_factory.mktemp("versions"))
     yield made
     engine.docker("image", "rm", "--force", *made.images())
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    versions: kubernetes_versions.Versions, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[kubernetes.Namespace]:
+    """Provide the first version, rolled out to an empty database."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with kubernetes.Namespace(versions.manifests, folder, versions.first) as namespace:
+        namespace.roll_out_first()
+        yield namespace
+
+
+@pytest.fixture
+def service(deployed: kubernetes.Namespace) -> Iterator[kubernetes.Namespace]:
+    """Provide the first version with two ready replicas. A test may roll out another version."""
+    deployed.wait_for_rollout()
+    before = copy.deepcopy(deployed.overlay)
+    yield deployed
+    if deployed.overlay != before:
+        deployed.overlay = before
+        deployed.roll_out()

@@ -1,13 +1,11 @@
-"""The cluster of KUBECONFIG, and namespaces in it with a baked service.
+"""Namespaces of a cluster with a baked service.
 
-The tests do not start a cluster: a user's machine may have one with other work in it. Each test
-creates namespaces of its own, and deletes them with their volumes.
+Tests create namespaces of their own, and delete them with their volumes.
 """
 
 import functools
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -16,21 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import yaml
 from engine import Answer, Load, ask, docker, wait_until
+from kubernetes_cluster import attempt_kubectl, is_served, kubectl
 from kubernetes_manifests import Manifest, Overlay, Substitution, patch_of, substitute, user_id_in
 
 SERVICE = "example-service"
 WORKER = "example-service-worker"
 MIGRATION = "example-service-migration"
-NO_CLUSTER = "no Kubernetes cluster: KUBECONFIG is not set"
-WARNING = """\
-NO KUBERNETES CLUSTER: the manifests were NOT rolled out, and the failure tests on a
-cluster were NOT run. Start one on this machine, set KUBECONFIG to its file, and run:
-make test-kubernetes"""
-KUSTOMIZE_MAJOR = 5  # the first that applies components in the documented order
 # A test has at most two replicas, except that of the autoscaler: the load would start more of them,
 # at a time that a test does not choose.
 TWO_REPLICAS = patch_of(
@@ -55,63 +47,6 @@ SMALL_REQUESTS = [
 READY_SECONDS = 120  # for a roll-out. Generous: it bounds hangs
 
 
-def attempt_kubectl(
-    *arguments: str, text: str | None = None, timeout: float = 180
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["kubectl", *arguments],
-        input=text, capture_output=True, text=True, check=False, timeout=timeout,
-    )  # fmt: skip
-
-
-def kubectl(*arguments: str, text: str | None = None, timeout: float = 180) -> str:
-    """Run a kubectl command, and return its standard output.
-
-    Raises:
-        AssertionError: the command failed. The message has its output.
-    """
-    result = attempt_kubectl(*arguments, text=text, timeout=timeout)
-    assert result.returncode == 0, f"kubectl {' '.join(arguments)}\n{result.stdout}{result.stderr}"
-    return result.stdout.strip()
-
-
-def why_not_usable() -> str:
-    """Return why the tests must not use the cluster of KUBECONFIG, or an empty text."""
-    if shutil.which("kubectl") is None:
-        return "kubectl is not installed"
-    version = json.loads(kubectl("version", "--client", "--output", "json"))
-    kustomize = version.get("kustomizeVersion", "v0")
-    if int(kustomize.removeprefix("v").partition(".")[0]) < KUSTOMIZE_MAJOR:
-        return f"kubectl has kustomize {kustomize}, the manifests need version {KUSTOMIZE_MAJOR}"
-    config = json.loads(kubectl("config", "view", "--minify", "--output", "json"))
-    server = config["clusters"][0]["cluster"]["server"]
-    if not config["current-context"].startswith("kind-") and not is_local(server):
-        return f"{server} is not on this machine: the tests delete what they create, and more fails"
-    return ""
-
-
-def is_local(url: str) -> bool:
-    """Return whether the host of a URL is an address of this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            listener.bind(address)
-    except OSError:
-        return False
-    return True
-
-
-@functools.cache
-def is_served(kind: str, api_version: str) -> bool:
-    """Return whether the server has a kind in an API version."""
-    result = attempt_kubectl("get", "--raw", f"/apis/{api_version}")
-    if result.returncode != 0:
-        assert "NotFound" in result.stderr, result.stderr
-        return False
-    return kind in {resource["kind"] for resource in json.loads(result.stdout)["resources"]}
-
-
 cached_user_id = functools.cache(user_id_in)
 
 
@@ -128,6 +63,7 @@ class Namespace:
         copied = Path(shutil.copytree(manifests, folder / self.name))
         self.overlay = Overlay(copied, self.name, tag, patches=[TWO_REPLICAS, *SMALL_REQUESTS])
         self.substitutions: list[Substitution] = []
+        self.seconds_to_migrated = self.seconds_to_served = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -188,13 +124,25 @@ class Namespace:
         wait_until(lambda: self.job_status(name), seconds=READY_SECONDS, of=f"end of {name}")
         return self.job_status(name)
 
-    def deploy(self, tag: str = "", *, wait: bool = True) -> float:
-        """Migrate with a Job, roll out the service, and return the seconds that both took."""
+    def roll_out_first(self) -> None:
+        """Start the servers with an empty database, migrate it, and measure the time."""
         started = time.monotonic()
-        self.overlay.tag = tag or self.overlay.tag
         self.start_migration()
         assert self.finish_job(MIGRATION) == "Complete", self.logs(f"job/{MIGRATION}")
-        return time.monotonic() - started + self.roll_out(wait=wait)
+        self.seconds_to_migrated = time.monotonic() - started
+        self.roll_out(wait=False)
+        wait_until(lambda: self.ask("/bookmarks").status == 200, seconds=READY_SECONDS)
+        self.seconds_to_served = time.monotonic() - started
+        self.wait_for_rollout()
+
+    def deploy(self, tag: str) -> float:
+        """Migrate with a Job, roll out the service, and return the seconds that both took."""
+        started = time.monotonic()
+        self.overlay.tag = tag
+        self.start_migration()
+        assert self.finish_job(MIGRATION) == "Complete", self.logs(f"job/{MIGRATION}")
+        self.roll_out()
+        return time.monotonic() - started
 
     def roll_out(self, tag: str = "", *, wait: bool = True) -> float:
         """Apply the service and the worker without the Job, and return the seconds it took."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from kubernetes import WARNING, is_local
+from kubernetes_cluster import WARNING, is_local
 
 ON_A_CLUSTER = "tests/test_kubernetes_operations.py::test_running_containers_are_locked_down"
 

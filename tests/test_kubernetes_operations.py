@@ -6,14 +6,13 @@ Without a cluster these tests are skipped; see `make test-kubernetes`.
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes
 import pytest
 from engine import docker, record, wait_until
-from kubernetes import SERVICE, WORKER, Namespace, container_of, is_served, process_of
+from kubernetes import SERVICE, Namespace, container_of, process_of
+from kubernetes_cluster import is_served, kubectl, why_not_usable
 from kubernetes_manifests import (
     OLDER_VERSIONS,
     PUBLIC_USER_ID,
@@ -22,7 +21,6 @@ from kubernetes_manifests import (
     patch_of,
     substitute,
 )
-from kubernetes_versions import Versions
 
 pytestmark = [pytest.mark.containers, pytest.mark.kubernetes]
 
@@ -34,21 +32,6 @@ pg_restore --exit-on-error --no-owner --dbname="${DATABASE_URL%/*}/restored" /ba
 """
 ROWS = "SELECT * FROM bookmarks ORDER BY id"
 SHORT_WINDOW = {"scaleDown": {"stabilizationWindowSeconds": 10}}
-
-
-@pytest.fixture(scope="module")
-def deployed(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    folder = tmp_path_factory.mktemp("operations")
-    with Namespace(versions.manifests, folder, versions.first) as namespace:
-        namespace.deploy()
-        yield namespace
-
-
-@pytest.fixture
-def service(deployed: Namespace) -> Namespace:
-    """Provide a service with two ready replicas. Tests share it."""
-    deployed.wait_for_rollout()
-    return deployed
 
 
 # --- the cluster of the tests ---------------------------------------------------------------------
@@ -72,7 +55,7 @@ def test_cluster_of_another_machine_is_refused(
     contexts = [{"name": context, "context": {"cluster": "a", "user": ""}}]
     kinds = {"apiVersion": "v1", "kind": "Config", "current-context": context}
     config.write_text(json.dumps({**kinds, "clusters": [named], "contexts": contexts}))
-    reason = kubernetes.why_not_usable()
+    reason = why_not_usable()
     assert (reason == "") == is_usable
     assert is_usable or "192.0.2.1" in reason
 
@@ -100,7 +83,7 @@ def test_only_listed_values_are_substituted(deployed: Namespace) -> None:
 
 
 def server_version() -> str:
-    version = json.loads(kubernetes.kubectl("version", "--output", "json"))
+    version = json.loads(kubectl("version", "--output", "json"))
     return str(version["serverVersion"]["gitVersion"])
 
 
@@ -154,7 +137,7 @@ def status_of(process: int) -> dict[str, str]:
 
 def evict(service: Namespace, pod: str) -> Any:
     """Ask for the eviction of a pod, as `kubectl drain` does."""
-    core = json.loads(kubernetes.kubectl("get", "--raw", "/api/v1"))
+    core = json.loads(kubectl("get", "--raw", "/api/v1"))
     (found,) = (r for r in core["resources"] if r["name"] == "pods/eviction")
     body = {
         "apiVersion": f"{found['group']}/{found['version']}",
@@ -200,12 +183,14 @@ def test_dump_of_the_scheduled_backup_restores_the_same_rows(service: Namespace)
         assert service.ask("/bookmarks", method="POST", body=page).status == 201
     before = service.psql(ROWS)
     assert before.count("\n") >= 19
+    # As `kubectl create job --from` does, which refuses the v1beta1 of older servers.
     started = time.monotonic()
-    service.kubectl("create", "job", "backup", f"--from=cronjob/{BACKUP}")
+    job = service.get("cronjob", BACKUP)["spec"]["jobTemplate"]["spec"]
+    backup = patch_of("Job", "backup", "batch/v1", spec=job)
+    service.kubectl("create", "--filename", "-", text=json.dumps(backup))
     assert service.finish_job("backup") == "Complete", service.logs("job/backup")
     seconds = time.monotonic() - started
     assert re.search(r" /backups/\S+\.dump$", service.logs("job/backup").strip())
-    job = service.get("cronjob", BACKUP)["spec"]["jobTemplate"]["spec"]
     job["template"]["spec"]["containers"][0]["args"] = [RESTORE]
     restore = patch_of("Job", "restore", "batch/v1", spec=job)
     service.kubectl("create", "--filename", "-", text=json.dumps(restore))
@@ -218,23 +203,17 @@ def test_dump_of_the_scheduled_backup_restores_the_same_rows(service: Namespace)
 @pytest.mark.thorough
 def test_autoscaler_adds_replicas_under_load_and_removes_them(service: Namespace) -> None:
     """Allow four replicas, and wait 10 s instead of 5 minutes before their number is reduced."""
-    patches = list(service.overlay.patches)
     service.overlay.patches.append(patch_of(
         "HorizontalPodAutoscaler", SERVICE, "autoscaling/v2",
         spec={"maxReplicas": 4, "behavior": SHORT_WINDOW},
     ))  # fmt: skip
     service.roll_out()
-    try:
-        with service.load(pause_seconds=0) as load:
-            grown = wait_until(lambda: len(service.endpoints()) == 4, seconds=180, of="4 replicas")
-            load.stop()
-        with service.load(connections=1, pause_seconds=0.5) as light:
-            shrunk = wait_until(lambda: len(service.endpoints()) == 2, seconds=240, of="2 replicas")
-            wait_until(lambda: not service.ending(), seconds=60)
-    finally:
-        service.overlay.patches = patches
-        service.roll_out()
-    record(f"Kubernetes, autoscaler: 2 to 4 ready replicas after {grown:.1f} s of load, {WORKER} "
-        f"unchanged; back to 2 {shrunk:.1f} s after it; {load.summary()}")  # fmt: skip
+    with service.load(pause_seconds=0) as load:
+        grown = wait_until(lambda: len(service.endpoints()) == 4, seconds=180, of="4 replicas")
+    with service.load(connections=1, pause_seconds=0.5) as light:
+        shrunk = wait_until(lambda: len(service.endpoints()) == 2, seconds=240, of="2 replicas")
+        wait_until(lambda: not service.ending(), seconds=60)
+    record(f"Kubernetes, autoscaler: 2 to 4 ready replicas after {grown:.1f} s of load, "
+        f"back to 2 {shrunk:.1f} s after it; {load.summary()}")  # fmt: skip
     assert load.failed == []
     assert light.failed == []

@@ -4,7 +4,6 @@ Without a cluster these tests are skipped; see `make test-kubernetes`.
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,38 +27,6 @@ NO_DRAIN = {"DRAIN_SECONDS": "0"}
 NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
 
 
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    return {}
-
-
-@pytest.fixture(scope="module")
-def service(
-    versions: Versions, tmp_path_factory: pytest.TempPathFactory, figures: dict[str, float]
-) -> Iterator[Namespace]:
-    """Provide the first version, rolled out to an empty database. Tests leave it healthy."""
-    folder = tmp_path_factory.mktemp("rollouts")
-    with Namespace(versions.manifests, folder, versions.first) as namespace:
-        started = time.monotonic()
-        namespace.start_migration()
-        namespace.finish_job(MIGRATION)
-        figures["migrated"] = time.monotonic() - started
-        namespace.roll_out(wait=False)
-        wait_until(lambda: namespace.ask("/bookmarks").status == 200, seconds=120)
-        figures["served"] = time.monotonic() - started
-        namespace.wait_for_rollout()
-        yield namespace
-
-
-@pytest.fixture
-def first(service: Namespace, versions: Versions) -> Iterator[Namespace]:
-    """Provide the service at the first version, and roll it back to that afterwards."""
-    config, patches = dict(service.overlay.config), list(service.overlay.patches)
-    yield service
-    service.overlay.config, service.overlay.patches = config, patches
-    service.roll_out(versions.first)
-
-
 def logs_of_pods(service: Namespace) -> dict[str, str]:
     pods = service.pods() + service.pods("worker") + service.pods("migration")
     names = [pod["metadata"]["name"] for pod in pods]
@@ -71,7 +38,7 @@ def errors_in(logs: dict[str, str]) -> list[str]:
 
 
 def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(
-    service: Namespace, figures: dict[str, float]
+    service: Namespace,
 ) -> None:
     assert service.job_status(MIGRATION) == "Complete"
     assert service.logs(f"job/{MIGRATION}").count(MIGRATED) == 1
@@ -80,8 +47,8 @@ def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(
     assert all(MIGRATED not in text and AT_HEAD in text for text in servers)
     assert errors_in(logs_of_pods(service)) == []
     assert service.restarts() == service.restarts("worker") == 0
-    record(f"Kubernetes, first roll-out: migrated after {figures['migrated']:.1f} s, a request "
-        f"served after {figures['served']:.1f} s, with a new database")  # fmt: skip
+    record(f"Kubernetes, first roll-out: migrated after {service.seconds_to_migrated:.1f} s, a "
+        f"request served after {service.seconds_to_served:.1f} s, with a new database")  # fmt: skip
 
 
 def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -> None:
@@ -112,33 +79,33 @@ def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -
             f"served after {seconds:.1f} s")  # fmt: skip
 
 
-def test_rolling_update_under_load_loses_no_request(first: Namespace, versions: Versions) -> None:
-    rows = int(first.psql("SELECT count(*) FROM bookmarks"))
+def test_rolling_update_under_load_loses_no_request(service: Namespace, versions: Versions) -> None:
+    rows = int(service.psql("SELECT count(*) FROM bookmarks"))
     with (
-        first.watched_endpoints() as endpoints,
-        first.load() as load,
-        first.load(**NEW_CONNECTIONS) as others,
+        service.watched_endpoints() as endpoints,
+        service.load() as load,
+        service.load(**NEW_CONNECTIONS) as others,
     ):
         time.sleep(1)
-        seconds = first.deploy(versions.second)
+        seconds = service.deploy(versions.second)
         time.sleep(1)
     record(f"Kubernetes, rolling update of 2 replicas with a Job in {seconds:.1f} s: "
         f"{load.summary()}; on new connections: {others.summary()}")  # fmt: skip
     assert load.failed == others.failed == []
     assert min(endpoints) == 2, "a new pod is ready before an old one ends"
-    assert first.commits() == {"decaf"}
+    assert service.commits() == {"decaf"}
     created = len(load.created) + len(others.created)
-    assert created == int(first.psql("SELECT count(*) FROM bookmarks")) - rows > 0
+    assert created == int(service.psql("SELECT count(*) FROM bookmarks")) - rows > 0
 
 
-def test_rolling_update_without_drain_loses_requests(first: Namespace, versions: Versions) -> None:
+def test_rolling_update_without_drain_can_fail(service: Namespace, versions: Versions) -> None:
     """Show that the test of the rolling update can fail."""
     for tag in (versions.second, versions.first, versions.second):
-        first.overlay.config = dict(NO_DRAIN)
-        first.roll_out()
-        with first.load() as load, first.load(**NEW_CONNECTIONS) as others:
+        service.overlay.config = dict(NO_DRAIN)
+        service.roll_out()
+        with service.load() as load, service.load(**NEW_CONNECTIONS) as others:
             time.sleep(1)
-            first.roll_out(tag)
+            service.roll_out(tag)
             time.sleep(1)
         if load.failed or others.failed:
             break
@@ -148,66 +115,66 @@ def test_rolling_update_without_drain_loses_requests(first: Namespace, versions:
 
 
 def test_version_that_never_becomes_ready_stops_the_roll_out(
-    first: Namespace, versions: Versions
+    service: Namespace, versions: Versions
 ) -> None:
-    first.overlay.patches.append(SHORT_DEADLINE)
-    first.roll_out()  # a change outside of the pods
-    before = first.endpoints()
-    with first.load() as load:
+    service.overlay.patches.append(SHORT_DEADLINE)
+    service.roll_out()  # a change outside of the pods
+    before = service.endpoints()
+    with service.load() as load:
         started = time.monotonic()
-        first.roll_out(versions.silent, wait=False)
-        result = first.attempt("rollout", "status", f"deployment/{SERVICE}", "--timeout=90s")
+        service.roll_out(versions.silent, wait=False)
+        result = service.attempt("rollout", "status", f"deployment/{SERVICE}", "--timeout=90s")
         seconds = time.monotonic() - started
-        serving = first.endpoints()
-        (silent,) = (p for p in first.pods() if p["metadata"]["name"] not in before)
-        first.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
-        first.wait_for_rollout()
+        serving = service.endpoints()
+        (silent,) = (p for p in service.pods() if p["metadata"]["name"] not in before)
+        service.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
+        service.wait_for_rollout()
         time.sleep(1)
     record(f"Kubernetes, version that never becomes ready: the roll-out stopped after "
         f"{seconds:.1f} s with a deadline of {DEADLINE_SECONDS} s; {load.summary()}")  # fmt: skip
     assert result.returncode == 1
     assert "exceeded its progress deadline" in result.stderr
     assert silent["status"]["phase"] == "Running"
-    assert serving == before == first.endpoints(), "the old pods have not been replaced"
+    assert serving == before == service.endpoints(), "the old pods have not been replaced"
     assert load.failed == []
-    assert first.commits() == {"c0ffee"}
+    assert service.commits() == {"c0ffee"}
 
 
-def test_failing_migration_rolls_out_nothing(first: Namespace, versions: Versions) -> None:
-    before = first.endpoints()
-    with first.load() as load:
-        first.overlay.tag = versions.failing
-        first.start_migration()
+def test_failing_migration_rolls_out_nothing(service: Namespace, versions: Versions) -> None:
+    before = service.endpoints()
+    with service.load() as load:
+        service.overlay.tag = versions.failing
+        service.start_migration()
         started = time.monotonic()
-        how = first.finish_job(MIGRATION)
+        how = service.finish_job(MIGRATION)
         seconds = time.monotonic() - started
-        log = first.logs(f"job/{MIGRATION}")
+        log = service.logs(f"job/{MIGRATION}")
         time.sleep(1)
     record(f"Kubernetes, failing migration: the Job failed after {seconds:.1f} s; "
         f"{load.summary()}")  # fmt: skip
     assert how == "Failed"
     assert '"message":"not migrated"' in log
     assert 'column \\"no_such_column\\" does not exist' in log
-    assert first.endpoints() == before
+    assert service.endpoints() == before
     assert load.failed == []
-    assert first.commits() == {"c0ffee"}
-    assert first.psql("SELECT version_num FROM alembic_version") == versions.revision
+    assert service.commits() == {"c0ffee"}
+    assert service.psql("SELECT version_num FROM alembic_version") == versions.revision
 
 
-def test_old_version_on_the_newer_schema_serves(first: Namespace, versions: Versions) -> None:
+def test_old_version_on_the_newer_schema_serves(service: Namespace, versions: Versions) -> None:
     try:
-        with first.load() as load:
-            first.deploy(versions.migrating)
-            assert first.commits() == {"decaf"}
-            first.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
-            first.wait_for_rollout()
+        with service.load() as load:
+            service.deploy(versions.migrating)
+            assert service.commits() == {"decaf"}
+            service.kubectl("rollout", "undo", f"deployment/{SERVICE}", f"deployment/{WORKER}")
+            service.wait_for_rollout()
             time.sleep(1)
         record(f"Kubernetes, migration and roll-back: {load.summary()}")
         assert load.failed == []
-        assert first.commits() == {"c0ffee"}
-        assert first.psql("SELECT version_num FROM alembic_version") == "9000"
-        for name in first.endpoints():
-            assert "the database is newer than this code" in first.logs(f"pod/{name}")
+        assert service.commits() == {"c0ffee"}
+        assert service.psql("SELECT version_num FROM alembic_version") == "9000"
+        for name in service.endpoints():
+            assert "the database is newer than this code" in service.logs(f"pod/{name}")
     finally:
-        first.psql("DROP INDEX IF EXISTS ix_bookmarks_title")
-        first.psql(f"UPDATE alembic_version SET version_num = '{versions.revision}'")  # noqa: S608
+        service.psql("DROP INDEX IF EXISTS ix_bookmarks_title")
+        service.psql(f"UPDATE alembic_version SET version_num = '{versions.revision}'")  # noqa: S608
