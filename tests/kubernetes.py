@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +51,16 @@ READY_SECONDS = 120  # for a roll-out. Generous: it bounds hangs
 cached_user_id = functools.cache(user_id_in)
 
 
+@dataclass(frozen=True)
+class FirstRollout:
+    """The roll-out to an empty database: `logs` are those of its pods, by name."""
+
+    seconds_to_migrated: float
+    seconds_to_served: float
+    logs: dict[str, str]
+    restarts: int
+
+
 class Namespace:
     """A namespace with a baked service and its servers.
 
@@ -63,7 +74,7 @@ class Namespace:
         copied = Path(shutil.copytree(manifests, folder / self.name))
         self.overlay = Overlay(copied, self.name, tag, patches=[TWO_REPLICAS, *SMALL_REQUESTS])
         self.substitutions: list[Substitution] = []
-        self.seconds_to_migrated = self.seconds_to_served = 0.0
+        self.first_rollout: FirstRollout | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,15 +136,17 @@ class Namespace:
         return self.job_status(name)
 
     def roll_out_first(self) -> None:
-        """Start the servers with an empty database, migrate it, and measure the time."""
+        """Start the servers with an empty database, migrate it, roll out, and measure the time."""
         started = time.monotonic()
         self.start_migration()
         assert self.finish_job(MIGRATION) == "Complete", self.logs(f"job/{MIGRATION}")
-        self.seconds_to_migrated = time.monotonic() - started
+        migrated = time.monotonic() - started
         self.roll_out(wait=False)
         wait_until(lambda: self.ask("/bookmarks").status == 200, seconds=READY_SECONDS)
-        self.seconds_to_served = time.monotonic() - started
+        served = time.monotonic() - started
         self.wait_for_rollout()
+        restarts = self.restarts() + self.restarts("worker")
+        self.first_rollout = FirstRollout(migrated, served, self.logs_of_pods(), restarts)
 
     def deploy(self, tag: str) -> float:
         """Migrate with a Job, roll out the service, and return the seconds that both took."""
@@ -161,7 +174,9 @@ class Namespace:
                 "rollout", "status", f"deployment/{name}", limit, timeout=READY_SECONDS + 9
             )
         wait_until(lambda: len(self.endpoints()) == 2, seconds=READY_SECONDS, of="two endpoints")
-        wait_until(lambda: not self.ending(), seconds=READY_SECONDS, of="the end of old pods")
+        wait_until(
+            lambda: len(self.running()) == 2, seconds=READY_SECONDS, of="the end of old pods"
+        )
 
     # --- pods ---
 
@@ -171,11 +186,21 @@ class Namespace:
         items = self.get("pods", "--selector", label)["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
-    def ending(self, component: str = "server") -> list[Any]:
-        """Return the pods that are being deleted."""
-        label = f"app.kubernetes.io/component={component}"
-        items = self.get("pods", "--selector", label)["items"]
-        return [pod for pod in items if "deletionTimestamp" in pod["metadata"]]
+    def running(self, container: str = "server") -> dict[str, str]:
+        """Return the running containers of this name, by pod, also of pods that are being deleted.
+
+        An object of a pod may remain for a minute after its containers have ended.
+        """
+        labels = {
+            "io.kubernetes.pod.namespace": self.name,
+            "io.kubernetes.container.name": container,
+        }
+        filters = [
+            word for pair in labels.items() for word in ("--filter", "label=" + "=".join(pair))
+        ]
+        shown = '{{.Label "io.kubernetes.pod.name"}} {{.ID}}'
+        lines = docker("ps", *filters, "--format", shown).splitlines()
+        return dict(line.split(" ", 1) for line in lines)
 
     def endpoints(self) -> dict[str, str]:
         """Return the address of each pod that gets requests, by name."""
@@ -213,6 +238,12 @@ class Namespace:
 
     def logs(self, target: str, *options: str) -> str:
         return self.attempt("logs", target, *options).stdout
+
+    def logs_of_pods(self) -> dict[str, str]:
+        """Return the logs of the pods with the service's image, by name."""
+        pods = [pod for part in ("server", "worker", "migration") for pod in self.pods(part)]
+        names = [pod["metadata"]["name"] for pod in pods]
+        return {name: self.logs(f"pod/{name}") for name in names}
 
     def address(self, service: str = SERVICE) -> str:
         return str(self.get("service", service)["spec"]["clusterIP"])

@@ -212,7 +212,7 @@ def test_autoscaler_adds_replicas_under_load_and_removes_them(service: Namespace
         grown = wait_until(lambda: len(service.endpoints()) == 4, seconds=180, of="4 replicas")
     with service.load(connections=1, pause_seconds=0.5) as light:
         shrunk = wait_until(lambda: len(service.endpoints()) == 2, seconds=240, of="2 replicas")
-        wait_until(lambda: not service.ending(), seconds=60)
+        wait_until(lambda: len(service.running()) == 2, seconds=60)
     record(f"Kubernetes, autoscaler: 2 to 4 ready replicas after {grown:.1f} s of load, "
         f"back to 2 {shrunk:.1f} s after it; {load.summary()}")  # fmt: skip
     assert load.failed == []

@@ -27,28 +27,22 @@ NO_DRAIN = {"DRAIN_SECONDS": "0"}
 NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
 
 
-def logs_of_pods(service: Namespace) -> dict[str, str]:
-    pods = service.pods() + service.pods("worker") + service.pods("migration")
-    names = [pod["metadata"]["name"] for pod in pods]
-    return {name: service.logs(f"pod/{name}") for name in names}
-
-
 def errors_in(logs: dict[str, str]) -> list[str]:
     return [x for text in logs.values() for x in text.splitlines() if '"level":"error"' in x]
 
 
-def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(
-    service: Namespace,
-) -> None:
-    assert service.job_status(MIGRATION) == "Complete"
-    assert service.logs(f"job/{MIGRATION}").count(MIGRATED) == 1
-    servers = [service.logs(f"pod/{name}") for name in service.endpoints()]
+def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(deployed: Namespace) -> None:
+    first = deployed.first_rollout
+    assert first is not None
+    jobs = [text for name, text in first.logs.items() if name.startswith(MIGRATION)]
+    servers = [text for text in first.logs.values() if '"listening"' in text and AT_HEAD in text]
+    assert [text.count(MIGRATED) for text in jobs] == [1]
     assert len(servers) == 2
-    assert all(MIGRATED not in text and AT_HEAD in text for text in servers)
-    assert errors_in(logs_of_pods(service)) == []
-    assert service.restarts() == service.restarts("worker") == 0
-    record(f"Kubernetes, first roll-out: migrated after {service.seconds_to_migrated:.1f} s, a "
-        f"request served after {service.seconds_to_served:.1f} s, with a new database")  # fmt: skip
+    assert sum(text.count(MIGRATED) for text in first.logs.values()) == 1
+    assert errors_in(first.logs) == []
+    assert first.restarts == 0
+    record(f"Kubernetes, first roll-out: migrated after {first.seconds_to_migrated:.1f} s, a "
+        f"request served after {first.seconds_to_served:.1f} s, with a new database")  # fmt: skip
 
 
 def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -> None:
@@ -66,7 +60,7 @@ def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -
         seconds = time.monotonic() - started
         wait_until(lambda: len(service.endpoints()) == 3, seconds=120)
         assert service.finish_job(MIGRATION) == "Complete"
-        logs = logs_of_pods(service)
+        logs = service.logs_of_pods()
         migrated = [name for name, text in logs.items() if MIGRATED in text]
         waited = sum("waiting for another replica to migrate" in text for text in logs.values())
         assert len(migrated) == 1
