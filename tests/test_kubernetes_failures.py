@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.kubernetes]
 
 PROBLEM = "application/problem+json"
 JOB = "bookmarks.find_duplicates"
-JOBS = 150
+JOBS = 60
 # A test shortens the periods of 10 s, and the 40 s to SIGKILL: a frozen process gets no SIGTERM.
 FAST_LIVENESS = patch_of(
     "Deployment",
@@ -40,7 +40,7 @@ COUNT_EFFECTS = """
 CREATE TABLE effects (job uuid NOT NULL);
 CREATE FUNCTION count_effect() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_sleep(0.25);
+    PERFORM pg_sleep(1);
     INSERT INTO effects VALUES (NEW.id);
     RETURN NEW;
 END $$;
