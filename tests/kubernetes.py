@@ -80,16 +80,27 @@ class Namespace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the namespace, and wait until its containers and volumes are gone."""
-        self.attempt("delete", "pods", "--all", "--grace-period=1", "--wait=false")
-        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
-        wait_until(lambda: self._left() == [], seconds=60, of=f"{self._left()} of {self.name}")
+        """Delete the namespace with its containers and volumes.
 
-    def _left(self) -> list[str]:
-        label = f"label=io.kubernetes.pod.namespace={self.name}"
-        containers = docker("ps", "--all", "--quiet", "--filter", label).split()
+        The kubelet takes a minute to remove the containers of deleted pods.
+        """
+        self.attempt("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
+        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
+        containers = docker("ps", "--all", "--quiet", *self._filters()).split()
+        if containers:
+            docker("rm", "--force", "--volumes", *containers)
+        wait_until(lambda: self._volumes() == [], seconds=60, of="deleted volumes")
+        assert docker("ps", "--all", "--quiet", *self._filters()) == ""
+
+    def _filters(self, **labels: str) -> list[str]:
+        """Return options of `docker ps` for the containers of the namespace."""
+        labels = {"pod.namespace": self.name, **labels}
+        pairs = [f"label=io.kubernetes.{name}={value}" for name, value in labels.items()]
+        return [word for pair in pairs for word in ("--filter", pair)]
+
+    def _volumes(self) -> list[str]:
         volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
-        return containers + [
+        return [
             volume["metadata"]["name"]
             for volume in volumes
             if volume["spec"].get("claimRef", {}).get("namespace") == self.name
@@ -191,13 +202,7 @@ class Namespace:
 
         An object of a pod may remain for a minute after its containers have ended.
         """
-        labels = {
-            "io.kubernetes.pod.namespace": self.name,
-            "io.kubernetes.container.name": container,
-        }
-        filters = [
-            word for pair in labels.items() for word in ("--filter", "label=" + "=".join(pair))
-        ]
+        filters = self._filters(**{"container.name": container})
         shown = '{{.Label "io.kubernetes.pod.name"}} {{.ID}}'
         lines = docker("ps", *filters, "--format", shown).splitlines()
         return dict(line.split(" ", 1) for line in lines)

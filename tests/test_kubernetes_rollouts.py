@@ -45,6 +45,7 @@ def test_first_roll_out_migrates_in_the_job_and_pods_find_it_done(deployed: Name
         f"request served after {first.seconds_to_served:.1f} s, with a new database")  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_job_and_pods_at_once_migrate_once(versions: Versions, tmp_path: Path) -> None:
     with Namespace(versions.manifests, tmp_path, versions.first) as service:
         service.overlay.patches.append(patch_of(
@@ -92,6 +93,7 @@ def test_rolling_update_under_load_loses_no_request(service: Namespace, versions
     assert created == int(service.psql("SELECT count(*) FROM bookmarks")) - rows > 0
 
 
+@pytest.mark.thorough
 def test_rolling_update_without_drain_can_fail(service: Namespace, versions: Versions) -> None:
     """Show that the test of the rolling update can fail."""
     for tag in (versions.second, versions.first, versions.second):
@@ -155,6 +157,7 @@ def test_failing_migration_rolls_out_nothing(service: Namespace, versions: Versi
     assert service.psql("SELECT version_num FROM alembic_version") == versions.revision
 
 
+@pytest.mark.thorough
 def test_old_version_on_the_newer_schema_serves(service: Namespace, versions: Versions) -> None:
     try:
         with service.load() as load:
