@@ -47,6 +47,8 @@ class Machine:
     environment: dict[str, str] = field(default_factory=dict)  # the job's own takes precedence
     overrides: dict[str, str] = field(default_factory=dict)  # takes precedence: ports, timeouts
     fails: str = "nothing"  # a shell pattern of the calls that fail
+    identity_token: str = ""  # of jobs that may have one
+    identity_url: str = ""  # where jobs of GitHub request it, with their own bearer token
 
     def __post_init__(self) -> None:
         (self.folder / "bin").mkdir(parents=True)
@@ -243,6 +245,8 @@ class GitHub:
         secrets = {k: expressions.fill(v) for k, v in job.get("secrets", {}).items()}
         assert set(inputs) == set(called["inputs"]), "undeclared or missing input"
         assert set(secrets) <= set(called["secrets"]), "undeclared secret"
+        for inner in yaml.safe_load(path.read_text())["jobs"].values():
+            assert inner["permissions"].items() <= job["permissions"].items(), "GitHub refuses it"
         jobs = self.run(name, inputs=inputs, secrets=secrets)
         results = {job.result for job in jobs.values()}
         result = "failure" if "failure" in results else "success"
@@ -269,6 +273,9 @@ class GitHub:
             scope = {**contexts, "steps": steps, "job": {"services": services}}
             expressions = Expressions(scope, functions)
             env = {k: expressions.fill(v) for k, v in job.get("env", {}).items()}
+            if job["permissions"].get("id-token") == "write":
+                env["ACTIONS_ID_TOKEN_REQUEST_URL"] = self.machine.identity_url
+                env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "of-the-job"
             for step in job["steps"]:
                 if not expressions.holds(step.get("if", "'yes'")):
                     continue
@@ -471,6 +478,9 @@ class GitLab:
             mine = {**self.predefined, **passed, **by_hand}
             own = {k: re.sub(r"\$(\w+)", lambda m: mine.get(m[1], ""), v) for k, v in own.items()}
             env = self.machine.variables(mine, {"UV_PYTHON": self.machine.python}, own)
+            for name, given in job.get("id_tokens", {}).items():
+                assert re.sub(r"\$(\w+)", lambda m: mine.get(m[1], ""), given["aud"])
+                env[name] = self.machine.identity_token
             script = "\n".join(job["script"])
             result = run(script, folder, env)
             done = Job("failure" if result.returncode else "success", result.stdout)

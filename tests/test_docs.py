@@ -443,6 +443,9 @@ BLOCKS: dict[tuple[str, str], str | NotAsWritten] = {
     ("docs/deployment/README.md", SECRET): PLAIN,
     ("docs/deployment/ci-cd.md", "python3 scripts/smoke_test.py http://localhost:8000"): PLAIN,
     ("docs/deployment/ci-cd.md", "uv run python scripts/check_rollback.py HEAD"): PLAIN,
+    ("docs/deployment/ci-cd.md", "python3 scripts/deploy_to_kubernetes.py"): (
+        "tests/test_kubernetes_pipelines.py::test_new_version_replaces_the_pods_by_digest"
+    ),
     ("docs/deployment/troubleshooting.md", "uv run app check"): PLAIN,
     **dict.fromkeys(
         [

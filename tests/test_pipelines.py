@@ -275,6 +275,109 @@ def test_failed_deployment_fails_the_job_and_notifies(
     assert "of-railway" not in logs_of(jobs) + message
 
 
+# --- deployment to Kubernetes; test_kubernetes_pipelines.py uses a cluster ------------------------
+
+KUBECTL = """\
+case "$*" in
+*"get deployments"*)
+    echo '{"items": [{"metadata": {"name": "example-service",
+                     "annotations": {"deployment.kubernetes.io/revision": "7"}}}]}' ;;
+*"get job"*) echo '{"status": {"conditions": [{"type": "Complete", "status": "True"}]}}' ;;
+*--dry-run*|*--selector*) ;;
+*apply*) grep --only-matching 'sha256:d[0-9a-f]*' "$5/kustomization.yaml" >> "$CALLS"
+         echo "$COMMIT" >> "$CALLS" ;;
+esac"""
+DIGEST = f"sha256:d{'1' * 63}"
+FIND_DIGEST = f'test "$1" != buildx || printf %s {DIGEST}'
+URLS = ("STAGING_URL", "PRODUCTION_URL")
+CLUSTER = "https://cluster.example.com"
+
+
+def deploy_to_kubernetes(
+    machine: Machine, production: Production, ci: str, *urls: str
+) -> dict[str, Any]:
+    """Run the jobs for staging and production, with the variables of these URLs."""
+    machine.stand_in("kubectl", KUBECTL)
+    machine.stand_in("docker", FIND_DIGEST)
+    machine.stand_in("apk")
+    machine.identity_token = "of-kubernetes"
+    variables = dict.fromkeys(urls, production.url)
+    variables |= {"KUBERNETES_SERVER": CLUSTER}
+    secrets = {"NOTIFY_URL": f"{production.url}/chat"}
+    if ci == "github":
+        pipeline = GitHub(machine, variables=variables, secrets=secrets)
+        return pipeline.run("ci.yml", only={"deploy-staging", "deploy"})
+    pipeline = GitLab(machine, variables=variables | secrets)
+    return pipeline.run("deploy-staging", "deploy", by_hand={})
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_tested_commit_is_deployed_to_staging_then_to_production(
+    new_machine: NewMachine, ci: str
+) -> None:
+    machine = new_machine(ci=ci, deploy="kubernetes")
+    with running_production(machine) as production:
+        jobs = deploy_to_kubernetes(machine, production, ci, *URLS)
+    commit = machine.git("rev-parse", "HEAD")
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
+    namespaces = [re.search(r"--namespace (\S+) apply", call) for call in machine.calls]
+    found = [match[1] for match in namespaces if match]
+    assert found == ["example-service-staging"] * 3 + ["example-service-production"] * 3
+    assert machine.calls.count(DIGEST) == 2, "the image is deployed by its digest"
+    image = {"github": "ghcr.io", "gitlab": "registry.example.com"}[ci] + "/acme/example-service"
+    inspected = [call for call in machine.calls if "imagetools inspect" in call]
+    assert {call.split()[-1] for call in inspected} == {f"{image}:{commit}"}
+    assert "of-kubernetes" not in logs_of(jobs)
+    assert production.messages == []
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+@pytest.mark.parametrize("cause", ["no image", "not rolled out", "old version"])
+def test_failed_deployment_to_kubernetes_is_undone_and_notified(
+    new_machine: NewMachine, ci: str, cause: str
+) -> None:
+    machine = new_machine(ci=ci, deploy="kubernetes")
+    failing = {"no image": "docker*imagetools*", "not rolled out": "kubectl*--timeout=600s"}
+    machine.fails = failing.get(cause, "nothing")
+    with running_production(machine) as production:
+        production.is_stuck = cause == "old version"
+        jobs = deploy_to_kubernetes(machine, production, ci, "STAGING_URL")
+    assert jobs["deploy-staging"].result == "failure", logs_of(jobs)
+    undone = [call for call in machine.calls if "rollout undo" in call]
+    if cause == "no image":
+        assert not [call for call in machine.calls if call.startswith("kubectl")]
+    else:
+        assert "the earlier version is restored" in logs_of(jobs)
+        (undo,) = undone
+        assert undo.endswith("undo deployment/example-service --to-revision=7")
+    (message,) = production.messages
+    assert message.startswith(f"{production.url} - deployment of ")
+
+
+def test_production_is_not_deployed_after_a_failure_in_staging(new_machine: NewMachine) -> None:
+    machine = new_machine(deploy="kubernetes")
+    machine.fails = "kubectl*--timeout=600s"
+    with running_production(machine) as production:
+        jobs = deploy_to_kubernetes(machine, production, "github", *URLS)
+    assert results(jobs) == {
+        "deploy-staging": "failure",
+        "deploy-staging/deploy": "failure",
+        "deploy": "skipped",
+    }
+    assert not [call for call in machine.calls if "example-service-production" in call]
+
+
+def test_gitlab_deploys_to_production_in_a_later_stage_by_hand(new_machine: NewMachine) -> None:
+    machine = new_machine(ci="gitlab", deploy="kubernetes")
+    variables = {"PRODUCTION_URL": "http://localhost", "STAGING_URL": "http://localhost"}
+    pipeline = GitLab(machine, variables=variables)
+    assert results(pipeline.run("deploy")) == {"deploy": "skipped"}, "started by hand only"
+    stages = pipeline.config["stages"]
+    assert stages.index("publish") < stages.index("staging") < stages.index("deploy")
+    assert pipeline.config["deploy-staging"]["stage"] == "staging"
+    assert results(GitLab(machine).run("deploy-staging")) == {"deploy-staging": "skipped"}
+
+
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_deployment_without_production_url_is_skipped(new_machine: NewMachine, ci: str) -> None:
     machine = new_machine(ci=ci)
@@ -310,7 +413,7 @@ def add_migration(machine: Machine, statement: str) -> None:
 def roll_back(
     machine: Machine, production: Production, ci: str, commit: str, branch: str = "main"
 ) -> dict[str, Any]:
-    variables = {"PRODUCTION_URL": production.url}
+    variables = {"PRODUCTION_URL": production.url, "KUBERNETES_SERVER": CLUSTER}
     if ci == "github":
         pipeline = GitHub(machine, event="workflow_dispatch", ref=f"refs/heads/{branch}",
                           variables=variables, secrets=SECRETS)  # fmt: skip
@@ -329,6 +432,27 @@ def test_rollback_deploys_the_earlier_commit(new_machine: NewMachine, ci: str) -
         jobs = roll_back(machine, production, ci, earlier[:10])
     assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
     assert machine.calls == railway_calls(earlier, "app")
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_rollback_on_kubernetes_applies_the_manifests_of_the_earlier_commit(
+    new_machine: NewMachine, ci: str
+) -> None:
+    machine = new_machine(ci=ci, deploy="kubernetes")
+    machine.stand_in("kubectl", KUBECTL)
+    machine.stand_in("docker", FIND_DIGEST)
+    machine.stand_in("apk")
+    machine.identity_token = "of-kubernetes"
+    earlier = machine.git("rev-parse", "HEAD")
+    overlay = machine.repository / "deploy/kubernetes/overlays/production/kustomization.yaml"
+    overlay.write_text(overlay.read_text().replace("namespace: ", "namespace: later-"))
+    machine.commit()
+    with running_production(machine) as production:
+        jobs = roll_back(machine, production, ci, earlier)
+    assert set(results(jobs).values()) == {"success"}, logs_of(jobs)
+    assert machine.calls[-1].startswith("kubectl --namespace example-service-production ")
+    assert not [call for call in machine.calls if "later-" in call]
+    assert earlier in machine.calls
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])

@@ -108,6 +108,7 @@ def test_actions_have_one_version_each(bake: Bake) -> None:
 READ = {"contents": "read"}
 PUBLISHES = {"attestations": "write", "id-token": "write", "packages": "write"}
 DEPLOYS = {"contents": "read", "issues": "write"}
+DEPLOYS_TO_KUBERNETES = {**DEPLOYS, "id-token": "write", "packages": "read"}
 PERMISSIONS = {
     "ci.yml": {
         "check": READ,
@@ -121,15 +122,21 @@ PERMISSIONS = {
 }
 
 
-def test_jobs_have_minimal_permissions_and_a_timeout(bake: Bake) -> None:
+@pytest.mark.parametrize("deploy", ["railway", "kubernetes"])
+def test_jobs_have_minimal_permissions_and_a_timeout(bake: Bake, deploy: str) -> None:
     found = {}
-    for path in bake().path.glob(".github/workflows/*.yml"):
+    for path in bake(deploy=deploy).path.glob(".github/workflows/*.yml"):
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] == {}, path
         jobs = workflow["jobs"]
         found[path.name] = {name: job["permissions"] for name, job in jobs.items()}
         assert all("uses" in job or job["timeout-minutes"] <= 40 for job in jobs.values())
-    assert found == PERMISSIONS
+    expected = {name: dict(jobs) for name, jobs in PERMISSIONS.items()}
+    if deploy == "kubernetes":
+        for jobs in expected.values():
+            jobs["deploy"] = DEPLOYS_TO_KUBERNETES
+        expected["ci.yml"]["deploy-staging"] = DEPLOYS_TO_KUBERNETES
+    assert found == expected
 
 
 def test_pipeline_without_pgvector_uses_plain_postgresql(bake: Bake) -> None:
