@@ -150,6 +150,8 @@ def test_failed_migration_rolls_nothing_out(cluster: Cluster, deploy: Deploy) ->
     cluster.answer(f"get job {MIGRATION}", job("Failed"))
     assert deploy() == "not deployed: the migration failed; no pod was replaced"
     assert f"logs job/{MIGRATION} --tail=100" in cluster.calls
+    waited = [call for call in cluster.calls if call.startswith("get job")]
+    assert len(waited) == 1, "the end of the Job ends the wait"
     assert "apply -k FOLDER" not in cluster.calls
     assert cluster.undone == []
 
