@@ -130,7 +130,7 @@ def test_jobs_have_minimal_permissions_and_a_timeout(bake: Bake, deploy: str) ->
         assert workflow["permissions"] == {}, path
         jobs = workflow["jobs"]
         found[path.name] = {name: job["permissions"] for name, job in jobs.items()}
-        assert all("uses" in job or job["timeout-minutes"] <= 40 for job in jobs.values())
+        assert all("uses" in job or job["timeout-minutes"] <= 60 for job in jobs.values())
     expected = {name: dict(jobs) for name, jobs in PERMISSIONS.items()}
     if deploy == "kubernetes":
         for jobs in expected.values():

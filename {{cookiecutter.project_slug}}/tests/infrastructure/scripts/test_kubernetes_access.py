@@ -36,21 +36,12 @@ def test_kubeconfig_is_readable_by_its_owner_only(
     assert document["current-context"] == document["contexts"][0]["name"]
 
 
-def test_kubectl_runs_a_program_for_the_token(  # option: github
-    tmp_path: Path,  # option: github
-    monkeypatch: pytest.MonkeyPatch,  # option: github
-) -> None:  # option: github
-    document = write(tmp_path / "kubeconfig", monkeypatch)  # option: github
-    program = document["users"][0]["user"]["exec"]  # option: github
-    assert Path(program["args"][0]).is_file()  # option: github
-
-
-def test_kubeconfig_has_the_token_of_the_job(  # option: gitlab
-    tmp_path: Path,  # option: gitlab
-    monkeypatch: pytest.MonkeyPatch,  # option: gitlab
-) -> None:  # option: gitlab
-    document = write(tmp_path / "kubeconfig", monkeypatch)  # option: gitlab
-    assert document["users"][0]["user"]["token"] == "of-this-job"  # option: gitlab
+def test_kubeconfig_has_the_credential_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = write(tmp_path / "kubeconfig", monkeypatch)["users"][0]["user"]
+    assert Path(user["exec"]["args"][0]).is_file()  # option: github
+    assert user["token"] == "of-this-job"  # option: gitlab
 
 
 def test_private_authority_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
