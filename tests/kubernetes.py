@@ -82,7 +82,7 @@ class Namespace:
     def __exit__(self, *_: object) -> None:
         """Delete the namespace with its containers and volumes.
 
-        The kubelet takes a minute to remove the containers of deleted pods.
+        The pods are not asked to stop: the kubelet would take up to a minute.
         """
         self.attempt("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
         kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
