@@ -45,6 +45,8 @@ SMALL_REQUESTS = [
     )
     for name, container in ((SERVICE, "server"), (WORKER, "worker"))
 ]
+# Each request opens a connection, which a pod that has stopped would refuse.
+NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
 READY_SECONDS = 120  # for a roll-out. Generous: it bounds hangs
 
 

@@ -5,11 +5,10 @@ Without a cluster these tests are skipped; see `make test-kubernetes`.
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from engine import record, wait_until
-from kubernetes import MIGRATION, SERVICE, WORKER, Namespace
+from kubernetes import MIGRATION, NEW_CONNECTIONS, SERVICE, WORKER, Namespace
 from kubernetes_manifests import patch_of
 from kubernetes_versions import Versions
 
@@ -23,8 +22,6 @@ SHORT_DEADLINE = patch_of(
     "Deployment", SERVICE, "apps/v1", spec={"progressDeadlineSeconds": DEADLINE_SECONDS}
 )
 NO_DRAIN = {"DRAIN_SECONDS": "0"}
-# Each request opens a connection, which a pod that has stopped would refuse.
-NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
 
 
 def errors_in(logs: dict[str, str]) -> list[str]:
