@@ -3,7 +3,6 @@
 Tests create namespaces of their own, and delete them with their volumes.
 """
 
-import functools
 import json
 import shutil
 import subprocess
@@ -18,8 +17,14 @@ from typing import Any, Self
 
 import yaml
 from engine import Answer, Load, ask, docker, wait_until
-from kubernetes_cluster import attempt_kubectl, is_served, kubectl
-from kubernetes_manifests import Manifest, Overlay, Substitution, patch_of, substitute, user_id_in
+from kubernetes_cluster import (
+    attempt_kubectl,
+    cached_user_id,
+    delete_namespace,
+    is_served,
+    kubectl,
+)
+from kubernetes_manifests import Manifest, Overlay, Substitution, patch_of, substitute
 
 SERVICE = "example-service"
 WORKER = "example-service-worker"
@@ -48,9 +53,6 @@ SMALL_REQUESTS = [
 # Each request opens a connection, which a pod that has stopped would refuse.
 NEW_CONNECTIONS: dict[str, Any] = {"Connection": "close", "connections": 8}
 READY_SECONDS = 120  # for a roll-out. Generous: it bounds hangs
-
-
-cached_user_id = functools.cache(user_id_in)
 
 
 @dataclass(frozen=True)
@@ -82,31 +84,13 @@ class Namespace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the namespace with its containers and volumes.
-
-        The pods are not asked to stop: the kubelet would take up to a minute.
-        """
-        self.attempt("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
-        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
-        containers = docker("ps", "--all", "--quiet", *self._filters()).split()
-        if containers:
-            docker("rm", "--force", "--volumes", *containers)
-        wait_until(lambda: self._volumes() == [], seconds=60, of="deleted volumes")
-        assert docker("ps", "--all", "--quiet", *self._filters()) == ""
+        delete_namespace(self.name)
 
     def _filters(self, **labels: str) -> list[str]:
         """Return options of `docker ps` for the containers of the namespace."""
         labels = {"pod.namespace": self.name, **labels}
         pairs = [f"label=io.kubernetes.{name}={value}" for name, value in labels.items()]
         return [word for pair in pairs for word in ("--filter", pair)]
-
-    def _volumes(self) -> list[str]:
-        volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
-        return [
-            volume["metadata"]["name"]
-            for volume in volumes
-            if volume["spec"].get("claimRef", {}).get("namespace") == self.name
-        ]
 
     def attempt(
         self, *arguments: str, text: str | None = None, timeout: float = 180

@@ -10,6 +10,9 @@ import socket
 import subprocess
 from urllib.parse import urlsplit
 
+from engine import docker, wait_until
+from kubernetes_manifests import user_id_in
+
 NO_CLUSTER = "no Kubernetes cluster: KUBECONFIG is not set"
 WARNING = """\
 NO KUBERNETES CLUSTER: the manifests were NOT rolled out, and the failure tests on a
@@ -73,3 +76,31 @@ def is_served(kind: str, api_version: str) -> bool:
         assert "NotFound" in result.stderr, result.stderr
         return False
     return kind in {resource["kind"] for resource in json.loads(result.stdout)["resources"]}
+
+
+cached_user_id = functools.cache(user_id_in)
+
+
+def delete_namespace(name: str) -> None:
+    """Delete a namespace with its containers and volumes.
+
+    The pods are not asked to stop: the kubelet would take up to a minute.
+    """
+    # First the objects that start new pods.
+    owners = "deployments,statefulsets,jobs,cronjobs"
+    attempt_kubectl("--namespace", name, "delete", owners, "--all", "--wait=false")
+    force = ("--grace-period=0", "--force", "--wait=false")
+    attempt_kubectl("--namespace", name, "delete", "pods", "--all", *force)
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+    label = ("--filter", f"label=io.kubernetes.pod.namespace={name}")
+    containers = docker("ps", "--all", "--quiet", *label).split()
+    if containers:
+        docker("rm", "--force", "--volumes", *containers)
+    wait_until(lambda: not _has_volumes(name), seconds=60, of=f"deleted volumes of {name}")
+    assert docker("ps", "--all", "--quiet", *label) == ""
+
+
+def _has_volumes(namespace: str) -> bool:
+    volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
+    claims = [volume["spec"].get("claimRef", {}) for volume in volumes]
+    return any(claim.get("namespace") == namespace for claim in claims)

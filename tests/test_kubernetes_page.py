@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import Bake
 from engine import docker, free_port
-from kubernetes import attempt_kubectl, kubectl
+from kubernetes_cluster import attempt_kubectl, delete_namespace, kubectl
 from test_docs import shell_blocks
-from test_kubernetes_pipelines import delete
 
 pytestmark = [
     pytest.mark.containers,
@@ -53,6 +52,7 @@ class Page:
             (folder / name).chmod(0o755)
         self.environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
         self.environment["KUBECONFIG"] = str(folder / "kubeconfig")  # the page sets a namespace
+        self.environment |= {"REGISTRY_USER": "test", "REGISTRY_TOKEN": PASSWORD}
         view = kubectl("config", "view", "--raw", "--flatten")
         (folder / "kubeconfig").write_text(view, encoding="utf-8")
 
@@ -61,7 +61,9 @@ class Page:
         block = self.blocks.pop(0)
         assert block.startswith(beginning), block
         # Programs in the background end with the block.
-        script = f"trap 'kill $(jobs -p) 2>&-' EXIT\n{block}".replace("8000", self.port)
+        script = f"trap 'jobs -p | xargs --no-run-if-empty kill' EXIT\n{block}".replace(
+            "8000", self.port
+        )
         result = subprocess.run(
             ["bash", "-ec", script],
             cwd=self.project, env=self.environment,
@@ -83,7 +85,7 @@ def page(bake: Bake, tmp_path: Path) -> Iterator[Page]:
         subprocess.run([*git, *arguments], cwd=project, check=True)
     yield Page(project, tmp_path / "bin")
     for namespace in NAMESPACES:
-        delete(namespace)
+        delete_namespace(namespace)
     docker("image", "rm", "--force", "example-service:local")
 
 
@@ -117,7 +119,7 @@ def test_commands_of_the_page_work_in_their_order(page: Page) -> None:
     page.run("kubectl rollout undo deployment/example-service")
     report = page.run("kubectl exec deployment/example-service")
     assert "connections ok " in report
-    assert '"message":"ready"' in page.run("kubectl logs")
+    assert "Application startup complete" in page.run("kubectl logs")
     assert ".dump" in page.run("kubectl delete job backup-now")
     kubectl(
         "exec", "database-0", "--namespace", LOCAL, "--", *psql("ALTER ROLE production CREATEDB")

@@ -26,12 +26,11 @@ import engine
 import pytest
 import yaml
 from conftest import Bake
-from kubernetes import (
-    MIGRATION,
-    SERVICE,
-    WORKER,
+from kubernetes import MIGRATION, SERVICE, WORKER
+from kubernetes_cluster import (
     attempt_kubectl,
     cached_user_id,
+    delete_namespace,
     is_served,
     kubectl,
 )
@@ -290,27 +289,7 @@ def new_environment(
                 machine, registry, namespace, name, f"http://{address}", server, authority
             )
     finally:
-        delete(namespace)
-
-
-def delete(namespace: str) -> None:
-    """Delete a namespace, and wait until its containers and volumes are gone."""
-    # First what starts new pods. Pods would delay the end by their grace period.
-    controllers = "deployments,statefulsets,jobs"
-    attempt_kubectl("--namespace", namespace, "delete", controllers, "--all")
-    pods = ("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
-    attempt_kubectl("--namespace", namespace, *pods)
-    timeout = "--timeout=300s"
-    kubectl("delete", "namespace", namespace, "--ignore-not-found", timeout, timeout=320)
-    label = f"label=io.kubernetes.pod.namespace={namespace}"
-
-    def is_gone() -> bool:
-        volumes = json.loads(kubectl("get", "persistentvolumes", "--output=json"))["items"]
-        claims = {volume["spec"].get("claimRef", {}).get("namespace") for volume in volumes}
-        containers = engine.docker("ps", "--all", "--quiet", "--filter", label)
-        return not containers and namespace not in claims
-
-    engine.wait_until(is_gone, seconds=60, of=f"the end of {namespace}")
+        delete_namespace(namespace)
 
 
 @pytest.fixture(scope="module")
