@@ -22,7 +22,7 @@ from test_docs import shell_blocks
 pytestmark = [
     pytest.mark.containers,
     pytest.mark.kubernetes,
-    pytest.mark.usefixtures("docker_engine", "cluster"),
+    pytest.mark.usefixtures("cluster"),
 ]
 
 LOCAL, PRODUCTION = "example-service-local", "example-service-production"
@@ -84,6 +84,7 @@ def page(bake: Bake, tmp_path: Path) -> Iterator[Page]:
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "First"]):
         subprocess.run([*git, *arguments], cwd=project, check=True)
     yield Page(project, tmp_path / "bin")
+    kubectl("delete", "namespaces", *NAMESPACES, "--ignore-not-found", "--wait=false")
     for namespace in NAMESPACES:
         delete_namespace(namespace)
     docker("image", "rm", "--force", "example-service:local")
