@@ -111,7 +111,7 @@ def write_the_service(copy: Copy) -> None:
     (copy.service / "tests" / "infrastructure" / "greeting").mkdir()
     (copy.service / "tests" / "infrastructure" / "greeting" / "test_greeting.py").write_text(TESTS)
     marker = "  # option: greeting\n"
-    copy.before(app / "main.py", "from app.jobs import routes",
+    copy.before(app / "main.py", "from app.interpreter import",
                 f"from app.greeting.routes import greeting_router{marker}")  # fmt: skip
     copy.before(app / "main.py", "    app.include_router(bookmarks.router)",
                 f"    app.include_router(greeting_router){marker}")  # fmt: skip
