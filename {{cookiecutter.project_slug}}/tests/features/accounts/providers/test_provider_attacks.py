@@ -32,7 +32,7 @@ from provider_logins import (
 from sql import fetch
 
 VERIFIER = "a-verifier-of-the-frontend-with-43-characters"
-STRANGER = SigningKey("key-1")  # with the id of the provider's key
+ATTACKER = SigningKey("key-1")  # with the id of the provider's key
 TABLES = ("accounts", "sessions", "provider_links")
 
 
@@ -213,9 +213,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "no subject": {"sub": None},
     "empty subject": {"sub": ""},
     "long subject": {"sub": "x" * 256},
-    "forged": {"key": STRANGER.private},
-    "forged, with its own key": {"key": STRANGER.private, "headers": {"jwk": STRANGER.public}},
-    "forged, with a URL of keys": {"key": STRANGER.private, "headers": {"jku": "http://a.example"}},
+    "forged": {"key": ATTACKER.private},
+    "forged, with its own key": {"key": ATTACKER.private, "headers": {"jwk": ATTACKER.public}},
+    "forged, with a URL of keys": {"key": ATTACKER.private, "headers": {"jku": "http://a.example"}},
     "unknown key": {"headers": {"kid": "unknown"}},
     "no key id": {"headers": {"kid": None}},
     "no algorithm": {"key": None, "algorithm": "none"},
