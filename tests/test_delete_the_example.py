@@ -81,7 +81,7 @@ def test_example_deleted_by_the_docs_page_leaves_own_features_and_passes_all_che
         add_feature(project, name)
     main = project / "src" / "app" / "main.py"
     connect(main, list(OWN))
-    replace(main, "GC_THRESHOLD =", f"{OWN_LINE}GC_THRESHOLD =")
+    replace(main, "@asynccontextmanager\n", f"{OWN_LINE}@asynccontextmanager\n")
     smoke_test = project / "scripts" / "smoke_test.py"
     replace(smoke_test, "\n\nclass SmokeTestFailed", f"{OWN_EXAMPLE}\n\nclass SmokeTestFailed")
     install(project, sys.executable)
