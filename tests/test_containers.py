@@ -569,7 +569,7 @@ def test_stack_with_every_option_serves(bake: Bake) -> None:
         seconds = stack.up()
         size = size_of("example-service:test-every-option") - size_of("python:3.14-slim")
         record(f"with every option: healthy after {seconds:.1f} s, {size:.0f} MB added to its base")
-        assert size < 150
+        assert size < 165, "cryptography alone, for tokens of providers, has 15 MB"
         assert ask(f"{stack.url}/passages/nearest").status in {405, 422}
         page = {"url": "https://example.com/", "title": "No token"}
         assert ask(f"{stack.url}/bookmarks", method="POST", body=page).status == 401
