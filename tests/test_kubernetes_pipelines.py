@@ -415,11 +415,11 @@ def test_missing_operator_is_named_before_anything_is_applied(
 ) -> None:
     if is_served("ServiceMonitor", "monitoring.coreos.com/v1"):
         pytest.skip("the cluster has the Prometheus operator")
-    new = new_environment(bake, tmp_path, registry, "github", "staging", metrics=True)
+    new = new_environment(bake, tmp_path, registry, "gitlab", "production", metrics=True)
     with new as environment:
         environment.build()
         jobs = environment.deploy()
-        assert jobs["deploy-staging"].result == "failure", logs_of(jobs)
+        assert jobs["deploy"].result == "failure", logs_of(jobs)
         assert "not deployed: the cluster has no kind " in logs_of(jobs)
-        assert "remove components/monitoring from staging" in logs_of(jobs)
+        assert "remove components/monitoring from production" in logs_of(jobs)
         assert environment.get("jobs,deployments")["items"] == []
