@@ -187,7 +187,7 @@ def test_killed_and_deleted_workers_lose_no_job_and_repeat_none(service: Namespa
         # A killed worker is taken for dead after 30 s.
         wait_until(lambda: service.psql(UNFINISHED) == "0", seconds=240, of="all jobs done")
         seconds = time.monotonic() - accepted_at
-        jobs = int(service.psql(f"SELECT count(*) FROM jobs WHERE name = '{JOB}'"))  # noqa: S608
+        jobs = int(service.psql(f"SELECT count(*) FROM jobs WHERE name = '{JOB}'"))  # noqa: S608 - a constant
         effects = service.psql("SELECT count(*), count(DISTINCT job) FROM effects").split("|")
         statuses = service.psql("SELECT DISTINCT status FROM jobs")
     finally:

@@ -177,4 +177,4 @@ def test_old_version_on_the_newer_schema_serves(service: Namespace, versions: Ve
             assert "the database is newer than this code" in service.logs(f"pod/{name}")
     finally:
         service.psql("DROP INDEX IF EXISTS ix_bookmarks_title")
-        service.psql(f"UPDATE alembic_version SET version_num = '{versions.revision}'")  # noqa: S608
+        service.psql(f"UPDATE alembic_version SET version_num = '{versions.revision}'")  # noqa: S608 - of a migration of the test
